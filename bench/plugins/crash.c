@@ -1,0 +1,29 @@
+/*
+ * crash.c - a plugin that dereferences NULL on every request.
+ *
+ * Has the three hooks of noop.c, so that the only difference between the two is the fault.
+ */
+#include <bulkhead.h>
+
+static int *volatile nowhere; /* volatile: the compiler must not see that this is NULL */
+
+static bh_rc on_request(void *self, bh_req *req, void *ctx)
+{
+    (void)self, (void)req, (void)ctx;
+    *nowhere = 1;
+    return BH_CONTINUE;
+}
+
+static bh_rc on_response(void *self, bh_req *req, void *ctx)
+{
+    (void)self, (void)req, (void)ctx;
+    return BH_CONTINUE;
+}
+
+static void on_log(void *self, bh_req *req, void *ctx)
+{
+    (void)self, (void)req, (void)ctx;
+}
+
+BH_PLUGIN("crash", "1.0", .summary = "Dereferences NULL, for measuring what recovery costs",
+          .on_request = on_request, .on_response = on_response, .on_log = on_log)

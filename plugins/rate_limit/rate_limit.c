@@ -1,0 +1,189 @@
+/*
+ * rate_limit.c - at most so many requests per second for each client, or each value of a header.
+ *
+ * Keys, limits and answers are here; the bounded table of token buckets is in buckets.c. State is
+ * per worker: with four workers a client can get up to four times the rate.
+ */
+#include "buckets.h"
+
+#include <arpa/inet.h>
+#include <bulkhead.h>
+#include <math.h>
+#include <stdlib.h>
+#include <strings.h>
+
+static const char problem[] = "{\"type\":\"about:blank\",\"title\":\"Too Many Requests\","
+                              "\"status\":429,\"detail\":\"The rate limit has been reached.\"}\n";
+
+struct config {
+    const char *key;
+    double rate, burst;
+    int64_t max_keys;
+    bh_cidrlist exempt;
+    int32_t headers;
+};
+
+struct rate_limit {
+    const struct config *cfg;
+    struct buckets *buckets;
+    const char *header; /* NULL: by client address */
+    bh_str policy;      /* RateLimit-Policy */
+    char policy_text[80];
+};
+
+static const char *header_of(const char *key)
+{
+    return strncasecmp(key, "header:", 7) == 0 ? key + 7 : NULL;
+}
+
+static int is_token(const char *s)
+{
+    static const char chars[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    return *s != '\0' && s[strspn(s, chars)] == '\0';
+}
+
+static bh_rc rate_limit_validate(const void *cfg, bh_errs *errs)
+{
+    const struct config *c = cfg;
+    const char *header = header_of(c->key);
+
+    if (strcmp(c->key, "client") != 0 && (header == NULL || !is_token(header))) {
+        bh_cfg_error(errs, "key", "is neither \"client\" nor \"header:NAME\"");
+        return BH_FAIL;
+    }
+    return BH_OK;
+}
+
+static bh_rc rate_limit_open(bh_inst *inst, const void *cfg, void **self)
+{
+    const struct config *c = cfg;
+    struct rate_limit *l = calloc(1, sizeof *l);
+    uint64_t seed[2];
+    double window = ceil(c->burst / c->rate);
+
+    if (l == NULL || bh_random(seed, sizeof seed) != BH_OK) {
+        free(l);
+        bh_log(inst, BH_LOG_ERROR, "no memory, or no random numbers");
+        return BH_FAIL;
+    }
+    l->cfg = c;
+    l->header = header_of(c->key);
+    l->policy = bh_sn(l->policy_text, (size_t)snprintf(l->policy_text, sizeof l->policy_text,
+                                                       "\"default\";q=%.0f;w=%.0f", floor(c->burst),
+                                                       window < 1 ? 1 : window));
+    l->buckets = buckets_create((size_t)c->max_keys, c->rate, c->burst, seed);
+    if (l->buckets == NULL) {
+        bh_log(inst, BH_LOG_ERROR, "no memory for max_keys buckets");
+        free(l);
+        return BH_FAIL;
+    }
+    *self = l;
+    return BH_OK;
+}
+
+static void rate_limit_close(void *self)
+{
+    struct rate_limit *l = self;
+
+    buckets_destroy(l->buckets);
+    free(l);
+}
+
+/* An address as 16 bytes, IPv4 as ::ffff:a.b.c.d. 0 when it is none (a Unix socket). */
+static int parse_client(bh_str client, uint8_t out[16])
+{
+    char text[INET6_ADDRSTRLEN];
+    size_t n = client.p ? strcspn(client.p, "%") : 0; /* fe80::1%eth0 */
+
+    if (n == 0 || n >= sizeof text)
+        return 0;
+    memcpy(text, client.p, n);
+    text[n] = '\0';
+    memset(out, 0, 16);
+    out[10] = out[11] = 0xff;
+    return inet_pton(AF_INET, text, out + 12) == 1 || inet_pton(AF_INET6, text, out) == 1;
+}
+
+static int is_exempt(const bh_cidrlist *list, const uint8_t addr[16])
+{
+    for (size_t i = 0; i < list->n; i++) {
+        size_t whole = list->v[i].bits / 8, bits = list->v[i].bits % 8;
+
+        if (memcmp(list->v[i].addr, addr, whole) == 0 &&
+            (bits == 0 || (list->v[i].addr[whole] ^ addr[whole]) >> (8 - bits) == 0))
+            return 1;
+    }
+    return 0;
+}
+
+static int is_v4(const uint8_t addr[16])
+{
+    static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+    return memcmp(addr, prefix, sizeof prefix) == 0;
+}
+
+static bh_rc tell(const struct rate_limit *l, bh_req *req, double left)
+{
+    char now[80];
+    double full_s = ceil((l->cfg->burst - left) / l->cfg->rate);
+    int n;
+
+    n = snprintf(now, sizeof now, "\"default\";r=%.0f;t=%.0f", left > 0 ? floor(left) : 0, full_s);
+    if (bh_header_set(req, BH_RESP, "RateLimit-Policy", l->policy) != BH_OK)
+        return BH_FAIL;
+    return bh_header_set(req, BH_RESP, "RateLimit", bh_sn(now, (size_t)n));
+}
+
+static bh_rc rate_limit_on_request(void *self, bh_req *req, void *ctx)
+{
+    struct rate_limit *l = self;
+    bh_str client = bh_attr(req, "client");
+    bh_str value = l->header ? bh_header(req, l->header) : bh_s(NULL);
+    uint8_t addr[16];
+    int has_addr = parse_client(client, addr);
+    uint64_t key;
+    double left;
+    char wait[32];
+
+    (void)ctx;
+    if (has_addr && is_exempt(&l->cfg->exempt, addr))
+        return BH_CONTINUE;
+    /* The first byte keeps kinds of keys apart: a header's value is no address. */
+    if (value.p != NULL)
+        key = buckets_key(l->buckets, 'h', value.p, value.n);
+    else if (!has_addr)
+        key = buckets_key(l->buckets, 'u', "", 0);
+    else if (is_v4(addr))
+        key = buckets_key(l->buckets, '4', addr + 12, 4);
+    else
+        key = buckets_key(l->buckets, '6', addr, 8); /* a /64 is one customer */
+
+    left = buckets_take(l->buckets, key, bh_now_ns(BH_CLOCK_LOOP));
+    if (l->cfg->headers && tell(l, req, left) != BH_OK)
+        return BH_FAIL;
+    if (left >= 0)
+        return BH_CONTINUE;
+
+    snprintf(wait, sizeof wait, "%.0f", fmax(1, ceil(-left / l->cfg->rate)));
+    if (bh_resp_header(req, "Retry-After", wait) != BH_OK)
+        return BH_FAIL;
+    return bh_reply_n(req, 429, "application/problem+json", problem, sizeof problem - 1);
+}
+
+static const bh_opt rate_limit_options[] = {
+    BH_STR(struct config, key, "client", "client (IPv4 address or IPv6 /64), or header:NAME"),
+    BH_DOUBLE(struct config, rate, "100", 0.001, 1e9, "requests per second, in the long run"),
+    BH_DOUBLE(struct config, burst, "200", 1, 1e9, "requests at once, after a pause"),
+    BH_INT(struct config, max_keys, "65536", 8, 1 << 24, "keys remembered; 24 bytes each"),
+    BH_CIDRLIST(struct config, exempt, "client networks without a limit"),
+    BH_BOOL(struct config, headers, "true", "tell clients with RateLimit and RateLimit-Policy"),
+    BH_OPT_END,
+};
+
+BH_PLUGIN("rate_limit", "1.0.0", .summary = "limits requests per client or header",
+          .options = rate_limit_options, .cfg_size = sizeof(struct config),
+          .validate = rate_limit_validate, .open = rate_limit_open, .close = rate_limit_close,
+          .on_request = rate_limit_on_request)

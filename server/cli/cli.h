@@ -1,0 +1,49 @@
+/*
+ * cli.h - the commands of the command line.
+ *
+ * Each gets argv with its own name first ("bulkhead run") and returns the exit status of the
+ * process.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stddef.h>
+
+struct config;
+struct diag;
+struct setup;
+
+/* Exit statuses, as documented in `bulkhead help`. */
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1,    /* it could not be done */
+    CLI_BAD_INPUT = 2, /* config, arguments or object are wrong */
+};
+
+int cli_run(int argc, char **argv);
+int cli_check(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_schema(int argc, char **argv);
+int cli_crashes(int argc, char **argv);
+int cli_new(int argc, char **argv);
+int cli_version(int argc, char **argv);
+
+/* The config file to use when -c was not given: the first that exists. */
+const char *cli_default_config(void);
+
+/* config_load() and setup_create(), every mistake in diag. 0 or -errno; nothing to free then. */
+int cli_load(const char *path, struct diag *diag, struct config **cfg, struct setup **setup);
+
+/* "COMMAND: bad arguments; see COMMAND --help" on stderr; returns CLI_BAD_INPUT. */
+int cli_usage_error(char **argv);
+
+struct json_t;
+/* Prints to stdout, indented, and drops the reference. CLI_OK or CLI_FAILED. */
+int cli_print_json(struct json_t *json);
+/* [{"file", "line", "column", "message", "hint"}] */
+struct json_t *cli_diag_json(const struct diag *diag);
+
+/* The reference of the config file in Markdown. */
+void cli_print_markdown(void);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * common.c - what several commands share.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/diag.h"
+#include "cli/cli.h"
+#include "conf/config.h"
+#include "plugin/setup.h"
+
+const char *cli_default_config(void)
+{
+    static const char system_wide[] = "/etc/bulkhead/bulkhead.yaml", local[] = "config/bulkhead.yaml";
+
+    return access(system_wide, F_OK) == 0 || access(local, F_OK) != 0 ? system_wide : local;
+}
+
+int cli_load(const char *path, struct diag *diag, struct config **cfg, struct setup **setup)
+{
+    int r;
+
+    r = config_load(path, diag, cfg);
+    if (r < 0)
+        return r;
+    r = setup_create(*cfg, diag, setup);
+    if (r < 0)
+        config_destroy(cfg);
+    return r;
+}
+
+int cli_usage_error(char **argv)
+{
+    fprintf(stderr, "%s: bad arguments; see %s --help\n", argv[0], argv[0]);
+    return CLI_BAD_INPUT;
+}
+
+int cli_print_json(json_t *json)
+{
+    int r = json != NULL ? json_dumpf(json, stdout, JSON_INDENT(2)) : -1;
+
+    json_decref(json);
+    putchar('\n');
+    return r == 0 && fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+}
+
+json_t *cli_diag_json(const struct diag *diag)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < diag->n; i++) {
+        const struct diag_item *item = &diag->item[i];
+        json_t *json = json_pack("{s:s?, s:s, s:s?}", "file", item->file, "message", item->what,
+                                 "hint", item->hint);
+
+        if (json == NULL) /* what is not UTF-8 was cut in the middle of a character */
+            json = json_pack("{s:s}", "message", "(not printable)");
+        if (item->line > 0)
+            json_object_set_new(json, "line", json_integer(item->line));
+        if (item->line > 0)
+            json_object_set_new(json, "column", json_integer(item->column));
+        json_array_append_new(list, json);
+    }
+    return list;
+}

@@ -1,0 +1,165 @@
+#include "conf/config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/diag.h"
+#include "base/must.h"
+#include "base/self.h"
+#include "conf/draft.h"
+#include "conf/schema.h"
+#include "conf/yaml.h"
+
+#define ARENA_LIMIT (64u << 20)
+
+static const char *join(struct arena *arena, const char *dir, const char *path)
+{
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    return arena_printf(arena, "%s%s%s", dir, dir[1] != '\0' ? "/" : "", path);
+}
+
+const char *config_path(const struct config *cfg, const char *path)
+{
+    return path[0] == '/' ? path : join(cfg->arena, cfg->dir, path);
+}
+
+/* The absolute folder of the file. The file itself may be a link; its folder counts. */
+static const char *dir_of(struct arena *arena, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash == NULL   ? arena_strndup(arena, ".", 1)
+                : slash == path ? arena_strndup(arena, "/", 1)
+                                : arena_strndup(arena, path, (size_t)(slash - path));
+    char real[PATH_MAX];
+
+    if (dir == NULL || realpath(dir, real) == NULL)
+        return NULL;
+    return arena_strndup(arena, real, strlen(real));
+}
+
+int config_default_module_dirs(struct arena *arena, const char *dirs[CONFIG_MAX_DEFAULT_DIRS])
+{
+    char self[PATH_MAX], *slash;
+    int n = 0;
+
+#ifdef BULKHEAD_PLUGINDIR
+    dirs[n++] = BULKHEAD_PLUGINDIR;
+#endif
+    if (self_dir(self, sizeof self) < 0)
+        return n;
+    dirs[n] = join(arena, self, "plugins");
+    n += dirs[n] != NULL;
+    slash = strrchr(self, '/');
+    if (slash == NULL || slash == self)
+        return n;
+    *slash = '\0';
+    dirs[n] = join(arena, self, "lib/bulkhead/plugins");
+    n += dirs[n] != NULL;
+    return n;
+}
+
+static int settle_module_path(struct draft *d)
+{
+    struct config *cfg = &d->cfg;
+    int n = d->module_dirs != NULL ? d->module_dirs->n : 0;
+    const char **dir;
+
+    dir = arena_alloc(cfg->arena, ((size_t)n + CONFIG_MAX_DEFAULT_DIRS) * sizeof *dir);
+    if (dir == NULL)
+        return -ENOMEM;
+    cfg->module_path = dir;
+    for (int i = 0; i < n; i++) {
+        const struct yaml_node *node = d->module_dirs->item[i];
+
+        if (node->kind != YAML_SCALAR || node->is_null)
+            continue; /* reported already */
+        *dir = config_path(cfg, node->text);
+        if (*dir++ == NULL)
+            return -ENOMEM;
+    }
+    dir += config_default_module_dirs(cfg->arena, dir);
+    cfg->n_module_paths = (int)(dir - cfg->module_path);
+    return 0;
+}
+
+static int settle(struct schema_reader *r, struct draft *d)
+{
+    struct config *cfg = &d->cfg;
+
+    listeners_settle(r, d);
+    chains_settle(r, d);
+    if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
+        cfg->log.path = config_path(cfg, cfg->log.path);
+    if (cfg->crash.dir != NULL)
+        cfg->crash.dir = config_path(cfg, cfg->crash.dir);
+    if (r->n_bad == 0 && (cfg->log.path == NULL || cfg->crash.dir == NULL))
+        return -ENOMEM;
+    return settle_module_path(d);
+}
+
+int config_load(const char *path, struct diag *diag, struct config **out)
+{
+    const struct yaml_node *root = NULL;
+    struct schema_reader reader = {.file = path, .diag = diag};
+    struct draft *d = NULL;
+    struct config *cfg;
+    struct arena *arena;
+    int r, bad_yaml;
+
+    must(path != NULL && out != NULL);
+    arena = malloc(sizeof *arena);
+    if (arena == NULL)
+        return -ENOMEM;
+    arena_init(arena, ARENA_LIMIT);
+    r = bad_yaml = yaml_load(path, arena, diag, &root);
+    if (root == NULL)
+        goto fail;
+
+    r = -ENOMEM;
+    d = arena_zalloc(arena, sizeof *d);
+    if (d == NULL)
+        goto fail;
+    cfg = &d->cfg;
+    cfg->arena = arena;
+    cfg->root = root;
+    cfg->path = arena_strndup(arena, path, strlen(path));
+    cfg->dir = dir_of(arena, path);
+    if (cfg->path == NULL || cfg->dir == NULL)
+        goto fail;
+    reader.arena = arena;
+    schema_read(&reader, config_keys, root, "", d);
+    r = settle(&reader, d);
+    if (r == 0 && (reader.n_bad > 0 || bad_yaml < 0))
+        r = -EINVAL;
+    if (r < 0)
+        goto fail;
+    *out = cfg;
+    return 0;
+
+fail:
+    if (r == -ENOMEM)
+        diag_add(diag, path, 0, 0, NULL, "too large: no memory left for it");
+    if (diag != NULL)
+        diag_sort(diag);
+    arena_fini(arena);
+    free(arena);
+    return r;
+}
+
+void config_destroy(struct config **cfgp)
+{
+    struct config *cfg = *cfgp;
+    struct arena *arena;
+
+    if (cfg == NULL)
+        return;
+    arena = cfg->arena; /* the config itself lies in it */
+    arena_fini(arena);
+    free(arena);
+    *cfgp = NULL;
+}

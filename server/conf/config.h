@@ -1,0 +1,133 @@
+/*
+ * config.h - the configuration of a server: a YAML file, checked, immutable.
+ *
+ * config_load() reports every mistake of the file, not only the first. What a newcomer would get
+ * wrong: plugin options (`config:` of a plugin) are only kept here as YAML nodes, since checking
+ * them needs the plugin's own declaration; see plugin/options.h and plugin/setup.h.
+ */
+#ifndef CONF_CONFIG_H
+#define CONF_CONFIG_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+struct arena;
+struct diag;
+struct yaml_node;
+
+#define CONFIG_MAX_PLUGINS 256 /* instances */
+#define CONFIG_MAX_WORKERS 256
+#define CONFIG_MAX_CHAIN 64 /* plugins in one route's chain */
+
+struct config_pos { /* where in the file */
+    int line, column;
+};
+
+struct config_listener {
+    const char *name;
+    const char *address; /* as written */
+    struct config_pos pos;
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } addr;
+    socklen_t addr_len;
+    mode_t mode; /* of a Unix socket */
+};
+
+enum config_on_error {
+    CONFIG_FAIL_CLOSED, /* the request fails: on_error, else 500 */
+    CONFIG_FAIL_OPEN,   /* the plugin is skipped for this request */
+};
+
+struct config_plugin {
+    const char *name;   /* of the instance */
+    const char *module; /* NAME, or a path of an object when it contains '/' */
+    struct config_pos pos, module_pos;
+    enum config_on_error on_error;
+    uint32_t deadline_ms;            /* of one hook call; 0: none */
+    int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
+    const struct yaml_node *options; /* the `config:` mapping, or NULL */
+};
+
+struct config_route {
+    struct config_pos pos;
+    const char *name;       /* "route 1", or its own */
+    const char *host;       /* lower case, without port; NULL: any */
+    const char *path;       /* exact, or with is_prefix what stood before the stars ("/api/") */
+    bool is_prefix;         /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
+    const char **methods;   /* NULL: any */
+    int n_methods;
+    const int *chain;       /* indices into plugin[], in order; chains flattened */
+    int n_chain;
+};
+
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+
+struct config {
+    const char *path; /* of the file, as given */
+    const char *dir;  /* absolute; relative paths are meant from here */
+
+    int n_workers;    /* auto resolved */
+    const char *user; /* NULL: stay */
+
+    struct config_listener *listener;
+    int n_listeners;
+
+    struct {
+        uint32_t connections; /* per worker */
+        uint32_t head;        /* bytes: request line and headers */
+        uint64_t body;        /* bytes */
+        uint32_t idle_ms, request_ms, drain_ms;
+    } limits;
+
+    const char **module_path; /* absolute directories, in order; the built-in one last */
+    int n_module_paths;
+
+    struct config_plugin *plugin;
+    int n_plugins;
+
+    struct config_route *route;
+    int n_routes;
+
+    struct {
+        const char *path; /* absolute; "-": stderr */
+        int level;        /* BH_LOG_* */
+        enum config_log_format format;
+    } log;
+
+    struct {
+        const char *dir; /* absolute */
+        uint32_t keep;   /* records; older ones are removed */
+    } crash;
+
+    struct {
+        uint32_t restarts;  /* of one worker at once ... */
+        uint32_t window_ms; /* ... within this time; after that with a growing delay */
+    } respawn;
+
+    struct arena *arena;            /* owns all of the above */
+    const struct yaml_node *root;
+};
+
+/* 0 and a config in *out (free with config_destroy), or -errno with every mistake in diag.
+ * Reads the file and the environment; no other I/O. Bounded: files up to 1 MiB, nesting up to 32,
+ * 10,000 nodes (aliases count each time). */
+int config_load(const char *path, struct diag *diag, struct config **out);
+void config_destroy(struct config **cfgp);
+
+/* The folders that end every module_path: those of the installation and of a build tree, whether
+ * they exist or not. Their number; strings in arena. */
+#define CONFIG_MAX_DEFAULT_DIRS 3
+int config_default_module_dirs(struct arena *arena, const char *dirs[CONFIG_MAX_DEFAULT_DIRS]);
+
+/* A path of the config, absolute: joined to cfg->dir when relative. In the config's arena. */
+const char *config_path(const struct config *cfg, const char *path);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * draft.h - a config while it is being checked; only for the files of conf/.
+ *
+ * The table of keys fills a draft; what needs more than one key to judge (names that refer to each
+ * other, duplicates) is settled after that, into the struct config that the draft begins with.
+ */
+#ifndef CONF_DRAFT_H
+#define CONF_DRAFT_H
+
+#include "conf/config.h"
+#include "conf/schema.h"
+
+struct draft_chain {
+    struct config_pos pos;
+    const char *name;
+    const struct yaml_node *list; /* names of plugins and chains */
+    enum { CHAIN_NEW, CHAIN_OPEN, CHAIN_DONE } state;
+    int plugin[CONFIG_MAX_CHAIN]; /* flattened, when CHAIN_DONE */
+    int n;
+};
+
+struct draft_route {
+    struct config_route route;
+    const struct yaml_node *methods, *list;
+};
+
+struct draft {
+    struct config cfg; /* first: the caller gets a pointer to it */
+    int version; /* checked, and then of no use: there is only one */
+    const struct yaml_node *module_dirs;
+    struct draft_chain *chain;
+    int n_chains;
+    struct draft_route *route;
+    int n_routes;
+};
+
+/* Readers of single keys (schema.read). */
+int listener_read_address(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          void *listener);
+int listener_read_mode(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                       void *listener);
+int route_read_path(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                    void *route);
+int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                    void *route);
+
+/* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */
+void listeners_settle(struct schema_reader *r, struct draft *d);
+/* Chains flattened, routes made. */
+void chains_settle(struct schema_reader *r, struct draft *d);
+
+#endif

@@ -1,0 +1,263 @@
+/*
+ * keys.c - every key of the config file: the one place where they are declared.
+ *
+ * Help ends up in docs/configuration.md and in editors: one line, from the reader's side.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "conf/draft.h"
+#include "conf/yaml.h"
+
+#define OFF(type, member) .off = offsetof(type, member), .size = sizeof(((type *)NULL)->member)
+#define MINUTE 60000
+#define HOUR (60 * MINUTE)
+#define KIB 1024ll
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define NOT_YET " is not in this version"
+
+static int read_workers(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                        void *base)
+{
+    struct config *cfg = base;
+    const char *why;
+    cpu_set_t set;
+    long long v;
+
+    if (strcmp(node->text, "auto") == 0) {
+        /* More CPUs than a cpu_set_t holds, or an exotic kernel: one worker still serves. */
+        cfg->n_workers = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+        if (cfg->n_workers > CONFIG_MAX_WORKERS)
+            cfg->n_workers = CONFIG_MAX_WORKERS;
+        return 0;
+    }
+    if (value_int(node->text, &v, &why) < 0 || v < 1 || v > CONFIG_MAX_WORKERS) {
+        schema_error(r, node, path, NULL, "expected auto, or a number from 1 to %d, not '%.60s'",
+                     CONFIG_MAX_WORKERS, node->text);
+        return -EINVAL;
+    }
+    cfg->n_workers = (int)v;
+    return 0;
+}
+
+static int read_module(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                       void *base)
+{
+    struct config_plugin *p = base;
+
+    if (strchr(node->text, '/') == NULL &&
+        node->text[strspn(node->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                      "0123456789_-")] != '\0') {
+        schema_error(r, node, path, "NAME for NAME.so in modules.path, or DIR/NAME.so",
+                     "'%.80s' is neither a module's name nor the path of an object", node->text);
+        return -EINVAL;
+    }
+    p->module = node->text;
+    p->module_pos.line = node->line;
+    p->module_pos.column = node->column;
+    return 0;
+}
+
+/* 0 is "none"; what is shorter than the watchdog's step would only look like a deadline. */
+static int read_deadline(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                         void *base)
+{
+    struct config_plugin *p = base;
+    unsigned long long ms;
+    const char *why;
+
+    if (value_duration_ms(node->text, &ms, &why) < 0) {
+        schema_error(r, node, path, NULL, "expected %s, not '%.60s'", why, node->text);
+        return -EINVAL;
+    }
+    if (ms != 0 && (ms < 10 || ms > HOUR)) {
+        schema_error(r, node, path, NULL, "must be 0 (none) or from 10ms to 1h, not %.60s",
+                     node->text);
+        return -EINVAL;
+    }
+    p->deadline_ms = (uint32_t)ms;
+    return 0;
+}
+
+static int read_isolation(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          void *base)
+{
+    (void)base;
+    if (strcmp(node->text, "boundary") == 0)
+        return 0;
+    schema_error(r, node, path, "boundary is the only one, and the default",
+                 "isolation '%.40s'" NOT_YET, node->text);
+    return -EINVAL;
+}
+
+static const struct schema server_keys[] = {
+    {"workers", SCHEMA_CUSTOM, .def = "auto", .form = "auto, or 1 to 256",
+     .pattern = "^(auto|[0-9]+)$", .read = read_workers,
+     .help = "Worker processes; auto: one for each CPU this process may run on"},
+    {"user", SCHEMA_STRING, OFF(struct config, user), .form = "a user's name",
+     .help = "User to run the workers as, when started as root; absent: no change"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema listener_keys[] = {
+    {"name", SCHEMA_STRING, OFF(struct config_listener, name), .form = "a name",
+     .help = "Name in logs and for plugins; default: \"listener 1\" and so on"},
+    {"address", SCHEMA_CUSTOM, .is_required = true, .read = listener_read_address,
+     .form = "IP:PORT, [IPv6]:PORT or unix:PATH",
+     .pattern = "^([0-9.]+:[0-9]+|\\[[0-9a-fA-F:.]+\\]:[0-9]+|unix:.+)$",
+     .help = "Address to listen on; no host names"},
+    {"mode", SCHEMA_CUSTOM, .form = "an octal number such as 0660", .pattern = "^0?[0-7]{3}$",
+     .read = listener_read_mode, .help = "Permissions of a Unix socket; default: 0660"},
+    {"tls", SCHEMA_ABSENT, .help = "TLS" NOT_YET "; put a TLS terminator in front"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items listener_items = {
+    sizeof(struct config_listener), offsetof(struct config, listener),
+    offsetof(struct config, n_listeners), offsetof(struct config_listener, pos), 0};
+
+static const struct schema timeout_keys[] = {
+    {"idle", SCHEMA_DURATION, OFF(struct config, limits.idle_ms), .def = "60s", .min = 100,
+     .max = 24 * HOUR, .help = "A connection on which nothing moves for so long is closed"},
+    {"request", SCHEMA_DURATION, OFF(struct config, limits.request_ms), .def = "30s", .min = 100,
+     .max = 24 * HOUR, .help = "Time for a request, from its head to the start of the answer"},
+    {"drain", SCHEMA_DURATION, OFF(struct config, limits.drain_ms), .def = "30s", .min = 0,
+     .max = 24 * HOUR, .help = "On SIGTERM, time for requests in flight to end"},
+    {"head", SCHEMA_ABSENT, .help = "a time-out of its own for the head" NOT_YET
+                                    "; limits.timeouts.idle covers it"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema limit_keys[] = {
+    {"connections", SCHEMA_INT, OFF(struct config, limits.connections), .def = "16384", .min = 1,
+     .max = 1 << 20, .help = "Open connections of one worker"},
+    {"head", SCHEMA_SIZE, OFF(struct config, limits.head), .def = "8KiB", .min = KIB, .max = MIB,
+     .help = "Request line and headers; more is answered 431"},
+    {"body", SCHEMA_SIZE, OFF(struct config, limits.body), .def = "8MiB", .min = 0,
+     .max = 1024 * GIB, .help = "Request body; more is answered 413"},
+    {"timeouts", SCHEMA_MAP, .keys = timeout_keys, .help = "How long things may take"},
+    {"per_ip", SCHEMA_ABSENT, .help = "a limit for each client address" NOT_YET},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema module_keys[] = {
+    {"path", SCHEMA_STRINGS, OFF(struct draft, module_dirs), .max = 32,
+     .help = "Folders to look for NAME.so in, before those that come with Bulkhead"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema plugin_keys[] = {
+    {"module", SCHEMA_CUSTOM, .is_required = true, .read = read_module,
+     .form = "a module's name, or the path of its object",
+     .help = "NAME: NAME.so in modules.path; with a slash: a path"},
+    {"on_error", SCHEMA_ENUM, OFF(struct config_plugin, on_error), .def = "fail_closed",
+     .form = "fail_closed|fail_open",
+     .help = "When it crashes or fails: fail the request, or go on without the plugin"},
+    {"deadline", SCHEMA_CUSTOM, .def = "10s", .read = read_deadline,
+     .form = "0 (none), or 10ms to 1h", .pattern = "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$",
+     .help = "Time for one call of the plugin; one that takes longer is treated as a crash"},
+    {"log_level", SCHEMA_ENUM, OFF(struct config_plugin, log_level), .min = 1,
+     .form = "error|warn|info|debug",
+     .help = "The least severe lines of this plugin to log; default: logs.error.level"},
+    {"config", SCHEMA_NODE, OFF(struct config_plugin, options),
+     .help = "Options of the plugin: see `bulkhead inspect` or its README"},
+    {"isolation", SCHEMA_CUSTOM, .def = "boundary", .form = "boundary", .pattern = "^boundary$",
+     .read = read_isolation, .help = "How it is kept apart: by the recovery boundary"},
+    {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items plugin_items = {
+    sizeof(struct config_plugin), offsetof(struct config, plugin),
+    offsetof(struct config, n_plugins), offsetof(struct config_plugin, pos),
+    offsetof(struct config_plugin, name)};
+
+static const struct schema chain_keys[] = {
+    {"", SCHEMA_STRINGS, OFF(struct draft_chain, list), .help = "Names of plugins and other chains"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items chain_items = {
+    sizeof(struct draft_chain), offsetof(struct draft, chain), offsetof(struct draft, n_chains),
+    offsetof(struct draft_chain, pos), offsetof(struct draft_chain, name)};
+
+static const struct schema match_keys[] = {
+    {"path", SCHEMA_CUSTOM, .def = "/**", .read = route_read_path,
+     .form = "/x (exactly), /x/** (/x and all below it) or /** (all)",
+     .pattern = "^/([^*]*|([^*]*/)?\\*\\*)$", .help = "Path of the request, decoded"},
+    {"methods", SCHEMA_STRINGS, OFF(struct draft_route, methods), .min = 1, .max = 32,
+     .help = "Methods, such as GET; absent: any"},
+    {"host", SCHEMA_CUSTOM, .form = "a host name, without port", .read = route_read_host,
+     .help = "Host that the request names; absent: any"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema route_keys[] = {
+    {"name", SCHEMA_STRING, OFF(struct draft_route, route.name), .form = "a name",
+     .help = "Name in logs and for plugins; default: \"route 1\" and so on"},
+    {"match", SCHEMA_MAP, .keys = match_keys, .help = "Which requests; absent: all"},
+    {"chain", SCHEMA_STRINGS, OFF(struct draft_route, list), .is_required = true, .min = 1,
+     .help = "Plugins and chains to pass, in this order; the last one usually answers"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items route_items = {
+    sizeof(struct draft_route), offsetof(struct draft, route), offsetof(struct draft, n_routes),
+    offsetof(struct draft_route, route.pos), 0};
+
+static const struct schema error_log_keys[] = {
+    {"path", SCHEMA_STRING, OFF(struct config, log.path), .def = "-", .form = "a path, or -",
+     .help = "File to append to; \"-\": standard error"},
+    {"level", SCHEMA_ENUM, OFF(struct config, log.level), .def = "info", .min = 1,
+     .form = "error|warn|info|debug", .help = "The least severe lines to log"},
+    {"format", SCHEMA_ENUM, OFF(struct config, log.format), .def = "text", .form = "text|json",
+     .help = "Lines for people, or a JSON object a line"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema log_keys[] = {
+    {"error", SCHEMA_MAP, .keys = error_log_keys, .help = "What the server and its plugins report"},
+    {"access", SCHEMA_ABSENT, .help = "the access log" NOT_YET "; use the access_log plugin"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema crash_keys[] = {
+    {"dir", SCHEMA_STRING, OFF(struct config, crash.dir), .def = "crashes", .form = "a folder",
+     .help = "Where crash records are written; made when missing"},
+    {"keep", SCHEMA_INT, OFF(struct config, crash.keep), .def = "100", .min = 1, .max = 1000000,
+     .help = "Records to keep; older ones are removed"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema respawn_keys[] = {
+    {"restarts", SCHEMA_INT, OFF(struct config, respawn.restarts), .def = "5", .min = 1,
+     .max = 1000, .help = "Restarts of a worker at once, within the window; then with a delay"},
+    {"window", SCHEMA_DURATION, OFF(struct config, respawn.window_ms), .def = "10s", .min = 100,
+     .max = 24 * HOUR, .help = "Time over which restarts are counted"},
+    {NULL, SCHEMA_END},
+};
+
+const struct schema config_keys[] = {
+    {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
+     .help = "Version of this format"},
+    {"server", SCHEMA_MAP, .keys = server_keys, .help = "The processes"},
+    {"listeners", SCHEMA_LIST, .keys = listener_keys, .items = &listener_items,
+     .is_required = true, .min = 1, .max = 64, .help = "Where to accept connections"},
+    {"limits", SCHEMA_MAP, .keys = limit_keys, .help = "What one worker and one request may use"},
+    {"modules", SCHEMA_MAP, .keys = module_keys, .help = "Where plugin objects are"},
+    {"plugins", SCHEMA_NAMED, .keys = plugin_keys, .items = &plugin_items,
+     .max = CONFIG_MAX_PLUGINS, .help = "Instances of plugins, by names of your choice"},
+    {"chains", SCHEMA_NAMED, .keys = chain_keys, .items = &chain_items, .max = 256,
+     .help = "Named sequences of plugins, for use in routes and other chains"},
+    {"routes", SCHEMA_LIST, .keys = route_keys, .items = &route_items, .is_required = true,
+     .min = 1, .max = 4096, .help = "Which requests pass which plugins; the first match wins"},
+    {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
+    {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
+    {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
+    {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
+    {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
+    {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},
+    {NULL, SCHEMA_END},
+};

@@ -1,0 +1,342 @@
+#include "http/exchange.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "conf/config.h"
+#include "http/internal.h"
+#include "http/route.h"
+#include "http/target.h"
+#include "ipc/shm.h"
+#include "plugin/chain.h"
+
+#define DISCARD_MAX 65536 /* body bytes read and thrown away to keep a connection after a refusal */
+
+bh_req *exchange_request(struct exchange *x)
+{
+    return &x->req;
+}
+
+struct bh_ticket *exchange_ticket(const struct exchange *x)
+{
+    return x->ticket;
+}
+
+void exchange_set_ticket(struct exchange *x, struct bh_ticket *t)
+{
+    x->ticket = t;
+    x->req.has_ticket = t != NULL;
+}
+
+/* ---- the head ---- */
+
+/* First word of a request. The library would parse query arguments into its pool, at a cost that
+ * grows with their square: they are cut off here and put back in begin(). */
+void *exchange_on_uri(void *listener, const char *uri, struct MHD_Connection *mhd)
+{
+    struct listener *l = listener;
+    struct exchange *x = front_take_exchange(l->front);
+
+    (void)mhd;
+    if (x == NULL)
+        return NULL;
+    x->listener = l;
+    x->uri = (char *)(uintptr_t)uri; /* in the connection's pool, writable */
+    x->cut = strchr(x->uri, '?');
+    if (x->cut != NULL) {
+        memcpy(x->cut_bytes, x->cut, 2);
+        x->cut[0] = '\0';
+        if (x->cut_bytes[1] != '\0')
+            x->cut[1] = '\0';
+    }
+    return x;
+}
+
+static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char *name,
+                                 size_t name_len, const char *value, size_t value_len)
+{
+    struct exchange *x = arg;
+
+    (void)kind;
+    return fields_append(&x->req.arena, &x->req.hdr[BH_REQ], bh_sn(name, name_len),
+                         bh_sn(value != NULL ? value : "", value_len))
+               ? MHD_YES
+               : MHD_NO;
+}
+
+static uint64_t read_length(const struct field *f)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < f->value.n; i++) {
+        if (f->value.p[i] < '0' || f->value.p[i] > '9' || n > UINT64_MAX / 10 - 10)
+            return UINT64_MAX;
+        n = n * 10 + (uint64_t)(f->value.p[i] - '0');
+    }
+    return n;
+}
+
+static void refuse(struct exchange *x, int status, const char *detail)
+{
+    chain_host_reply(&x->req, status, detail);
+    x->has_reply = true;
+}
+
+static void allow_methods(struct exchange *x, const struct config_route *route)
+{
+    char allow[512] = "";
+    size_t n = 0;
+
+    for (int i = 0; i < route->n_methods && n + strlen(route->methods[i]) + 3 < sizeof allow; i++)
+        n += (size_t)snprintf(allow + n, sizeof allow - n, "%s%s", i > 0 ? ", " : "",
+                              route->methods[i]);
+    refuse(x, 405, "the resource is there, but not for this method");
+    request_set_field(&x->req, BH_RESP, bh_s("Allow"), bh_sn(allow, n), true);
+}
+
+/* Finds the chain for this request; refuses what no chain shall see. */
+static void find_route(struct exchange *x, const struct target *t)
+{
+    struct bh_req *req = &x->req;
+    const struct config *cfg = x->listener->front->cfg;
+    const struct config_route *route, *other;
+
+    if (x->content_length != UINT64_MAX && x->content_length > cfg->limits.body) {
+        refuse(x, 413, "the body is larger than limits.body");
+        return;
+    }
+    route = route_find(cfg, t->host.p != NULL ? t->host : req->host, req->path, req->method, &other);
+    if (route != NULL) {
+        req->route = route->name;
+        if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
+            refuse(x, 503, "out of memory");
+    } else if (other != NULL) {
+        allow_methods(x, other);
+    } else {
+        refuse(x, 404, "no route matches");
+    }
+}
+
+static void begin(struct exchange *x, struct MHD_Connection *mhd, const char *method,
+                  const char *version)
+{
+    struct bh_req *req = &x->req;
+    const union MHD_ConnectionInfo *info;
+    const struct field *f;
+    struct target t;
+
+    x->has_begun = true;
+    x->mhd = mhd;
+    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    x->conn = info != NULL ? info->socket_context : NULL;
+    if (x->conn != NULL)
+        x->conn->is_busy = true;
+    if (x->cut != NULL)
+        memcpy(x->cut, x->cut_bytes, 2);
+    atomic_store_explicit(
+        &x->listener->front->shared->requests,
+        atomic_load_explicit(&x->listener->front->shared->requests, memory_order_relaxed) + 1,
+        memory_order_relaxed);
+
+    req->method = bh_s(method);
+    req->is_head = strcmp(method, "HEAD") == 0;
+    req->protocol = bh_s(version);
+    req->target = bh_s(x->uri);
+    req->scheme = bh_s("http");
+    req->listener = x->listener->name;
+    req->body_limit = x->listener->front->cfg->limits.body;
+    req->path = req->target;
+    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, add_field, x);
+
+    f = fields_find(&req->hdr[BH_REQ], "content-length", 14, 0);
+    x->content_length = f != NULL ? read_length(f) : 0;
+    if (fields_find(&req->hdr[BH_REQ], "transfer-encoding", 17, 0) != NULL)
+        x->content_length = UINT64_MAX;
+    req->has_body = x->content_length > 0;
+    f = fields_find(&req->hdr[BH_REQ], "host", 4, 0);
+    if (f != NULL)
+        req->host = f->value;
+    if (!target_parse(&req->arena, req->target, &t)) {
+        refuse(x, 400, "the request target is malformed");
+        return;
+    }
+    if (t.host.p != NULL)
+        req->host = t.host;
+    req->path = t.path;
+    req->query = t.query;
+    find_route(x, &t);
+}
+
+/* ---- pausing ---- */
+
+void exchange_suspend(struct exchange *x)
+{
+    x->is_suspended = true;
+    MHD_suspend_connection(x->mhd);
+    if (x->conn != NULL)
+        x->listener->front->ops->watch(x->conn->fd, x);
+}
+
+void exchange_resume(struct exchange *x)
+{
+    if (!x->is_suspended)
+        return;
+    x->is_suspended = false;
+    if (x->conn != NULL)
+        x->listener->front->ops->unwatch(x->conn->fd);
+    MHD_resume_connection(x->mhd);
+    x->listener->needs_run = true;
+}
+
+void exchange_abort(struct exchange *x)
+{
+    x->is_gone = true;
+    exchange_resume(x);
+}
+
+/* ---- the life of a request ---- */
+
+/* Which request runs now, for the crash record of a worker that dies without a word. */
+static void publish(const struct exchange *x)
+{
+    char *label = x->listener->front->shared->call.request;
+    const struct bh_req *req = &x->req;
+    size_t m = req->method.n < 32 ? req->method.n : 32;
+    size_t p = req->path.n < SHM_LABEL - 34 ? req->path.n : SHM_LABEL - 34;
+
+    memcpy(label, req->method.p, m);
+    label[m] = ' ';
+    memcpy(label + m + 1, req->path.p, p);
+    label[m + 1 + p] = '\0';
+}
+
+static enum MHD_Result send_reply(struct exchange *x)
+{
+    struct MHD_Response *response;
+    enum MHD_Result r;
+
+    chain_response(&x->req);
+    response = response_create(x);
+    if (response == NULL)
+        return MHD_NO;
+    x->req.phase = PHASE_SENDING;
+    r = MHD_queue_response(x->mhd, (unsigned)x->req.reply.status, response);
+    MHD_destroy_response(response);
+    return r;
+}
+
+static enum MHD_Result run_head(struct exchange *x)
+{
+    struct bh_req *req = &x->req;
+
+    switch (chain_request(req)) {
+    case CHAIN_PAUSED:
+        exchange_suspend(x);
+        break;
+    case CHAIN_REPLY:
+        x->has_reply = true;
+        break;
+    case CHAIN_NEXT:
+        req->phase = PHASE_BODY;
+        x->wants_body = req->has_body && chain_wants_body(req);
+        break;
+    }
+    return MHD_YES;
+}
+
+/* Shows the chain what has come of the body; *size becomes what is left for later. */
+static void run_body(struct exchange *x, const char *data, size_t *size, bool end)
+{
+    bh_str chunk = bh_sn(data, x->chunk_len != 0 ? x->chunk_len : *size);
+
+    if (x->has_reply || !x->wants_body) {
+        x->body_seen += *size;
+        *size = 0;
+        return;
+    }
+    x->chunk_len = 0;
+    switch (chain_body(&x->req, chunk, end)) {
+    case CHAIN_PAUSED:
+        x->chunk_len = chunk.n; /* shown again, as long as it was, after resume */
+        exchange_suspend(x);
+        return;
+    case CHAIN_REPLY:
+        x->has_reply = true;
+        break;
+    case CHAIN_NEXT:
+        break;
+    }
+    x->body_seen += chunk.n;
+    *size -= chunk.n;
+}
+
+enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **con)
+{
+    struct exchange *x = *con;
+    bool is_first;
+
+    (void)listener;
+    (void)url;
+    if (x == NULL || x->is_gone)
+        return MHD_NO;
+    is_first = !x->has_begun;
+    if (is_first)
+        begin(x, mhd, method, version);
+    publish(x);
+
+    if (!x->has_reply && x->req.phase == PHASE_REQUEST)
+        run_head(x);
+    if (x->is_suspended)
+        return MHD_YES;
+    if (is_first) {
+        /* A reply queued now closes the connection: only where the body is not worth reading. */
+        if (x->has_reply && x->req.has_body && x->content_length > DISCARD_MAX)
+            return send_reply(x);
+        return MHD_YES;
+    }
+    if (*size > 0) {
+        run_body(x, data, size, false);
+        if (x->body_seen > x->req.body_limit && !x->has_reply)
+            refuse(x, 413, "the body is larger than limits.body");
+        if (x->body_seen > x->req.body_limit + DISCARD_MAX)
+            return MHD_NO; /* it goes on sending what was refused */
+        return MHD_YES;
+    }
+    if (!x->has_reply && x->wants_body) {
+        run_body(x, "", size, true);
+        if (x->is_suspended)
+            return MHD_YES;
+    }
+    if (!x->has_reply)
+        refuse(x, 404, "no plugin of the chain answers");
+    return send_reply(x);
+}
+
+void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
+                           enum MHD_RequestTerminationCode code)
+{
+    struct exchange *x = *con;
+    struct bh_req *req;
+
+    (void)listener;
+    (void)mhd;
+    *con = NULL;
+    if (x == NULL)
+        return;
+    req = &x->req;
+    if (x->has_begun) {
+        publish(x);
+        req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+        if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
+            req->reply.kind != REPLY_STREAM)
+            req->bytes_sent = req->reply.len;
+        x->listener->front->ops->on_end(x);
+        if (req->n_entries > 0)
+            chain_log(req);
+        if (x->conn != NULL)
+            x->conn->is_busy = false;
+    }
+    front_give_exchange(x->listener->front, x);
+}

@@ -1,0 +1,31 @@
+/*
+ * exchange.h - one request and its answer, between libmicrohttpd and the chain.
+ */
+#ifndef HTTP_EXCHANGE_H
+#define HTTP_EXCHANGE_H
+
+#include <stdbool.h>
+
+#include "plugin/request.h"
+
+struct bh_ticket;
+struct exchange;
+
+/* The exchange that a request belongs to. */
+static inline struct exchange *exchange_of(const bh_req *req)
+{
+    return req->up;
+}
+
+bh_req *exchange_request(struct exchange *x);
+
+/* The ticket that a paused request waits for; the worker's. */
+struct bh_ticket *exchange_ticket(const struct exchange *x);
+void exchange_set_ticket(struct exchange *x, struct bh_ticket *t);
+
+/* Goes on with a paused request; req->resume_verdict says how. */
+void exchange_resume(struct exchange *x);
+/* The client has left while the request was paused: it ends. */
+void exchange_abort(struct exchange *x);
+
+#endif

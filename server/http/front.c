@@ -1,0 +1,314 @@
+#include "http/front.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "conf/config.h"
+#include "http/internal.h"
+#include "ipc/shm.h"
+#include "obs/log.h"
+#include "plugin/host.h"
+
+#define SPARE_MAX 1024
+
+extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through it */
+
+/* ---- exchanges ---- */
+
+struct exchange *front_take_exchange(struct front *f)
+{
+    struct exchange *x = f->spare;
+
+    if (x != NULL) {
+        f->spare = x->next_spare;
+        f->n_spare--;
+    } else {
+        x = calloc(1, sizeof *x);
+        if (x == NULL)
+            return NULL;
+        arena_init(&x->req.arena, REQUEST_ARENA_MAX);
+    }
+    request_init(&x->req);
+    memset((char *)x + sizeof x->req, 0, sizeof *x - sizeof x->req);
+    x->req.up = x;
+    return x;
+}
+
+void front_give_exchange(struct front *f, struct exchange *x)
+{
+    request_reset(&x->req);
+    if (f->n_spare == SPARE_MAX) {
+        arena_fini(&x->req.arena);
+        free(x);
+        return;
+    }
+    x->next_spare = f->spare;
+    f->spare = x;
+    f->n_spare++;
+}
+
+/* ---- connections ---- */
+
+static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct front *f = ((struct listener *)arg)->front;
+    struct conn *c = *context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+        c = calloc(1, sizeof *c);
+        if (c == NULL)
+            return; /* served all the same; a drain waits for its idle timeout */
+        c->fd = info != NULL ? info->connect_fd : -1;
+        list_append(&f->conns, &c->node);
+        *context = c;
+        atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
+    } else if (c != NULL) {
+        list_remove(&c->node);
+        free(c);
+        *context = NULL;
+        atomic_fetch_sub_explicit(&f->shared->connections, 1, memory_order_relaxed);
+    }
+}
+
+static bh_str client_text(bh_req *req, bool port)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        exchange_of(req)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char text[INET6_ADDRSTRLEN] = "";
+    const char *s;
+    uint16_t number = 0;
+
+    if (info == NULL || info->client_addr == NULL)
+        return (bh_str){NULL, 0};
+    if (info->client_addr->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)info->client_addr;
+
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+        number = ntohs(in->sin_port);
+    } else if (info->client_addr->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)info->client_addr;
+
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
+        number = ntohs(in6->sin6_port);
+    } else { /* a Unix socket's peer has no name */
+        return port ? (bh_str){NULL, 0} : bh_s("unix");
+    }
+    s = port ? arena_printf(&req->arena, "%u", number)
+             : arena_strndup(&req->arena, text, strlen(text));
+    return s != NULL ? bh_s(s) : (bh_str){NULL, 0};
+}
+
+/* ---- daemons ---- */
+
+static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(s); /* the host decodes, once: http/target.c */
+}
+
+static void on_mhd_log(void *cls, const char *fmt, va_list ap)
+{
+    char text[512];
+    size_t n;
+
+    (void)cls;
+    if (!log_is_on(LOG_DEBUG))
+        return;
+    vsnprintf(text, sizeof text, fmt, ap);
+    n = strlen(text);
+    while (n > 0 && text[n - 1] == '\n')
+        text[--n] = '\0';
+    log_debug("libmicrohttpd: %s", text);
+}
+
+static int start_daemon(struct listener *l, int fd, const struct config *cfg)
+{
+    /* The library's largest head is about half its pool (measured); no request fits into less. */
+    size_t pool = (size_t)cfg->limits.head * 2 + 512;
+    const union MHD_DaemonInfo *info;
+
+    l->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        exchange_on_data, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
+        fd, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)cfg->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((cfg->limits.idle_ms + 999) / 1000),
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
+        exchange_on_completed, l, MHD_OPTION_URI_LOG_CALLBACK, exchange_on_uri, l,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+    if (l->daemon == NULL)
+        return -ENOMEM;
+    info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    if (info == NULL)
+        return -EIO;
+    l->poll_fd = info->epoll_fd;
+    return 0;
+}
+
+static void on_panic(void *cls, const char *file, unsigned line, const char *reason)
+{
+    (void)cls;
+    log_error("libmicrohttpd gave up at %s:%u: %s", file, line, reason != NULL ? reason : "?");
+    abort();
+}
+
+/* Each route's instances, in order. */
+static int make_chains(struct front *f)
+{
+    const struct config *cfg = f->cfg;
+
+    f->chain = calloc((size_t)cfg->n_routes + 1, sizeof *f->chain);
+    if (f->chain == NULL)
+        return -ENOMEM;
+    for (int i = 0; i < cfg->n_routes; i++) {
+        const struct config_route *r = &cfg->route[i];
+        bh_inst **chain = calloc((size_t)r->n_chain + 1, sizeof *chain);
+
+        if (chain == NULL)
+            return -ENOMEM;
+        for (int k = 0; k < r->n_chain; k++)
+            chain[k] = f->ops->instance[r->chain[k]];
+        f->chain[i] = chain;
+    }
+    return 0;
+}
+
+int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
+                 struct shm_worker *shared, struct front **out)
+{
+    struct front *f = calloc(1, sizeof *f + (size_t)cfg->n_listeners * sizeof f->listener[0]);
+    int r;
+
+    if (f == NULL)
+        return -ENOMEM;
+    f->cfg = cfg;
+    f->ops = ops;
+    f->shared = shared;
+    atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
+    list_init(&f->conns);
+    host_client = client_text;
+    MHD_set_panic_func(on_panic, NULL);
+    r = make_chains(f);
+    for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
+        f->listener[i] = (struct listener){.front = f, .name = cfg->listener[i].name};
+        r = start_daemon(&f->listener[i], listen_fds[i], cfg);
+        if (r < 0)
+            log_error("listener '%s': libmicrohttpd does not start: %s", cfg->listener[i].name,
+                      strerror(-r));
+        f->n_listeners = i + 1;
+    }
+    if (r < 0) {
+        front_destroy(&f);
+        return r;
+    }
+    *out = f;
+    return 0;
+}
+
+void front_destroy(struct front **fp)
+{
+    struct front *f = *fp;
+
+    *fp = NULL;
+    if (f == NULL)
+        return;
+    for (int i = 0; i < f->n_listeners; i++)
+        if (f->listener[i].daemon != NULL)
+            MHD_stop_daemon(f->listener[i].daemon);
+    while (f->spare != NULL) {
+        struct exchange *x = f->spare;
+
+        f->spare = x->next_spare;
+        arena_fini(&x->req.arena);
+        free(x);
+    }
+    if (f->chain != NULL)
+        for (int i = 0; i < f->cfg->n_routes; i++)
+            free((void *)f->chain[i]);
+    free(f->chain);
+    free(f);
+}
+
+int front_count(const struct front *f)
+{
+    return f->n_listeners;
+}
+
+int front_poll_fd(const struct front *f, int i)
+{
+    return f->listener[i].poll_fd;
+}
+
+int front_timeout_ms(struct front *f)
+{
+    int least = -1;
+
+    for (int i = 0; i < f->n_listeners; i++) {
+        MHD_UNSIGNED_LONG_LONG ms;
+
+        if (f->listener[i].needs_run)
+            return 0;
+        if (MHD_get_timeout(f->listener[i].daemon, &ms) != MHD_YES)
+            continue;
+        if (ms == 0)
+            f->listener[i].needs_run = true;
+        if (least < 0 || ms < (MHD_UNSIGNED_LONG_LONG)least)
+            least = ms > 60000 ? 60000 : (int)ms;
+    }
+    return least;
+}
+
+void front_run(struct front *f, unsigned mask)
+{
+    for (int i = 0; i < f->n_listeners; i++) {
+        struct listener *l = &f->listener[i];
+
+        if (!l->needs_run && (mask & 1u << i) == 0)
+            continue;
+        l->needs_run = false;
+        MHD_run(l->daemon);
+    }
+}
+
+/* ---- the end ---- */
+
+void front_drain(struct front *f)
+{
+    struct list *node, *next;
+
+    f->is_draining = true;
+    for (int i = 0; i < f->n_listeners; i++) {
+        int fd;
+
+        MHD_run(f->listener[i].daemon); /* what is in the queue already is still served */
+        fd = MHD_quiesce_daemon(f->listener[i].daemon);
+        fd_close(&fd);
+    }
+    for (node = f->conns.next; node != &f->conns; node = next) {
+        struct conn *c = list_entry(node, struct conn, node);
+
+        next = node->next;
+        /* What the client has sent already can still be read; then comes the end. */
+        if (!c->is_busy && c->fd >= 0)
+            shutdown(c->fd, SHUT_RD);
+    }
+    for (int i = 0; i < f->n_listeners; i++)
+        f->listener[i].needs_run = true;
+}
+
+bool front_is_drained(const struct front *f)
+{
+    return list_is_empty(&f->conns);
+}

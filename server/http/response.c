@@ -1,0 +1,138 @@
+/*
+ * response.c - from a reply to libmicrohttpd's response.
+ *
+ * Bytes go out as they lie in the request's arena, files by sendfile(2). Streams, and files that a
+ * plugin wants to see, go through read_body(), which runs the on_response_body hooks: they are
+ * called inside a callback of the library, so a crash there lands inside it too and only then makes
+ * the library close the connection.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "http/internal.h"
+#include "plugin/chain.h"
+#include "plugin/stream.h"
+
+#define BLOCK_SIZE 32768
+
+static void on_stream_data(void *arg)
+{
+    struct exchange *x = arg;
+
+    if (x->waits_for_stream) {
+        x->waits_for_stream = false;
+        exchange_resume(x);
+    }
+}
+
+/* The next piece of the source. False: nothing just now. */
+static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
+{
+    struct reply *reply = &x->req.reply;
+
+    if (reply->kind == REPLY_STREAM) {
+        if (stream_peek(reply->stream, &chunk->p, &chunk->n)) {
+            x->out_is_block = true;
+            return true;
+        }
+        if (!stream_has_ended(reply->stream))
+            return false;
+        x->source_ended = true;
+        *chunk = bh_s("");
+        return true;
+    }
+    if (max > reply->len - x->file_pos)
+        max = (size_t)(reply->len - x->file_pos);
+    if (max > 0) {
+        ssize_t n = pread(reply->fd, buf, max, (off_t)(reply->offset + x->file_pos));
+
+        if (n > 0) {
+            x->file_pos += (uint64_t)n;
+            *chunk = bh_sn(buf, (size_t)n);
+            return true;
+        }
+        x->is_gone = true; /* the file shrank: the client must see that the answer is cut short */
+    }
+    x->source_ended = true;
+    *chunk = bh_s("");
+    return true;
+}
+
+static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
+{
+    struct exchange *x = arg;
+    char block[BLOCK_SIZE];
+
+    (void)pos;
+    if (x->is_gone)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    while (x->out.n == 0) {
+        bh_str chunk;
+
+        if (x->out_is_block) {
+            x->out_is_block = false;
+            stream_pop(x->req.reply.stream);
+        }
+        if (x->source_ended)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        if (!next_chunk(x, &chunk, block, max < sizeof block ? max : sizeof block)) {
+            x->waits_for_stream = true;
+            exchange_suspend(x);
+            return 0;
+        }
+        if (x->is_gone || !chain_response_chunk(&x->req, &chunk, x->source_ended))
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        if (chunk.p == block) { /* unchanged: copied out at once, it fits */
+            memcpy(buf, chunk.p, chunk.n);
+            x->req.bytes_sent += chunk.n;
+            return (ssize_t)chunk.n;
+        }
+        x->out = chunk;
+    }
+    if (max > x->out.n)
+        max = x->out.n;
+    memcpy(buf, x->out.p, max);
+    x->out.p += max;
+    x->out.n -= max;
+    x->req.bytes_sent += max;
+    return (ssize_t)max;
+}
+
+static struct MHD_Response *create_body(struct exchange *x)
+{
+    struct reply *reply = &x->req.reply;
+    struct MHD_Response *response;
+    bool is_filtered = chain_filters_body(&x->req);
+
+    if (reply->kind == REPLY_BYTES)
+        return MHD_create_response_from_buffer((size_t)reply->len, (void *)(uintptr_t)reply->bytes,
+                                               MHD_RESPMEM_PERSISTENT);
+    if (reply->kind == REPLY_FILE && !is_filtered) {
+        response = MHD_create_response_from_fd_at_offset64(reply->len, reply->fd, reply->offset);
+        if (response != NULL)
+            reply->fd = -1; /* the library's now */
+        return response;
+    }
+    if (reply->kind == REPLY_STREAM)
+        stream_on_data(reply->stream, on_stream_data, x);
+    return MHD_create_response_from_callback(is_filtered || reply->len == UINT64_MAX
+                                                 ? MHD_SIZE_UNKNOWN
+                                                 : reply->len,
+                                             BLOCK_SIZE, read_body, x, NULL);
+}
+
+struct MHD_Response *response_create(struct exchange *x)
+{
+    struct MHD_Response *response = create_body(x);
+    const struct fields *f = &x->req.hdr[BH_RESP];
+
+    if (response == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < f->n; i++)
+        if (f->v[i].name.p != NULL)
+            MHD_add_response_header(response, f->v[i].name.p, f->v[i].value.p);
+    if (x->listener->front->is_draining)
+        MHD_add_response_header(response, "Connection", "close");
+    return response;
+}

@@ -1,0 +1,202 @@
+#include "ipc/shm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/must.h"
+
+#define RING_HEADER 4 /* uint16_t len, uint16_t sink */
+
+_Static_assert((SHM_RING_SIZE & (SHM_RING_SIZE - 1)) == 0, "positions are taken modulo the size");
+_Static_assert(SHM_LINE_MAX <= UINT16_MAX, "a record's length is 16 bits");
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) & ~(to - 1);
+}
+
+int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
+{
+    size_t at_plugins = round_up(sizeof(struct shm), 64), at_workers, size;
+    struct shm *shm;
+    int fd;
+
+    if (n_workers > 4096 || n_plugins > 65536)
+        return -EINVAL;
+    at_workers = round_up(at_plugins + n_plugins * sizeof(struct shm_plugin), SHM_PAGE);
+    size = round_up(at_workers + n_workers * sizeof(struct shm_worker), SHM_PAGE);
+
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    /* Zero pages until touched: most of it, the crash slots, usually never is. */
+    shm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+               0);
+    if (shm == MAP_FAILED) {
+        int r = -errno;
+
+        close(fd);
+        return r;
+    }
+    shm->size = size;
+    shm->n_workers = n_workers;
+    shm->n_plugins = n_plugins;
+    shm->wake_fd = fd;
+    shm->plugin = (void *)((char *)shm + at_plugins);
+    shm->worker = (void *)((char *)shm + at_workers);
+    if (mprotect(shm, offsetof(struct shm, asleep), PROT_READ) < 0) {
+        int r = -errno;
+
+        shm_destroy(&shm);
+        return r;
+    }
+    *out = shm;
+    return 0;
+}
+
+void shm_destroy(struct shm **shmp)
+{
+    struct shm *shm = *shmp;
+
+    if (shm == NULL)
+        return;
+    *shmp = NULL;
+    close(shm->wake_fd);
+    munmap(shm, shm->size);
+}
+
+/*
+ * Only the recorder clears `asleep`. Were it exchanged for 0 here, a worker killed between that and
+ * the write would leave a recorder that sleeps and that nobody wakes. The price: until it has got
+ * up, each line costs one write.
+ */
+static void wake(const struct shm *shm)
+{
+    static const uint64_t one = 1;
+    int saved = errno;
+    ssize_t n = write(shm->wake_fd, &one, sizeof one);
+
+    (void)n; /* EAGAIN: it was woken 2^64 times; anything else cannot be helped */
+    errno = saved;
+}
+
+void shm_kick(struct shm *shm)
+{
+    if (atomic_load(&shm->asleep) == SHM_ASLEEP)
+        wake(shm);
+}
+
+/* ---- sinks ---- */
+
+/* A worker that claims a sink is a memcpy away from having it ready, unless it died there. */
+static uint32_t settled_state(struct shm_sink *sink)
+{
+    uint32_t state;
+
+    for (int i = 0; (state = atomic_load(&sink->state)) == SHM_SINK_CLAIMED && i < 1000; i++)
+        sched_yield();
+    return state;
+}
+
+int shm_sink_open(struct shm *shm, const char *path, uint32_t *out)
+{
+    size_t n = strlen(path);
+
+    if (n >= sizeof shm->sink[0].path)
+        return -ENAMETOOLONG;
+    for (uint32_t i = 0; i < SHM_SINKS; i++) {
+        struct shm_sink *sink = &shm->sink[i];
+        uint32_t state = SHM_SINK_FREE;
+
+        if (atomic_compare_exchange_strong(&sink->state, &state, SHM_SINK_CLAIMED)) {
+            memcpy(sink->path, path, n + 1);
+            atomic_store(&sink->state, SHM_SINK_READY);
+        } else if (settled_state(sink) != SHM_SINK_READY ||
+                   strncmp(sink->path, path, sizeof sink->path) != 0) {
+            continue;
+        }
+        *out = i;
+        return 0;
+    }
+    return -ENOSPC;
+}
+
+/* ---- rings ---- */
+
+static void ring_put(struct shm_ring *ring, uint64_t at, const void *p, size_t n)
+{
+    size_t pos = at & (SHM_RING_SIZE - 1);
+    size_t first = n < SHM_RING_SIZE - pos ? n : SHM_RING_SIZE - pos;
+
+    memcpy(ring->data + pos, p, first);
+    memcpy(ring->data, (const char *)p + first, n - first);
+}
+
+static void ring_get(const struct shm_ring *ring, uint64_t at, void *p, size_t n)
+{
+    size_t pos = at & (SHM_RING_SIZE - 1);
+    size_t first = n < SHM_RING_SIZE - pos ? n : SHM_RING_SIZE - pos;
+
+    memcpy(p, ring->data + pos, first);
+    memcpy((char *)p + first, ring->data, n - first);
+}
+
+int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n)
+{
+    struct shm_ring *ring = &w->ring;
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    uint64_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
+    uint16_t header[2];
+    uint32_t asleep;
+
+    must(sink < SHM_SINKS);
+    if (n > SHM_LINE_MAX)
+        n = SHM_LINE_MAX;
+    /* The first test is for a tail that somebody scribbled on; the recorder sets it right. */
+    if (used > SHM_RING_SIZE || SHM_RING_SIZE - used < RING_HEADER + n) {
+        atomic_fetch_add_explicit(&ring->dropped, 1, memory_order_relaxed);
+        if (atomic_load(&shm->asleep) != SHM_AWAKE)
+            wake(shm);
+        return -EAGAIN;
+    }
+    header[0] = (uint16_t)n;
+    header[1] = (uint16_t)sink;
+    ring_put(ring, head, header, RING_HEADER);
+    ring_put(ring, head + RING_HEADER, p, n);
+    /* Whoever dies before this line has written nothing. Sequentially consistent because of the
+     * recorder, which says that it is asleep and then looks at head once more. */
+    atomic_store(&ring->head, head + RING_HEADER + n);
+    asleep = atomic_load(&shm->asleep);
+    if (asleep == SHM_ASLEEP || (asleep == SHM_NAPPING && used > SHM_RING_SIZE / 2))
+        wake(shm);
+    return 0;
+}
+
+ssize_t shm_ring_read(struct shm_ring *ring, uint32_t *sink, char *buf)
+{
+    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    uint64_t head = atomic_load(&ring->head);
+    uint64_t used = head - tail;
+    uint16_t header[2];
+
+    if (used == 0)
+        return -EAGAIN;
+    if (used < RING_HEADER || used > SHM_RING_SIZE)
+        goto bad;
+    ring_get(ring, tail, header, RING_HEADER);
+    if (header[0] > used - RING_HEADER)
+        goto bad;
+    ring_get(ring, tail + RING_HEADER, buf, header[0]);
+    atomic_store_explicit(&ring->tail, tail + RING_HEADER + header[0], memory_order_release);
+    *sink = header[1];
+    return header[0];
+
+bad:
+    atomic_store_explicit(&ring->tail, head, memory_order_release);
+    return -EBADMSG;
+}

@@ -1,0 +1,197 @@
+/*
+ * shm.h - the memory that master, workers and recorder share.
+ *
+ * The master maps it before the first fork, so it is at the same address everywhere and outlives
+ * every child. Each worker_slot has one writer, the worker's loop thread (and its fault handler),
+ * but for fields marked otherwise. What a dead worker left is read, never trusted: readers bound
+ * every index and length that they take from here.
+ */
+#ifndef IPC_SHM_H
+#define IPC_SHM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SHM_PAGE 4096
+#define SHM_SINKS 32
+#define SHM_CRASH_SLOTS 8
+#define SHM_FOLDS 64
+#define SHM_RING_SIZE (1u << 20)
+#define SHM_STACK_COPY (64u << 10)
+#define SHM_MODULES 64
+#define SHM_PATH_STEPS 64
+#define SHM_REQUEST_TEXT 8192
+#define SHM_LABEL 192
+#define SHM_LINE_MAX 65535 /* longer log lines are cut */
+
+/* ---- call attribution ---- */
+
+/* Published by the boundary before each plugin call and cleared after it, so that even SIGKILL is
+ * charged to the right plugin. plugin: index + 1 in the config; 0: host code runs. */
+struct shm_call {
+    _Atomic uint32_t seq; /* changes with every call: the watchdog samples it */
+    _Atomic uint32_t plugin;
+    _Atomic uint32_t hook; /* enum hook, plugin/hook.h */
+    char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
+};
+
+/* ---- crash records, raw ---- */
+
+enum shm_crash_state { SHM_CRASH_FREE, SHM_CRASH_FILLING, SHM_CRASH_FULL };
+
+/* What became of it: the outcomes of the crash matrix. */
+enum shm_verdict {
+    SHM_RECOVERED = 'R',
+    SHM_TRUNCATED = 'T',
+    SHM_EJECTED = 'Q',
+    SHM_WORKER_DIED = 'X',
+    SHM_REFUSED = 'F',
+};
+
+struct shm_module { /* one mapped object, for symbols */
+    uint64_t bias;  /* load address minus link address (l_addr) */
+    uint64_t start, end;
+    uint32_t plugin; /* index + 1 of the object's first instance; 0: not a plugin's */
+    char path[240];  /* empty: the executable */
+};
+
+struct shm_step { /* one stop of the error on its way up the chain */
+    uint32_t plugin; /* index + 1 */
+    int32_t verdict; /* BH_* of its on_error; BH_FAIL when it crashed too */
+    uint32_t had_hook;
+    uint32_t had_crash; /* it crashed, or ran past its deadline, in its turn */
+};
+
+enum shm_reg { /* order of shm_crash.reg */
+    SHM_RAX, SHM_RBX, SHM_RCX, SHM_RDX, SHM_RSI, SHM_RDI, SHM_RBP, SHM_RSP, SHM_R8, SHM_R9,
+    SHM_R10, SHM_R11, SHM_R12, SHM_R13, SHM_R14, SHM_R15, SHM_RIP, SHM_EFLAGS, SHM_REGS
+};
+
+/*
+ * Filled by the faulting thread's handler (registers, stack), completed by the worker once it is
+ * safe (request, way of the error), turned into a JSON file by the recorder. state goes FREE ->
+ * FILLING -> FULL in the worker, FULL -> FREE in the recorder. After the worker's death the
+ * recorder takes FILLING slots as they are.
+ */
+struct shm_crash {
+    _Atomic uint32_t state;
+    char id[40];
+    int64_t time_ns; /* real */
+    int32_t pid, tid;
+    uint32_t plugin; /* index + 1; 0: not in a plugin call */
+    uint32_t hook;
+    int32_t signo;   /* 0: see kind */
+    int32_t code;    /* si_code */
+    char kind[32];   /* "signal", "exit", "pthread_exit", "deadline", ... */
+    char verdict;    /* enum shm_verdict */
+    char reason[96]; /* why this verdict: "fault in plugin code", "allocator lock held", ... */
+    char message[256]; /* of abort(), assert(), glibc */
+    uint64_t fault_addr;
+    uint64_t reg[SHM_REGS];
+    uint64_t stack_addr; /* of stack[0] */
+    uint32_t stack_len;
+    uint32_t n_modules;
+    struct shm_module module[SHM_MODULES];
+    uint8_t stack[SHM_STACK_COPY];
+
+    /* "METHOD SP target SP protocol LF" and "Name: value LF" lines, secrets redacted already. */
+    char request[SHM_REQUEST_TEXT];
+    uint32_t request_len;
+    uint32_t n_steps;
+    struct shm_step step[SHM_PATH_STEPS];
+    uint32_t answered_by; /* index + 1; 0: the host */
+    int32_t status;       /* what the client saw; 0: nothing */
+
+    uint32_t n_tries; /* recorder only: how often it began to symbolise this one */
+};
+
+/* Repeats of a crash that has its record already. fp is written once by the worker. */
+struct shm_fold {
+    _Atomic uint64_t fp;    /* fingerprint; 0: free */
+    _Atomic uint64_t count; /* crashes folded into the record */
+    _Atomic int64_t last_ns;
+    char id[40]; /* the record */
+    /* recorder only: */
+    uint64_t written;    /* count in the file */
+    int64_t written_ms;  /* when, monotonic */
+};
+
+/* ---- log lines ---- */
+
+/* Byte ring, one writer (the worker), one reader (the recorder). Records are
+ * {uint16_t len, uint16_t sink, bytes[len]} laid out byte by byte modulo the size; head and tail
+ * count bytes for ever. */
+struct shm_ring {
+    _Alignas(64) _Atomic uint64_t head; /* written up to; writer's */
+    _Alignas(64) _Atomic uint64_t tail; /* read up to; reader's */
+    _Atomic uint64_t dropped;           /* lines; writer's */
+    uint64_t dropped_told;              /* recorder only */
+    uint8_t data[SHM_RING_SIZE];
+};
+
+enum shm_sink_state { SHM_SINK_FREE, SHM_SINK_CLAIMED, SHM_SINK_READY };
+
+struct shm_sink { /* claimed by any worker, with compare-and-swap */
+    _Atomic uint32_t state;
+    char path[PATH_MAX]; /* absolute, or "-" */
+};
+
+/* ---- the whole ---- */
+
+struct shm_plugin { /* any worker, atomic adds */
+    _Atomic uint64_t crashes;   /* all, folded ones too */
+    _Atomic uint64_t deadlines;
+    _Atomic uint64_t failures;  /* BH_FAIL */
+    _Atomic uint64_t worker_deaths;
+};
+
+struct shm_worker {
+    _Atomic int32_t pid; /* master's */
+    _Atomic uint64_t requests;
+    _Atomic uint64_t connections; /* open now */
+    struct shm_call call;
+    struct shm_fold fold[SHM_FOLDS];
+    struct shm_crash crash[SHM_CRASH_SLOTS];
+    struct shm_ring ring;
+};
+
+enum shm_asleep {
+    SHM_AWAKE,
+    SHM_ASLEEP,  /* for ever: wake it for anything */
+    SHM_NAPPING, /* for a moment: wake it when a ring is half full */
+};
+
+struct shm {
+    /* Read-only once it is made, so that a stray write of a plugin's does not lead others astray. */
+    size_t size;
+    uint32_t n_workers, n_plugins;
+    int wake_fd;               /* eventfd of the recorder, inherited by all */
+    struct shm_plugin *plugin; /* n_plugins */
+    struct shm_worker *worker; /* n_workers */
+
+    _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
+    struct shm_sink sink[SHM_SINKS];
+};
+
+/* 0 and a mapping in *out, or -errno. */
+int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out);
+void shm_destroy(struct shm **shmp);
+
+/* Wakes the recorder if it sleeps. Async-signal-safe. To be called after what it shall see has been
+ * published by an operation that is sequentially consistent (C's default). */
+void shm_kick(struct shm *shm);
+
+/* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
+int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);
+
+/* Appends one line (without newline); 0, or -EAGAIN when full (then counted as dropped). Kicks the
+ * recorder when it sleeps. Loop thread only. */
+int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n);
+
+/* Takes the oldest line (up to SHM_LINE_MAX bytes) into buf, and its length. -EAGAIN: there is
+ * none. -EBADMSG: the ring did not make sense; what was in it is given up. Recorder only. */
+ssize_t shm_ring_read(struct shm_ring *ring, uint32_t *sink, char *buf);
+
+#endif

@@ -1,0 +1,251 @@
+/*
+ * child.c - forking, and the first things in the child.
+ *
+ * Fork without exec: the child has the checked config and the sockets, as they are. So it must
+ * give back what is the master's: descriptors, blocked signals, buffered output.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/must.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/log.h"
+
+static bool is_recorder(const struct child *c)
+{
+    return c->index == CHILD_RECORDER;
+}
+
+void child_init(struct child *c, int index, const struct config *cfg)
+{
+    c->index = index;
+    c->state = CHILD_DOWN;
+    c->pid = 0;
+    c->ready_fd = -1;
+    c->was_told_to_end = false;
+    c->message[0] = '\0';
+    c->message_len = 0;
+    respawn_init(&c->respawn, cfg->respawn.restarts, cfg->respawn.window_ms);
+}
+
+bool child_is_alive(const struct child *c)
+{
+    return c->pid > 0;
+}
+
+void child_name(const struct child *c, char *buf, size_t size)
+{
+    if (is_recorder(c))
+        snprintf(buf, size, "recorder");
+    else
+        snprintf(buf, size, "worker %d", c->index);
+}
+
+void child_kill(struct child *c, int signo)
+{
+    if (!child_is_alive(c))
+        return;
+    c->was_told_to_end = c->was_told_to_end || signo == SIGQUIT || signo == SIGKILL;
+    kill(c->pid, signo);
+}
+
+/* ---- In the child ---- */
+
+static void set_signals(bool ignore_quit)
+{
+    static const int of_master[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1};
+    struct sigaction sa = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int signo = 1; signo < NSIG; signo++)
+        sigaction(signo, &sa, NULL); /* refused for SIGKILL, SIGSTOP and libc's own */
+    sa.sa_handler = SIG_IGN;
+    for (size_t i = 0; i < sizeof of_master / sizeof of_master[0]; i++)
+        sigaction(of_master[i], &sa, NULL);
+    if (ignore_quit)
+        sigaction(SIGQUIT, &sa, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void child_become(const struct user *user, pid_t parent, bool ignore_quit, const char *role)
+{
+    char name[16];
+    int r;
+
+    log_set_role(role);
+    snprintf(name, sizeof name, "bh-%s", role);
+    prctl(PR_SET_NAME, name);
+    r = user_become(user);
+    if (r < 0) {
+        log_error("cannot become server.user: %s", strerror(-r));
+        _exit(MASTER_FAILED);
+    }
+    /* After the change of user, which clears it; and the master may be gone already. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(MASTER_STOPPED);
+    set_signals(ignore_quit);
+}
+
+static void close_masters(struct master *m, const struct child *self)
+{
+    listen_close_others(&m->listeners, self->index);
+    fd_close(&m->epoll_fd);
+    fd_close(&m->signal_fd);
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        fd_close(&m->worker[i].ready_fd);
+}
+
+static _Noreturn void run_role(struct master *m, struct child *c, pid_t parent, int ready_fd)
+{
+    char role[32];
+    int status;
+
+    child_name(c, role, sizeof role);
+    close_masters(m, c);
+    child_become(&m->user, parent, is_recorder(c), role);
+    if (is_recorder(c)) {
+        status = m->roles->recorder(m->cfg, m->shm);
+    } else {
+        /* The master says so as well, but later than we can die. */
+        atomic_store(&m->shm->worker[c->index].pid, getpid());
+        status = m->roles->worker(m->cfg, m->setup, m->shm, c->index,
+                                  listen_fds(&m->listeners, c->index), ready_fd);
+    }
+    /* Not exit(): what the master registered with atexit() is not ours to run. */
+    fflush(NULL);
+    _exit(status);
+}
+
+/* ---- In the master ---- */
+
+/* -errno, or 0 and a process. The worker's end of the pipe is the only one that can write. */
+static int fork_child(struct master *m, struct child *c)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)c->index};
+    int ready[2] = {-1, -1};
+    pid_t parent = getpid(), pid;
+    int r;
+
+    if (!is_recorder(c) && pipe2(ready, O_CLOEXEC) < 0)
+        return -errno;
+    fflush(NULL); /* or the child writes it again */
+    pid = fork();
+    if (pid < 0) {
+        r = -errno;
+        fd_close(&ready[0]);
+        fd_close(&ready[1]);
+        return r;
+    }
+    if (pid == 0) {
+        fd_close(&ready[0]);
+        run_role(m, c, parent, ready[1]);
+    }
+    fd_close(&ready[1]);
+    c->pid = pid;
+    c->ready_fd = ready[0];
+    if (!is_recorder(c)) {
+        fcntl(c->ready_fd, F_SETFL, O_NONBLOCK);
+        /* Fails when out of memory only; then the worker is late, killed, and tried again. */
+        epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, c->ready_fd, &event);
+        atomic_store(&m->shm->worker[c->index].pid, pid);
+    }
+    return 0;
+}
+
+void child_start(struct master *m, struct child *c)
+{
+    int64_t now = clock_mono_ms();
+    int r;
+
+    must(!child_is_alive(c) && c->ready_fd == -1);
+    c->was_told_to_end = false;
+    c->message_len = 0;
+    respawn_started(&c->respawn, now);
+    r = fork_child(m, c);
+    if (r < 0) {
+        child_start_later(c, false, strerror(-r));
+        return;
+    }
+    /* The recorder says nothing: nobody waits for it. */
+    c->state = is_recorder(c) ? CHILD_RUNNING : CHILD_STARTING;
+    c->due_ms = now + MASTER_READY_MS;
+}
+
+void child_start_later(struct child *c, bool was_serving, const char *reason)
+{
+    int64_t now = clock_mono_ms();
+    uint32_t delay_ms = respawn_ended(&c->respawn, now, was_serving);
+    char name[32];
+
+    child_name(c, name, sizeof name);
+    c->state = CHILD_WAITING;
+    c->due_ms = now + delay_ms;
+    if (delay_ms == 0)
+        log_info("%s is started again", name);
+    else if (reason != NULL)
+        log_error("%s is started again in %u ms: %s", name, delay_ms, reason);
+    else
+        log_error("%s is started again in %u ms: it ended more than %u times within %u ms", name,
+                  delay_ms, c->respawn.restarts, c->respawn.window_ms);
+}
+
+void child_read_ready(struct child *c)
+{
+    for (;;) {
+        size_t room = sizeof c->message - 1 - c->message_len;
+        char rest[256];
+        ssize_t n;
+
+        if (c->ready_fd < 0)
+            return;
+        n = room > 0 ? read(c->ready_fd, c->message + c->message_len, room)
+                     : read(c->ready_fd, rest, sizeof rest);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n == 1 && c->message_len == 0) {
+            c->state = CHILD_RUNNING;
+            fd_close(&c->ready_fd);
+        } else if (n <= 0) {
+            fd_close(&c->ready_fd);
+        } else if (room > 0) {
+            c->message_len += (size_t)n;
+        }
+        c->message[c->message_len] = '\0';
+    }
+}
+
+bool child_reap(struct child *c, int *status, bool *was_serving)
+{
+    pid_t pid;
+
+    if (!child_is_alive(c))
+        return false;
+    do {
+        pid = waitpid(c->pid, status, WNOHANG);
+    } while (pid < 0 && errno == EINTR);
+    if (pid == 0)
+        return false;
+    if (pid < 0)
+        *status = 0;     /* ECHILD: somebody else has collected it. It is gone all the same. */
+    child_read_ready(c); /* its last word may still be in the pipe */
+    *was_serving = c->state == CHILD_RUNNING;
+    fd_close(&c->ready_fd);
+    c->state = CHILD_DOWN;
+    c->pid = 0;
+    return true;
+}

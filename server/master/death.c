@@ -1,0 +1,195 @@
+/*
+ * death.c - who is to blame for a dead worker.
+ *
+ * The worker published its call before it made it (struct shm_call), so that there is an answer
+ * even to SIGKILL. All of it is the word of a process that died of an error: bounded, escaped,
+ * never trusted.
+ */
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/must.h"
+#include "ipc/crash_id.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/log.h"
+
+struct blame {
+    uint32_t plugin; /* index + 1; 0: nobody */
+    uint32_t hook;
+    char request[SHM_LABEL]; /* printable */
+};
+
+static struct shm_worker *slot_of(const struct master *m, int worker)
+{
+    must(worker >= 0 && (uint32_t)worker < m->shm->n_workers);
+    return &m->shm->worker[worker];
+}
+
+static uint32_t known_plugin(const struct master *m, uint32_t plugin)
+{
+    return plugin <= m->shm->n_plugins && plugin <= (uint32_t)m->cfg->n_plugins ? plugin : 0;
+}
+
+static void copy_printable(char *to, size_t size, const char *from)
+{
+    size_t n = 0;
+
+    for (; n < size - 1 && from[n] != '\0'; n++)
+        to[n] = from[n];
+    to[n] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        if (to[i] < 0x20 || to[i] > 0x7e)
+            to[i] = '?';
+    }
+}
+
+static void read_call(const struct master *m, int worker, struct blame *out)
+{
+    const struct shm_call *call = &slot_of(m, worker)->call;
+
+    out->plugin = known_plugin(m, atomic_load(&call->plugin));
+    out->hook = atomic_load(&call->hook);
+    copy_printable(out->request, sizeof out->request, call->request);
+}
+
+/* The record that the worker's own handler made before it gave up. The recorder may have written
+ * and freed it by now; death_clear() sees to it that a free slot's pid is no stranger's. */
+static const struct shm_crash *find_last_words(struct shm_worker *w, pid_t pid)
+{
+    for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
+        if (w->crash[i].pid == pid && w->crash[i].verdict == SHM_WORKER_DIED)
+            return &w->crash[i];
+    }
+    return NULL;
+}
+
+void death_describe(int status, char *buf, size_t size)
+{
+    const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
+
+    if (name != NULL)
+        snprintf(buf, size, "was killed by SIG%s", name);
+    else if (WIFSIGNALED(status))
+        snprintf(buf, size, "was killed by signal %d", WTERMSIG(status));
+    else
+        snprintf(buf, size, "ended with exit status %d", WEXITSTATUS(status));
+}
+
+static void describe_blame(const struct master *m, const struct blame *b, char *buf, size_t size)
+{
+    const char *hook = m->roles->hook_name != NULL ? m->roles->hook_name(b->hook) : NULL;
+    const char *at = b->request[0] != '\0' ? ", at " : "";
+
+    if (b->plugin == 0)
+        snprintf(buf, size, "outside of plugins%s%s", at, b->request);
+    else if (hook != NULL)
+        snprintf(buf, size, "in plugin '%s', %s%s%s", m->cfg->plugin[b->plugin - 1].name, hook, at,
+                 b->request);
+    else
+        snprintf(buf, size, "in plugin '%s', hook %u%s%s", m->cfg->plugin[b->plugin - 1].name,
+                 b->hook, at, b->request);
+}
+
+void death_where(const struct master *m, int worker, char *buf, size_t size)
+{
+    struct blame blame;
+
+    read_call(m, worker, &blame);
+    describe_blame(m, &blame, buf, size);
+}
+
+/* The owner is dead and the successor not yet born: the master is the one writer. */
+static bool write_record(const struct master *m, int worker, pid_t pid, int status,
+                         const struct blame *blame, char id[RECORD_ID_SIZE])
+{
+    struct shm_worker *w = slot_of(m, worker);
+    struct shm_crash *slot = NULL;
+    uint32_t filling = SHM_CRASH_FILLING;
+    int n;
+
+    for (int i = 0; i < SHM_CRASH_SLOTS && slot == NULL; i++) {
+        if (atomic_load(&w->crash[i].state) == SHM_CRASH_FREE)
+            slot = &w->crash[i];
+    }
+    if (slot == NULL)
+        return false; /* the recorder is behind; the log line has to do */
+
+    memset((char *)slot + offsetof(struct shm_crash, id), 0,
+           sizeof *slot - offsetof(struct shm_crash, id));
+    /* Only now: a slot that is being filled, of a process that is dead, would be taken as it is. */
+    atomic_store(&slot->state, SHM_CRASH_FILLING);
+    slot->time_ns = clock_real_ns();
+    record_id_make(slot->id, worker, slot->time_ns);
+    slot->plugin = blame->plugin;
+    slot->hook = blame->hook;
+    slot->signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    slot->verdict = SHM_WORKER_DIED;
+    snprintf(slot->kind, sizeof slot->kind, "worker_death");
+    death_describe(status, slot->reason, sizeof slot->reason);
+    n = blame->request[0] == '\0'
+            ? 0
+            : snprintf(slot->request, sizeof slot->request, "%s \n", blame->request);
+    slot->request_len = (uint32_t)n;
+    memcpy(id, slot->id, RECORD_ID_SIZE);
+    slot->pid = slot->tid = pid;
+    atomic_compare_exchange_strong(&slot->state, &filling, SHM_CRASH_FULL);
+    return true;
+}
+
+/* What the dead one was still filling will get no fuller. */
+static void release_half_filled(struct shm_worker *w)
+{
+    for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
+        uint32_t filling = SHM_CRASH_FILLING;
+
+        atomic_compare_exchange_strong(&w->crash[i].state, &filling, SHM_CRASH_FULL);
+    }
+}
+
+void death_charge(const struct master *m, int worker, pid_t pid, int status)
+{
+    struct shm_worker *w = slot_of(m, worker);
+    const struct shm_crash *last_words = find_last_words(w, pid);
+    char how[64], where[SHM_LABEL + 128], id[RECORD_ID_SIZE] = "";
+    struct blame blame;
+
+    read_call(m, worker, &blame);
+    if (blame.plugin == 0 && last_words != NULL) { /* a thread of the plugin's, say */
+        blame.plugin = known_plugin(m, last_words->plugin);
+        blame.hook = last_words->hook;
+    }
+    if (blame.plugin != 0)
+        atomic_fetch_add(&m->shm->plugin[blame.plugin - 1].worker_deaths, 1);
+    if (last_words != NULL)
+        copy_printable(id, sizeof id, last_words->id);
+    else
+        write_record(m, worker, pid, status, &blame, id);
+    release_half_filled(w);
+    shm_kick(m->shm);
+
+    death_describe(status, how, sizeof how);
+    describe_blame(m, &blame, where, sizeof where);
+    log_error("worker %d (pid %d) %s %s; crash record %s", worker, (int)pid, how, where,
+              id[0] != '\0' ? id : "not written: too many at once");
+}
+
+void death_clear(const struct master *m, int worker)
+{
+    struct shm_worker *w = slot_of(m, worker);
+
+    atomic_store(&w->pid, 0);
+    atomic_store(&w->call.plugin, 0);
+    atomic_store(&w->call.hook, 0);
+    memset(w->call.request, 0, sizeof w->call.request);
+    atomic_store(&w->connections, 0);
+    release_half_filled(w);
+    for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
+        if (atomic_load(&w->crash[i].state) == SHM_CRASH_FREE)
+            w->crash[i].pid = 0; /* numbers of processes come round */
+    }
+}

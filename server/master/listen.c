@@ -1,0 +1,338 @@
+#include "master/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/diag.h"
+#include "base/fd.h"
+#include "base/must.h"
+#include "conf/config.h"
+#include "master/holder.h"
+
+union address {
+    struct sockaddr sa;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+static bool is_unix(const struct config_listener *cl)
+{
+    return cl->addr.sa.sa_family == AF_UNIX;
+}
+
+static int port_of(const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)sa)->sin6_port);
+    return ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port);
+}
+
+/* ---- What to say when it fails ---- */
+
+static void hint_for_tcp(const struct config_listener *cl, int err, char *buf, size_t size)
+{
+    int port = port_of(&cl->addr.sa);
+    char holder[64];
+
+    buf[0] = '\0';
+    switch (err) {
+    case EADDRINUSE:
+        if (holder_find(port, holder, sizeof holder) == 0)
+            snprintf(buf, size, "%s listens at port %d: stop it, or choose another port", holder,
+                     port);
+        else
+            snprintf(
+                buf, size,
+                "`ss -ltnp 'sport = :%d'`, as root, shows who holds it; or choose another port",
+                port);
+        break;
+    case EACCES:
+        snprintf(buf, size,
+                 "ports below 1024 are for root: start as root with server.user set, or run "
+                 "`setcap cap_net_bind_service=+ep` on the executable, or choose a port from 1024");
+        break;
+    case EADDRNOTAVAIL:
+        snprintf(buf, size,
+                 "no interface of this machine has that address: `ip address` shows those it has, "
+                 "%s stands for all",
+                 cl->addr.sa.sa_family == AF_INET6 ? "[::]" : "0.0.0.0");
+        break;
+    case EAFNOSUPPORT:
+        snprintf(buf, size, "IPv6 is off on this machine: use an IPv4 address");
+        break;
+    case EMFILE: snprintf(buf, size, "raise the limit of open files (ulimit -Hn)"); break;
+    default: break;
+    }
+}
+
+static const char *hint_for_unix(int err)
+{
+    switch (err) {
+    case EADDRINUSE: return "another process answers there: stop it, or choose another path";
+    case EEXIST: return "the path is taken by something that is not a socket: remove it";
+    case ENOENT: return "its folder does not exist: create it first";
+    case EACCES:
+    case EPERM: return "the user who starts the server needs write permission in its folder";
+    case ENOTDIR: return "a part of the path is not a folder";
+    default: return NULL;
+    }
+}
+
+static void report(const struct config *cfg, const struct config_listener *cl, struct diag *diag,
+                   int err)
+{
+    char hint[256];
+
+    if (is_unix(cl))
+        snprintf(hint, sizeof hint, "%s", hint_for_unix(err) != NULL ? hint_for_unix(err) : "");
+    else
+        hint_for_tcp(cl, err, hint, sizeof hint);
+    diag_add(diag, cfg->path, cl->pos.line, cl->pos.column, hint[0] != '\0' ? hint : NULL,
+             "listener '%s': cannot listen on %s: %s", cl->name, cl->address, strerror(err));
+}
+
+/* ---- TCP ---- */
+
+static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, int *out)
+{
+    static const int on = 1;
+    int fd, r;
+
+    fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        (is_shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) ||
+        (addr->sa.sa_family == AF_INET6 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
+        bind(fd, &addr->sa, len) < 0) {
+        r = -errno;
+        fd_close(&fd);
+        return r;
+    }
+    *out = fd;
+    return 0;
+}
+
+static int open_tcp(struct listen_set *set, int listener)
+{
+    const struct config *cfg = set->cfg;
+    const struct config_listener *cl = &cfg->listener[listener];
+    union address addr;
+    socklen_t len = cl->addr_len;
+    int probe = -1, r;
+
+    must(len <= sizeof addr);
+    memcpy(&addr, &cl->addr, len);
+
+    /* SO_REUSEPORT would let a second server of the same user in on our port, and half of the
+     * connections go there. A socket without it finds out; it never listens, so that nothing can
+     * queue there. Port 0, which tests use, gets its number here, for all workers. */
+    r = bind_tcp(&addr, len, false, &probe);
+    if (r < 0)
+        return r;
+    len = sizeof addr;
+    r = getsockname(probe, &addr.sa, &len) < 0 ? -errno : 0;
+    fd_close(&probe);
+
+    for (int w = 0; w < cfg->n_workers && r == 0; w++) {
+        int *fd = &set->fd[w * cfg->n_listeners + listener];
+
+        r = bind_tcp(&addr, len, true, fd);
+        if (r == 0 && listen(*fd, SOMAXCONN) < 0)
+            r = -errno;
+    }
+    return r;
+}
+
+/* ---- Unix ---- */
+
+/* A server that was killed leaves its socket's file behind. It goes, but only if nobody answers. */
+static int remove_stale(const union address *addr, socklen_t len)
+{
+    struct stat st;
+    int fd, r;
+
+    if (lstat(addr->un.sun_path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, &addr->sa, len) == 0 || errno == EAGAIN) /* EAGAIN: its queue is full */
+        r = -EADDRINUSE;
+    else if (errno == ECONNREFUSED)
+        r = unlink(addr->un.sun_path) < 0 ? -errno : 0;
+    else
+        r = -errno;
+    fd_close(&fd);
+    return r;
+}
+
+static int bind_unix(const struct config_listener *cl, struct listen_path *path, int *out)
+{
+    union address addr = {.un = {.sun_family = AF_UNIX}};
+    struct stat st;
+    mode_t umask_before;
+    int fd, r;
+
+    must(cl->addr_len <= sizeof addr);
+    memcpy(&addr, &cl->addr, cl->addr_len);
+    r = remove_stale(&addr, cl->addr_len);
+    if (r < 0)
+        return r;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    /* Not chmod() afterwards: between the two anybody could connect. */
+    umask_before = umask(~cl->mode & 0777);
+    r = bind(fd, &addr.sa, cl->addr_len) < 0 ? -errno : 0;
+    umask(umask_before);
+    if (r == 0 && lstat(addr.un.sun_path, &st) == 0)
+        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino};
+    if (r == 0 && listen(fd, SOMAXCONN) < 0)
+        r = -errno;
+    if (r < 0) {
+        fd_close(&fd);
+        return r;
+    }
+    *out = fd;
+    return 0;
+}
+
+static int open_unix(struct listen_set *set, int listener)
+{
+    const struct config *cfg = set->cfg;
+    int *first = &set->fd[listener];
+    int r = bind_unix(&cfg->listener[listener], &set->path[listener], first);
+
+    for (int w = 1; w < cfg->n_workers && r == 0; w++) {
+        int *fd = &set->fd[w * cfg->n_listeners + listener];
+
+        *fd = fcntl(*first, F_DUPFD_CLOEXEC, 3);
+        if (*fd < 0)
+            r = -errno;
+    }
+    return r;
+}
+
+/* ---- All of them ---- */
+
+int listen_open(struct listen_set *set, const struct config *cfg, struct diag *diag)
+{
+    size_t n_fds = (size_t)cfg->n_workers * (size_t)cfg->n_listeners;
+    int first_error = 0;
+
+    must(cfg->n_workers > 0 && cfg->n_listeners > 0);
+    *set = (struct listen_set){.cfg = cfg};
+    set->fd = malloc(n_fds * sizeof set->fd[0]);
+    set->path = calloc((size_t)cfg->n_listeners, sizeof set->path[0]);
+    if (set->fd == NULL || set->path == NULL) {
+        listen_close(set);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n_fds; i++)
+        set->fd[i] = -1;
+
+    for (int i = 0; i < cfg->n_listeners; i++) {
+        const struct config_listener *cl = &cfg->listener[i];
+        int r = is_unix(cl) ? open_unix(set, i) : open_tcp(set, i);
+
+        if (r < 0) {
+            report(cfg, cl, diag, -r);
+            first_error = first_error < 0 ? first_error : r;
+        }
+    }
+    if (first_error < 0)
+        listen_close(set);
+    return first_error;
+}
+
+const int *listen_fds(const struct listen_set *set, int worker)
+{
+    must(worker >= 0 && worker < set->cfg->n_workers);
+    return &set->fd[worker * set->cfg->n_listeners];
+}
+
+void listen_close_others(struct listen_set *set, int worker)
+{
+    if (set->fd == NULL)
+        return;
+    for (int w = 0; w < set->cfg->n_workers; w++) {
+        for (int i = 0; w != worker && i < set->cfg->n_listeners; i++)
+            fd_close(&set->fd[w * set->cfg->n_listeners + i]);
+    }
+}
+
+void listen_close(struct listen_set *set)
+{
+    listen_close_others(set, -1);
+    for (int i = 0; set->path != NULL && i < set->cfg->n_listeners; i++) {
+        const char *path = set->cfg->listener[i].addr.un.sun_path;
+        const struct listen_path *made = &set->path[i];
+        struct stat st;
+
+        /* Another server may have put its own there by now. */
+        if (made->ino != 0 && lstat(path, &st) == 0 && st.st_dev == made->dev &&
+            st.st_ino == made->ino)
+            unlink(path);
+    }
+    free(set->fd);
+    free(set->path);
+    set->fd = NULL;
+    set->path = NULL;
+}
+
+/* ---- For people ---- */
+
+/* is_local: with an address that reaches this machine in place of the one that stands for all. */
+static void describe_tcp(const struct listen_set *set, int listener, bool is_local, char *buf,
+                         size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    union address addr;
+    socklen_t len = sizeof addr;
+
+    memcpy(&addr, &set->cfg->listener[listener].addr, sizeof addr);
+    if (set->fd != NULL && set->fd[listener] >= 0)
+        (void)getsockname(set->fd[listener], &addr.sa, &len);
+    if (addr.sa.sa_family == AF_INET6) {
+        if (is_local && IN6_IS_ADDR_UNSPECIFIED(&addr.in6.sin6_addr))
+            addr.in6.sin6_addr = in6addr_loopback;
+        inet_ntop(AF_INET6, &addr.in6.sin6_addr, host, sizeof host);
+        snprintf(buf, size, "http://[%s]:%d", host, port_of(&addr.sa));
+    } else {
+        if (is_local && addr.in.sin_addr.s_addr == htonl(INADDR_ANY))
+            addr.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        inet_ntop(AF_INET, &addr.in.sin_addr, host, sizeof host);
+        snprintf(buf, size, "http://%s:%d", host, port_of(&addr.sa));
+    }
+}
+
+void listen_describe(const struct listen_set *set, int listener, char *buf, size_t size)
+{
+    const struct config_listener *cl = &set->cfg->listener[listener];
+
+    if (is_unix(cl))
+        snprintf(buf, size, "unix:%s", cl->addr.un.sun_path);
+    else
+        describe_tcp(set, listener, false, buf, size);
+}
+
+void listen_url(const struct listen_set *set, char *buf, size_t size)
+{
+    buf[0] = '\0';
+    for (int i = 0; i < set->cfg->n_listeners && buf[0] == '\0'; i++) {
+        if (!is_unix(&set->cfg->listener[i]))
+            describe_tcp(set, i, true, buf, size);
+    }
+}

@@ -1,0 +1,432 @@
+/*
+ * master.c - the life of the server: start, watch over the children, stop.
+ *
+ * One thread, one loop; what it reads are signals and the few bytes of a worker that is ready.
+ * What a newcomer would get wrong: children that ended are looked for by pid, each; waitpid(-1)
+ * would steal from whoever else has children in this process.
+ */
+#include "master/master.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/must.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "master/notify.h"
+#include "obs/log.h"
+
+#define FORCE_MS       1000 /* from SIGQUIT to SIGKILL */
+#define DRAIN_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the workers' own */
+#define FLUSH_MS       5000 /* for the recorder's last lines */
+#define SIGNAL_EVENT   UINT32_MAX
+
+static const char *const phase_names[] = {
+    [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving",   [MASTER_DRAINING] = "draining",
+    [MASTER_FORCING] = "forcing",   [MASTER_FLUSHING] = "flushing", [MASTER_ENDED] = "ended",
+};
+
+/* ---- Phases ---- */
+
+static void signal_workers(struct master *m, int signo)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->state == CHILD_WAITING)
+            c->state = CHILD_DOWN;
+        child_kill(c, signo);
+    }
+}
+
+static int count_workers(const struct master *m)
+{
+    int n = 0;
+
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        n += child_is_alive(&m->worker[i]);
+    return n;
+}
+
+static void enter(struct master *m, enum master_phase phase)
+{
+    int64_t now = clock_mono_ms();
+
+    must(phase > m->phase);
+    log_debug("master: %s -> %s", phase_names[m->phase], phase_names[phase]);
+    m->phase = phase;
+    switch (phase) {
+    case MASTER_STARTING: break;
+    case MASTER_SERVING:
+        master_announce(m);
+        notify_systemd("READY=1");
+        break;
+    case MASTER_DRAINING:
+    case MASTER_FORCING:
+        notify_systemd("STOPPING=1");
+        listen_close(&m->listeners);
+        signal_workers(m, phase == MASTER_DRAINING ? SIGTERM : SIGQUIT);
+        m->phase_end_ms = now + (phase == MASTER_DRAINING
+                                     ? (int64_t)m->cfg->limits.drain_ms + DRAIN_EXTRA_MS
+                                     : FORCE_MS);
+        break;
+    case MASTER_FLUSHING:
+        /* Not sooner: it writes out what the workers left. */
+        if (m->recorder.state == CHILD_WAITING)
+            m->recorder.state = CHILD_DOWN;
+        child_kill(&m->recorder, SIGTERM);
+        m->phase_end_ms = now + FLUSH_MS;
+        break;
+    case MASTER_ENDED: log_info("stopped"); break;
+    }
+}
+
+static void fail_start(struct master *m)
+{
+    m->exit_status = MASTER_FAILED;
+    enter(m, MASTER_FORCING);
+}
+
+static void run_out_of_patience(struct master *m)
+{
+    if (m->phase == MASTER_FLUSHING) {
+        log_warn("the recorder did not finish within %d ms: killed", FLUSH_MS);
+        child_kill(&m->recorder, SIGKILL);
+    }
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        char where[512];
+
+        if (!child_is_alive(&m->worker[i]))
+            continue;
+        death_where(m, i, where, sizeof where);
+        log_warn("worker %d did not finish in time (%s): killed", i, where);
+        child_kill(&m->worker[i], SIGKILL);
+    }
+    m->phase_end_ms = INT64_MAX; /* nothing survives SIGKILL */
+}
+
+/* ---- Children that end ---- */
+
+static void worker_not_ready(struct master *m, struct child *c, const char *why)
+{
+    if (m->phase == MASTER_STARTING) {
+        master_say(m, "worker %d is not ready: %s; nothing was started", c->index, why);
+        fail_start(m);
+    } else {
+        log_error("worker %d is not ready: %s", c->index, why);
+    }
+}
+
+/* An end that nobody asked for. Says in *reason, for the log, what it was. */
+static void account_for(struct master *m, struct child *c, pid_t pid, int status, char *reason,
+                        size_t size)
+{
+    bool is_in_plugin = atomic_load(&m->shm->worker[c->index].call.plugin) != 0;
+    bool is_exit = WIFEXITED(status) && !is_in_plugin;
+
+    death_describe(status, reason, size);
+    if (is_exit && WEXITSTATUS(status) == WORKER_NOT_READY && c->message_len > 0)
+        snprintf(reason, size, "%s", c->message);
+    else if (is_exit && WEXITSTATUS(status) == WORKER_REPLACE)
+        log_warn("worker %d (pid %d) asked to be replaced", c->index, (int)pid);
+    else if (is_exit && WEXITSTATUS(status) == WORKER_STOPPED)
+        log_warn("worker %d (pid %d) ended by itself", c->index, (int)pid);
+    else
+        death_charge(m, c->index, pid, status);
+}
+
+static void worker_ended(struct master *m, struct child *c, pid_t pid, int status, bool was_serving)
+{
+    char reason[CHILD_MESSAGE] = "";
+    /* A SIGTERM that comes before the worker is prepared for it kills; it was asked to end. */
+    bool is_fine = c->was_told_to_end ||
+                   (m->phase >= MASTER_DRAINING &&
+                    ((WIFEXITED(status) && WEXITSTATUS(status) == WORKER_STOPPED) ||
+                     (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
+
+    if (!is_fine)
+        account_for(m, c, pid, status, reason, sizeof reason);
+    death_clear(m, c->index);
+    if (m->phase >= MASTER_DRAINING)
+        return;
+    if (!was_serving && !is_fine)
+        worker_not_ready(m, c, reason);
+    if (m->phase == MASTER_STARTING && was_serving) {
+        master_say(m, "worker %d %s while the others were starting; nothing was started", c->index,
+                   reason);
+        fail_start(m);
+    }
+    if (m->phase == MASTER_SERVING)
+        child_start_later(c, was_serving, was_serving ? NULL : "it was not ready");
+}
+
+static void recorder_ended(struct master *m, int status)
+{
+    char how[64];
+
+    if (m->phase >= MASTER_FLUSHING)
+        return;
+    death_describe(status, how, sizeof how);
+    log_error("the recorder %s", how);
+    child_start_later(&m->recorder, true, NULL);
+}
+
+static void reap(struct master *m)
+{
+    bool was_serving;
+    int status;
+
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        pid_t pid = m->worker[i].pid;
+
+        if (child_reap(&m->worker[i], &status, &was_serving))
+            worker_ended(m, &m->worker[i], pid, status, was_serving);
+    }
+    if (child_reap(&m->recorder, &status, &was_serving))
+        recorder_ended(m, status);
+}
+
+/* ---- Signals ---- */
+
+static void stop(struct master *m, int signo)
+{
+    log_info("SIG%s: stopping%s", sigabbrev_np(signo),
+             signo == SIGQUIT || m->phase >= MASTER_DRAINING ? " at once" : "");
+    if (m->phase >= MASTER_FORCING)
+        run_out_of_patience(m);
+    else if (m->phase == MASTER_DRAINING || signo == SIGQUIT)
+        enter(m, MASTER_FORCING);
+    else
+        enter(m, MASTER_DRAINING);
+}
+
+static void reopen_logs(struct master *m)
+{
+    int r = log_reopen();
+
+    if (r < 0)
+        log_error("cannot open %s anew: %s", m->cfg->log.path, strerror(-r));
+    child_kill(&m->recorder, SIGUSR1);
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        child_kill(&m->worker[i], SIGUSR1);
+}
+
+static void read_signals(struct master *m)
+{
+    struct signalfd_siginfo info;
+
+    while (m->phase != MASTER_ENDED && read(m->signal_fd, &info, sizeof info) == sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGCHLD: reap(m); break;
+        case SIGTERM:
+        case SIGINT:
+        case SIGQUIT: stop(m, (int)info.ssi_signo); break;
+        case SIGHUP:
+            log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
+            break;
+        case SIGUSR1: reopen_logs(m); break;
+        default: break;
+        }
+    }
+}
+
+/* ---- The loop ---- */
+
+static void late_worker(struct master *m, struct child *c)
+{
+    char where[512];
+    char why[640];
+
+    death_where(m, c->index, where, sizeof where);
+    snprintf(why, sizeof why, "it said nothing for %d ms (%s)", MASTER_READY_MS, where);
+    worker_not_ready(m, c, why);
+    child_kill(c, SIGKILL); /* the rest when it is reaped */
+    c->due_ms = INT64_MAX;
+}
+
+static void do_what_is_due(struct master *m)
+{
+    int64_t now = clock_mono_ms();
+    int n_running = 0;
+
+    if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms <= now)
+        child_start(m, &m->recorder);
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->state == CHILD_WAITING && c->due_ms <= now)
+            child_start(m, c);
+        else if (c->state == CHILD_STARTING && c->due_ms <= now && m->phase <= MASTER_SERVING)
+            late_worker(m, c);
+        n_running += c->state == CHILD_RUNNING;
+    }
+    if (m->phase == MASTER_STARTING && n_running == m->cfg->n_workers)
+        enter(m, MASTER_SERVING);
+    if (m->phase >= MASTER_DRAINING && m->phase_end_ms <= now)
+        run_out_of_patience(m);
+    if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0)
+        enter(m, MASTER_FLUSHING);
+    if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder))
+        enter(m, MASTER_ENDED);
+}
+
+static int64_t sooner(int64_t at_ms, const struct child *c)
+{
+    bool is_timed = c->state == CHILD_WAITING || c->state == CHILD_STARTING;
+
+    return is_timed && c->due_ms < at_ms ? c->due_ms : at_ms;
+}
+
+/* For epoll_wait(): until something is due. */
+static int time_left_ms(const struct master *m)
+{
+    int64_t at_ms = m->phase >= MASTER_DRAINING ? m->phase_end_ms : INT64_MAX;
+    int64_t left_ms;
+
+    at_ms = sooner(at_ms, &m->recorder);
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        at_ms = sooner(at_ms, &m->worker[i]);
+    if (at_ms == INT64_MAX)
+        return -1;
+    left_ms = at_ms - clock_mono_ms();
+    return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
+}
+
+static void loop(struct master *m)
+{
+    struct epoll_event event[16];
+
+    for (;;) {
+        int n;
+
+        do_what_is_due(m);
+        if (m->phase == MASTER_ENDED)
+            return;
+        n = epoll_wait(m->epoll_fd, event, 16, time_left_ms(m));
+        for (int i = 0; i < n; i++) {
+            uint32_t which = event[i].data.u32;
+
+            if (which < (uint32_t)m->cfg->n_workers)
+                child_read_ready(&m->worker[which]);
+            else if (which == SIGNAL_EVENT)
+                read_signals(m);
+        }
+    }
+}
+
+/* ---- The whole ---- */
+
+static int open_loop(struct master *m, const sigset_t *signals)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = SIGNAL_EVENT};
+
+    m->signal_fd = signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (m->signal_fd < 0 || m->epoll_fd < 0 ||
+        epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, m->signal_fd, &event) < 0) {
+        master_say(m, "cannot wait for signals: %s", strerror(errno));
+        return -errno;
+    }
+    return 0;
+}
+
+static void start_children(struct master *m)
+{
+    child_start(m, &m->recorder);
+    for (int i = 0; i < m->cfg->n_workers && m->phase == MASTER_STARTING; i++) {
+        child_start(m, &m->worker[i]);
+        if (!child_is_alive(&m->worker[i])) {
+            master_say(m, "cannot start worker %d: fork failed; nothing was started", i);
+            fail_start(m);
+        }
+    }
+}
+
+static void set_mask(sigset_t *signals, sigset_t *before)
+{
+    static const int mine[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};
+
+    sigemptyset(signals);
+    for (size_t i = 0; i < sizeof mine / sizeof mine[0]; i++)
+        sigaddset(signals, mine[i]);
+    sigprocmask(SIG_BLOCK, signals, before);
+}
+
+static int master_init(struct master *m, const struct config *cfg, const struct setup *setup,
+                       const struct master_roles *roles)
+{
+    *m = (struct master){.cfg = cfg,
+                         .setup = setup,
+                         .roles = roles,
+                         .exit_status = MASTER_STOPPED,
+                         .epoll_fd = -1,
+                         .signal_fd = -1};
+    m->listeners.cfg = cfg;
+    /* calloc(): most of a child is the memory of its ends, which most never need. */
+    m->worker = calloc((size_t)cfg->n_workers, sizeof m->worker[0]);
+    if (m->worker == NULL)
+        return -ENOMEM;
+    child_init(&m->recorder, CHILD_RECORDER, cfg);
+    for (int i = 0; i < cfg->n_workers; i++)
+        child_init(&m->worker[i], i, cfg);
+    return 0;
+}
+
+static void master_fini(struct master *m)
+{
+    listen_close(&m->listeners);
+    fd_close(&m->epoll_fd);
+    fd_close(&m->signal_fd);
+    shm_destroy(&m->shm);
+    free(m->worker);
+}
+
+int master_run(const struct config *cfg, const struct setup *setup,
+               const struct master_roles *roles)
+{
+    bool is_json = cfg->log.format == CONFIG_LOG_JSON;
+    sigset_t signals, before;
+    struct master m;
+    int r;
+
+    must(cfg != NULL && roles != NULL && cfg->n_workers > 0);
+    r = log_open(cfg->log.path, cfg->log.level, is_json);
+    if (r < 0) {
+        fprintf(stderr, "bulkhead: cannot open the error log %s: %s (logs.error.path in %s)\n",
+                cfg->log.path, strerror(-r), cfg->path);
+        return MASTER_FAILED;
+    }
+    log_set_role("master");
+    r = master_init(&m, cfg, setup, roles);
+    if (r < 0)
+        return MASTER_FAILED;
+    /* Before anything is made that a signal's default action would leave behind. */
+    set_mask(&signals, &before);
+
+    r = master_prepare(&m);
+    if (r == 0)
+        r = open_loop(&m, &signals);
+    if (r == 0)
+        r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
+    if (r == 0) {
+        start_children(&m);
+        loop(&m);
+    } else if (r != -EINTR) { /* that is a signal to stop */
+        m.exit_status = MASTER_FAILED;
+    }
+    master_fini(&m);
+    /* One that came last must not turn a good end into a death. */
+    while (sigtimedwait(&signals, NULL, &(struct timespec){0}) > 0)
+        continue;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return m.exit_status;
+}

@@ -1,0 +1,83 @@
+/*
+ * master.h - the parent process: sockets, children, signals.
+ *
+ * It opens every listening socket (one SO_REUSEPORT socket per worker and address, kept open while
+ * the server runs, so that connections queued at a dead worker wait for its successor), forks the
+ * recorder and the workers, and respawns them. It loads no plugin and parses nothing a peer sent.
+ *
+ * Signals to the master:
+ *   SIGTERM, SIGINT  stop: no new connections, up to limits.drain_ms for the open ones. A second
+ *                    one stops at once, a third one kills.
+ *   SIGQUIT          stop at once.
+ *   SIGHUP           noted, ignored.
+ *   SIGUSR1          log files are opened anew, here and in every child.
+ */
+#ifndef MASTER_MASTER_H
+#define MASTER_MASTER_H
+
+struct config;
+struct setup;
+struct shm;
+
+/* What master_run() returns, the exit status of `bulkhead run`. */
+enum {
+    MASTER_STOPPED = 0, /* as asked, gracefully or at once */
+    MASTER_FAILED = 1,  /* did not come up; stderr says why */
+};
+
+/* What a worker's exit status tells the master. Any other end that was not asked for is a death:
+ * charged to the plugin that shm_worker.call names, and recorded. */
+enum {
+    WORKER_STOPPED = 0,   /* was told to */
+    WORKER_NOT_READY = 3, /* could not come up, and wrote why to ready_fd */
+    WORKER_REPLACE = 4,   /* drained by itself and asks for a successor; charged to nobody */
+};
+
+/*
+ * The roles that main.c hands in: what a forked child runs. The master knows no upper layer.
+ *
+ * They start with an empty signal mask, PR_SET_PDEATHSIG SIGTERM, and as cfg->user when the server
+ * was started as root. SIGINT, SIGHUP, SIGPIPE and SIGUSR1 are ignored (a terminal sends Ctrl-C to
+ * the whole group, but stopping is the master's business), in the recorder SIGQUIT as well; all
+ * others have their default action. SIGUSR1 asks for log_open() anew.
+ */
+struct master_roles {
+    /* Serves until told to stop by SIGTERM (drain; may come more than once) or SIGQUIT (at once).
+     * listen_fds: one per cfg->listener, this worker's own, non-blocking; a Unix socket's queue is
+     * shared by all workers. ready_fd: write one byte when serving; or, in one write, a message of
+     * two bytes or more that says why not, and return WORKER_NOT_READY. Close it after that.
+     * Returns the exit status. */
+    int (*worker)(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
+                  const int *listen_fds, int ready_fd);
+
+    /* Writes crash records and log lines until SIGTERM, then drains what is left and returns. By
+     * then all workers have ended. */
+    int (*recorder)(const struct config *cfg, struct shm *shm);
+
+    /* Tries all plugins: dlopen, validate, open, close; validate_only, for `check`: no open. Runs
+     * in a child with limits. To report_fd it writes lines (one write each, so that a crash loses
+     * none):
+     *   plugin NAME stage STAGE [object PATH]   before each stage: hook_name(), "load" for dlopen
+     *   error: TEXT                             what is wrong; "  hint: TEXT" may follow
+     *   ok                                      the last, and only when all is well
+     * and then returns 0. */
+    int (*preflight)(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                     int report_fd, int validate_only);
+
+    /* Names what shm_call.hook says, for messages; plugin/hook.h is out of the master's reach.
+     * NULL: numbers are shown. */
+    const char *(*hook_name)(unsigned hook);
+};
+
+/* Runs the server in the foreground; returns the exit status of the process. SIGCHLD and the
+ * signals above are blocked meanwhile; call it with one thread. */
+int master_run(const struct config *cfg, const struct setup *setup,
+               const struct master_roles *roles);
+
+/* Runs roles->preflight in a child with CPU, memory and wall limits; prints to stderr which plugin
+ * failed, at which stage and why. shm may be NULL if the role takes that. 0, or -1 when something is
+ * wrong. */
+int master_preflight(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                     const struct master_roles *roles, int validate_only);
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * start.c - what happens before the first process is made, and what is said about it.
+ *
+ * Its messages go to stderr as well as to the log: the person who starts a server looks there.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/diag.h"
+#include "base/fd.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/log.h"
+
+#ifndef BULKHEAD_VERSION
+#define BULKHEAD_VERSION "0"
+#endif
+
+void master_say(const struct master *m, const char *fmt, ...)
+{
+    char line[2048];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "bulkhead: %s\n", line);
+    if (strcmp(m->cfg->log.path, "-") != 0)
+        log_error("%s", line);
+}
+
+static void say_diag(const struct master *m, const struct diag *diag)
+{
+    char line[1024];
+
+    diag_print(diag, stderr);
+    for (int i = 0; i < diag->n && strcmp(m->cfg->log.path, "-") != 0; i++) {
+        diag_format(diag, i, line, sizeof line);
+        log_error("%s", line);
+    }
+}
+
+void master_announce(const struct master *m)
+{
+    char all[512] = "", one[160], url[160];
+    size_t n = 0;
+
+    for (int i = 0; i < m->cfg->n_listeners && n < sizeof all; i++) {
+        listen_describe(&m->listeners, i, one, sizeof one);
+        n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", i > 0 ? ", " : "", one);
+    }
+    listen_url(&m->listeners, url, sizeof url);
+    fprintf(stderr, "bulkhead %s serving on %s (%d worker%s)%s%s%s\n", BULKHEAD_VERSION, all,
+            m->cfg->n_workers, m->cfg->n_workers == 1 ? "" : "s", url[0] != '\0' ? "; open " : "",
+            url, url[0] != '\0' ? "/" : "");
+    if (strcmp(m->cfg->log.path, "-") != 0)
+        log_info("bulkhead %s serving on %s (%d workers)", BULKHEAD_VERSION, all,
+                 m->cfg->n_workers);
+}
+
+/* Sockets: one per worker and listener here, one per connection in the workers. */
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max < (1u << 20) ? limit.rlim_max : 1u << 20;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int make_crash_dir(struct master *m)
+{
+    const char *dir = m->cfg->crash.dir;
+    struct stat st;
+    bool is_new = stat(dir, &st) < 0;
+    int r = fd_make_dirs(dir, 0750);
+
+    /* A folder that was there belongs to somebody: it might be /tmp. */
+    if (r == 0 && is_new && m->user.is_set && chown(dir, m->user.uid, m->user.gid) < 0)
+        r = -errno;
+    if (r < 0)
+        master_say(m, "cannot make the folder for crash records, %s: %s (crash.dir in %s)", dir,
+                   strerror(-r), m->cfg->path);
+    else if (!is_new && m->user.is_set && st.st_uid != m->user.uid && (st.st_mode & S_IWOTH) == 0)
+        log_warn("%s may not be writable for '%s': crash records would be lost; try: chown %s %s",
+                 dir, m->cfg->user, m->cfg->user, dir);
+    return r;
+}
+
+int master_prepare(struct master *m)
+{
+    const struct config *cfg = m->cfg;
+    struct diag diag;
+    int r;
+
+    raise_fd_limit();
+    diag_init(&diag);
+    r = listen_open(&m->listeners, cfg, &diag);
+    if (r == 0)
+        r = user_find(cfg, &diag, &m->user);
+    say_diag(m, &diag);
+    if (r < 0 && diag.n_errors == 0)
+        master_say(m, "cannot start: %s", strerror(-r));
+    diag_fini(&diag);
+    if (r < 0)
+        return r;
+    r = make_crash_dir(m);
+    if (r < 0)
+        return r;
+    r = shm_create((uint32_t)cfg->n_workers, (uint32_t)cfg->n_plugins, &m->shm);
+    if (r < 0)
+        master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
+    return r;
+}

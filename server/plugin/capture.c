@@ -1,0 +1,254 @@
+#include "plugin/capture.h"
+
+#include <link.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ipc/crash_id.h"
+
+#define FULL_PER_MINUTE 8 /* records of one fingerprint; the rest is counted */
+
+static struct {
+    struct shm *shm;
+    struct shm_worker *worker;
+    int index;
+    struct {                    /* beside worker->fold[]: this process alone */
+        int64_t window_ns;
+        uint32_t n_full;
+    } fold[SHM_FOLDS];
+    struct shm_module module[SHM_MODULES];
+    uint32_t n_modules;
+} capture;
+
+void capture_init(struct shm *shm, int worker)
+{
+    capture.shm = shm;
+    capture.worker = &shm->worker[worker];
+    capture.index = worker;
+    /* A predecessor's fingerprints belong to its address space. */
+    for (int i = 0; i < SHM_FOLDS; i++)
+        atomic_store(&capture.worker->fold[i].fp, 0);
+    capture_modules();
+}
+
+static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct shm_module *m;
+    uint64_t lo = UINT64_MAX, hi = 0;
+    const char *path = info->dlpi_name;
+
+    (void)size;
+    (void)arg;
+    if (capture.n_modules == SHM_MODULES)
+        return 1;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+        if (ph->p_type != PT_LOAD)
+            continue;
+        if (info->dlpi_addr + ph->p_vaddr < lo)
+            lo = info->dlpi_addr + ph->p_vaddr;
+        if (info->dlpi_addr + ph->p_vaddr + ph->p_memsz > hi)
+            hi = info->dlpi_addr + ph->p_vaddr + ph->p_memsz;
+    }
+    m = &capture.module[capture.n_modules];
+    memset(m, 0, sizeof *m);
+    m->bias = info->dlpi_addr;
+    m->start = lo;
+    m->end = hi;
+    if (path[0] == '\0' && capture.n_modules == 0) {
+        if (readlink("/proc/self/exe", m->path, sizeof m->path - 1) < 0)
+            m->path[0] = '\0';
+    } else {
+        strncpy(m->path, path, sizeof m->path - 1);
+    }
+    capture.n_modules++;
+    return 0;
+}
+
+void capture_modules(void)
+{
+    capture.n_modules = 0;
+    dl_iterate_phdr(add_module, NULL);
+}
+
+void capture_registers(const ucontext_t *uc, uint64_t *reg)
+{
+    static const int from[SHM_REGS] = {
+        REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+        REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP, REG_EFL};
+
+    for (int i = 0; i < SHM_REGS; i++)
+        reg[i] = (uint64_t)uc->uc_mcontext.gregs[from[i]];
+}
+
+static uint64_t module_offset(uint64_t pc)
+{
+    for (uint32_t i = 0; i < capture.n_modules; i++)
+        if (pc >= capture.module[i].start && pc < capture.module[i].end)
+            return pc - capture.module[i].start + ((uint64_t)i << 48);
+    return pc;
+}
+
+/* Where it struck and as what: repeats of it are folded. */
+static uint64_t fingerprint(const struct capture *c)
+{
+    uint64_t part[4] = {c->plugin, c->hook, (uint64_t)c->signo << 32 | (uint8_t)c->kind[0],
+                        module_offset(c->reg[SHM_RIP])};
+    uint64_t h = 0xcbf29ce484222325u;
+
+    /* A jump to a bad address: the place is the return address. */
+    for (size_t i = 0; i < sizeof part; i++)
+        h = (h ^ ((const uint8_t *)part)[i]) * 0x100000001b3u;
+    return h != 0 ? h : 1;
+}
+
+static struct shm_fold *find_fold(uint64_t fp)
+{
+    struct shm_fold *fold = capture.worker->fold;
+
+    for (uint32_t k = 0; k < SHM_FOLDS; k++) {
+        struct shm_fold *f = &fold[(fp + k) % SHM_FOLDS];
+        uint64_t have = atomic_load(&f->fp);
+
+        if (have == fp)
+            return f;
+        if (have == 0) {
+            memset(f->id, 0, sizeof f->id);
+            atomic_store(&f->count, 0);
+            f->written = 0;
+            capture.fold[f - fold].n_full = 0;
+            atomic_store(&f->fp, fp);
+            return f;
+        }
+    }
+    return NULL; /* a plugin that crashes in 64 places: all recorded as slots allow */
+}
+
+/* Reads own memory that may not be there (an overflown stack): the kernel checks, not we. */
+static uint32_t copy_stack(uint64_t from, uint8_t *to, uint64_t *start)
+{
+    uint64_t at = from & ~(uint64_t)7;
+    uint32_t got = 0;
+
+    *start = at;
+    while (got < SHM_STACK_COPY) {
+        /* Page by page, so that the end of the mapping cuts only the rest. */
+        size_t n = 4096 - ((at + got) & 4095);
+        struct iovec local, remote = {(void *)(uintptr_t)(at + got), 0};
+        ssize_t r;
+
+        if (n > SHM_STACK_COPY - got)
+            n = SHM_STACK_COPY - got;
+        local.iov_base = to + got;
+        local.iov_len = remote.iov_len = n;
+        r = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+        if (r > 0) {
+            got += (uint32_t)r;
+            continue;
+        }
+        if (got == 0 && *start == at && at - from < 65536) {
+            /* rsp itself is below the mapping: the first page that is there. */
+            at = (at + 4096) & ~(uint64_t)4095;
+            *start = at;
+            if (at - from < 65536)
+                continue;
+        }
+        break;
+    }
+    return got;
+}
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    size_t n = from != NULL ? strnlen(from, size - 1) : 0;
+
+    if (n > 0)
+        memcpy(to, from, n);
+    to[n] = '\0';
+}
+
+static struct shm_crash *claim_slot(void)
+{
+    for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
+        struct shm_crash *s = &capture.worker->crash[i];
+        uint32_t free_state = SHM_CRASH_FREE;
+
+        if (atomic_compare_exchange_strong(&s->state, &free_state, SHM_CRASH_FILLING))
+            return s;
+    }
+    return NULL;
+}
+
+static void fill(struct shm_crash *s, const struct capture *c)
+{
+    s->time_ns = clock_real_ns();
+    record_id_make(s->id, capture.index, s->time_ns);
+    s->pid = getpid();
+    s->tid = (int32_t)syscall(SYS_gettid);
+    s->plugin = c->plugin;
+    s->hook = c->hook;
+    s->signo = c->signo;
+    s->code = c->code;
+    s->verdict = c->verdict;
+    s->fault_addr = c->fault_addr;
+    copy_text(s->kind, sizeof s->kind, c->kind);
+    copy_text(s->reason, sizeof s->reason, c->reason);
+    copy_text(s->message, sizeof s->message, c->message);
+    memcpy(s->reg, c->reg, sizeof s->reg);
+    s->stack_len = copy_stack(c->reg[SHM_RSP], s->stack, &s->stack_addr);
+    s->n_modules = capture.n_modules;
+    memcpy(s->module, capture.module, capture.n_modules * sizeof s->module[0]);
+    s->request_len = 0;
+    s->n_steps = 0;
+    s->answered_by = 0;
+    s->status = 0;
+}
+
+void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
+{
+    struct shm_fold *f;
+    int64_t now = clock_read_ns(CLOCK_MONOTONIC_COARSE);
+    int i;
+
+    *record = NULL;
+    id[0] = '\0';
+    if (capture.worker == NULL)
+        return;
+    f = find_fold(fingerprint(c));
+    if (f != NULL) {
+        i = (int)(f - capture.worker->fold);
+        if (capture.fold[i].n_full == 0 || now - capture.fold[i].window_ns > 60000000000) {
+            capture.fold[i].window_ns = now;
+            capture.fold[i].n_full = 0;
+        }
+        /* The last act of a worker always has its own record. */
+        if (capture.fold[i].n_full >= FULL_PER_MINUTE && c->verdict != SHM_WORKER_DIED) {
+            memcpy(id, f->id, sizeof f->id);
+            atomic_store(&f->last_ns, clock_real_ns());
+            atomic_fetch_add(&f->count, 1);
+            shm_kick(capture.shm);
+            return;
+        }
+    }
+    *record = claim_slot();
+    if (*record == NULL) { /* the recorder is behind */
+        if (f != NULL) {
+            memcpy(id, f->id, sizeof f->id);
+            atomic_fetch_add(&f->count, 1);
+        }
+        return;
+    }
+    fill(*record, c);
+    memcpy(id, (*record)->id, sizeof (*record)->id);
+    if (f != NULL) {
+        capture.fold[i].n_full++;
+        memcpy(f->id, id, sizeof f->id);
+        atomic_store(&f->count, 0);
+        f->written = 0;
+    }
+}

@@ -1,0 +1,382 @@
+#include "plugin/chain.h"
+
+#include <string.h>
+
+#include "base/must.h"
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "obs/log.h"
+#include "plugin/boundary.h"
+#include "plugin/failure.h"
+#include "plugin/instance.h"
+#include "plugin/recover.h"
+#include "plugin/request.h"
+
+bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
+{
+    req->entry = arena_zalloc(&req->arena, (size_t)n * sizeof *req->entry);
+    if (req->entry == NULL)
+        return false;
+    for (int i = 0; i < n; i++) {
+        struct entry *e = &req->entry[i];
+
+        e->inst = chain[i];
+        e->want[BH_REQ] = chain[i]->desc->on_request_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
+        e->want[BH_RESP] = chain[i]->desc->on_response_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
+        e->max[0] = e->max[1] = req->body_limit;
+    }
+    req->n_entries = n;
+    req->at = 0;
+    return true;
+}
+
+/* ---- one call ---- */
+
+static void begin_call(struct bh_req *req, int at, enum hook hook)
+{
+    req->at = at;
+    req->hook = hook;
+    req->call++;
+}
+
+/* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
+static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
+{
+    req->hook = HOOK_NONE;
+    if (!came_back) {
+        request_undo(req);
+        return FAILURE_CRASHED;
+    }
+    if (verdict == BH_CONTINUE || verdict == BH_DONE || verdict == BH_PAUSE || verdict == BH_DECLINE)
+        return verdict;
+    request_undo(req);
+    return BH_FAIL;
+}
+
+static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
+{
+    struct entry *e = &req->entry[at];
+    bh_rc verdict = BH_FAIL;
+    bool came_back;
+
+    begin_call(req, at, hook);
+    came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
+    return end_call(req, came_back, verdict);
+}
+
+static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn *fn, bh_str chunk,
+                       bool end)
+{
+    struct entry *e = &req->entry[at];
+    bh_rc verdict = BH_FAIL;
+    bool came_back;
+
+    begin_call(req, at, hook);
+    came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end, &verdict);
+    return end_call(req, came_back, verdict);
+}
+
+/* ---- the request path ---- */
+
+/* First contact of this request with a plugin. False: no instance, or no memory. */
+static bool enter(struct bh_req *req, struct entry *e)
+{
+    e->inc = incarnation_get(e->inst);
+    if (e->inc == NULL)
+        return false;
+    if (e->inst->desc->ctx_size > 0) {
+        e->ctx = arena_zalloc(&req->arena, e->inst->desc->ctx_size);
+        if (e->ctx == NULL)
+            return false;
+    }
+    e->flags |= ENTRY_ENTERED;
+    return true;
+}
+
+/* What a verdict of the request path means. True: go on with the next plugin. */
+static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain_step *step)
+{
+    struct entry *e = &req->entry[req->at];
+
+    switch (verdict) {
+    case BH_CONTINUE:
+        return true;
+    case BH_DECLINE:
+        e->flags |= ENTRY_DECLINED;
+        return true;
+    case BH_PAUSE:
+        if (req->has_ticket) {
+            req->is_paused = true;
+            *step = CHAIN_PAUSED;
+            return false;
+        }
+        log_error("plugin '%s': %s returned BH_PAUSE without a ticket", e->inst->cfg->name,
+                  hook_name(hook));
+        break;
+    case BH_DONE:
+        if (req->reply.kind != REPLY_NONE) {
+            *step = CHAIN_REPLY;
+            return false;
+        }
+        log_error("plugin '%s': %s returned BH_DONE without a reply", e->inst->cfg->name,
+                  hook_name(hook));
+        break;
+    default:
+        break;
+    }
+    if (failure_handle(req, req->at, hook,
+                       verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL))
+        return true; /* fail_open: as if it were not there */
+    *step = CHAIN_REPLY;
+    return false;
+}
+
+enum chain_step chain_request(struct bh_req *req)
+{
+    enum chain_step step;
+
+    if (req->is_paused) { /* resumed: the paused hook returned this */
+        bh_rc verdict = req->resume_verdict;
+
+        req->is_paused = false;
+        if (verdict == BH_PAUSE)
+            verdict = BH_FAIL;
+        if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
+            return CHAIN_REPLY; /* chain_fail_paused() has answered */
+        if (!settle(req, verdict, HOOK_REQUEST, &step))
+            return step;
+        req->at++;
+    }
+    for (; req->at < req->n_entries; req->at++) {
+        struct entry *e = &req->entry[req->at];
+        bh_rc verdict = BH_CONTINUE;
+
+        if (__builtin_expect(!enter(req, e), 0)) {
+            if (failure_handle(req, req->at, HOOK_REQUEST, BH_E_QUARANTINED))
+                continue;
+            return CHAIN_REPLY;
+        }
+        if (e->inst->desc->on_request != NULL)
+            verdict = call_hook(req, req->at, HOOK_REQUEST, e->inst->desc->on_request);
+        if (!settle(req, verdict, HOOK_REQUEST, &step))
+            return step;
+    }
+    return CHAIN_NEXT;
+}
+
+/* ---- the request body ---- */
+
+static bool takes_body(const struct entry *e, int side)
+{
+    return (e->flags & (ENTRY_ENTERED | ENTRY_DECLINED | ENTRY_OUT)) == ENTRY_ENTERED &&
+           e->want[side] != BH_BODY_NONE;
+}
+
+bool chain_wants_body(const struct bh_req *req)
+{
+    for (int i = 0; i < req->n_entries; i++)
+        if (takes_body(&req->entry[i], BH_REQ))
+            return true;
+    return false;
+}
+
+/* Keeps the bytes for plugins that want them whole. False: over the limit of plugin *who. */
+static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
+{
+    bh_str *body = &req->body[BH_REQ];
+    bool is_wanted = false;
+
+    for (int i = 0; i < req->n_entries; i++) {
+        const struct entry *e = &req->entry[i];
+
+        if (!takes_body(e, BH_REQ) || e->want[BH_REQ] != BH_BODY_BUFFER)
+            continue;
+        is_wanted = true;
+        *who = i;
+        if (chunk.n > e->max[BH_REQ] || body->n > e->max[BH_REQ] - chunk.n)
+            return false;
+    }
+    if (is_wanted && chunk.n > 0) {
+        /* Grows by doubling, inside the arena: the waste is bounded by the body itself. */
+        size_t cap = 4096, need = body->n + chunk.n + 1;
+        char *p = (char *)body->p;
+
+        while (cap < need)
+            cap *= 2;
+        if (p == NULL || body->n + 1 > cap / 2 || body->n == 0) {
+            p = arena_alloc(&req->arena, cap);
+            if (p == NULL)
+                return false;
+            if (body->n > 0)
+                memcpy(p, body->p, body->n);
+        }
+        memcpy(p + body->n, chunk.p, chunk.n);
+        body->p = p;
+        body->n += chunk.n;
+        p[body->n] = '\0';
+    }
+    return true;
+}
+
+enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
+{
+    enum chain_step step;
+    int who = 0;
+
+    if (req->is_paused) {
+        bh_rc verdict = req->resume_verdict;
+
+        req->is_paused = false;
+        if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
+            return CHAIN_REPLY;
+        if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
+            return step;
+        req->at++;
+    } else {
+        req->at = 0;
+        if (!buffer_body(req, chunk, &who)) {
+            failure_handle(req, who, HOOK_REQUEST_BODY, BH_E_LIMIT);
+            return CHAIN_REPLY;
+        }
+        req->body_is_whole = end;
+        if (end && req->body[BH_REQ].p == NULL)
+            req->body[BH_REQ] = bh_s("");
+    }
+    for (; req->at < req->n_entries; req->at++) {
+        struct entry *e = &req->entry[req->at];
+        bool is_whole = e->want[BH_REQ] == BH_BODY_BUFFER;
+        bh_rc verdict;
+
+        if (!takes_body(e, BH_REQ) || e->inst->desc->on_request_body == NULL || (is_whole && !end) ||
+            (!is_whole && !end && chunk.n == 0))
+            continue;
+        verdict = call_body(req, req->at, HOOK_REQUEST_BODY, e->inst->desc->on_request_body,
+                            is_whole ? req->body[BH_REQ] : chunk, end);
+        if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
+            return step;
+    }
+    return CHAIN_NEXT;
+}
+
+void chain_fail_paused(struct bh_req *req, int kind)
+{
+    enum hook hook = req->phase == PHASE_BODY ? HOOK_REQUEST_BODY : HOOK_REQUEST;
+
+    if (failure_handle(req, req->at, hook, kind)) {
+        req->resume_verdict = BH_CONTINUE; /* fail_open */
+        return;
+    }
+    req->resume_verdict = FAILURE_CRASHED;
+}
+
+/* ---- the response path ---- */
+
+static bool may_see_response(const struct entry *e)
+{
+    return (e->flags & (ENTRY_ENTERED | ENTRY_DECLINED | ENTRY_OUT)) == ENTRY_ENTERED;
+}
+
+/* One plugin's look at the head, then at a whole body. False: it failed, and a new reply stands. */
+static bool show_response(struct bh_req *req, int i)
+{
+    struct entry *e = &req->entry[i];
+    const bh_plugin *d = e->inst->desc;
+    bh_rc verdict = BH_CONTINUE;
+    enum hook hook = HOOK_RESPONSE;
+
+    if (d->on_response != NULL)
+        verdict = call_hook(req, i, HOOK_RESPONSE, d->on_response);
+    if (verdict == BH_DECLINE)
+        e->flags |= ENTRY_DECLINED;
+    else if (verdict >= 0 && d->on_response_body != NULL && e->want[BH_RESP] != BH_BODY_NONE &&
+             req->reply.kind == REPLY_BYTES && !req->is_head) {
+        hook = HOOK_RESPONSE_BODY;
+        req->body[BH_RESP] = bh_sn(req->reply.bytes, (size_t)req->reply.len);
+        verdict = call_body(req, i, hook, d->on_response_body, req->body[BH_RESP], true);
+        if (verdict >= 0) {
+            req->reply.bytes = req->body[BH_RESP].p;
+            req->reply.len = req->body[BH_RESP].n;
+        }
+    }
+    if (verdict == FAILURE_CRASHED || verdict < 0)
+        return failure_handle(req, i, hook,
+                              verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
+    return true;
+}
+
+void chain_response(struct bh_req *req)
+{
+    req->phase = PHASE_RESPONSE;
+    for (int i = req->n_entries - 1; i >= 0; i--) {
+        struct entry *e = &req->entry[i];
+
+        if (!may_see_response(e) || (e->flags & ENTRY_RESPONDED) != 0)
+            continue;
+        e->flags |= ENTRY_RESPONDED;
+        /* A failure replaces the reply; the plugins before this one then see the new one. */
+        show_response(req, i);
+    }
+    must(req->reply.kind != REPLY_NONE);
+}
+
+bool chain_filters_body(const struct bh_req *req)
+{
+    for (int i = 0; i < req->n_entries; i++)
+        if (takes_body(&req->entry[i], BH_RESP) && req->entry[i].inst->desc->on_response_body != NULL)
+            return true;
+    return false;
+}
+
+bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
+{
+    for (int i = req->n_entries - 1; i >= 0; i--) {
+        struct entry *e = &req->entry[i];
+        bh_rc verdict;
+
+        if (!takes_body(e, BH_RESP) || e->inst->desc->on_response_body == NULL)
+            continue;
+        req->body[BH_RESP] = *chunk;
+        verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inst->desc->on_response_body, *chunk, end);
+        if (verdict < 0 || verdict == FAILURE_CRASHED) {
+            failure_truncate(req, i, verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
+            return false;
+        }
+        *chunk = req->body[BH_RESP];
+    }
+    return true;
+}
+
+/* ---- the end ---- */
+
+static void run_deferred(struct bh_req *req)
+{
+    while (req->deferred != NULL) {
+        struct deferred *d = req->deferred;
+
+        req->deferred = d->next;
+        if (!boundary_void(d->inst->id, HOOK_DEFER, d->fn, d->arg))
+            failure_note(req, d->inst, NULL, HOOK_DEFER);
+    }
+}
+
+void chain_log(struct bh_req *req)
+{
+    req->phase = PHASE_LOG;
+    run_deferred(req);
+    for (int i = req->n_entries - 1; i >= 0; i--) {
+        struct entry *e = &req->entry[i];
+
+        if (e->inc == NULL)
+            continue;
+        if (may_see_response(e) && e->inst->desc->on_log != NULL) {
+            begin_call(req, i, HOOK_LOG);
+            if (!boundary_log(e->inst->id, e->inst->desc->on_log, e->inc->self, req, e->ctx))
+                failure_note(req, e->inst, e->inc, HOOK_LOG);
+            req->hook = HOOK_NONE;
+        }
+    }
+    for (int i = 0; i < req->n_entries; i++)
+        if (req->entry[i].inc != NULL)
+            incarnation_put(req->entry[i].inc);
+    req->n_entries = 0;
+}

@@ -1,0 +1,238 @@
+#include "plugin/failure.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "obs/log.h"
+#include "obs/redact.h"
+#include "plugin/boundary.h"
+#include "plugin/chain.h"
+#include "plugin/instance.h"
+#include "plugin/recover.h"
+#include "plugin/request.h"
+
+/* ---- the record ---- */
+
+static void describe_request(const struct bh_req *req, struct shm_crash *record)
+{
+    char *out = record->request;
+    size_t size = sizeof record->request, n;
+
+    n = redact_request_line(out, size, req->method.p, req->target.p, req->target.n, req->protocol.p);
+    for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
+        const struct field *f = &req->hdr[BH_REQ].v[i];
+
+        if (f->name.p != NULL)
+            n += redact_header(out + n, size - n, f->name.p, f->name.n, f->value.p, f->value.n);
+    }
+    record->request_len = (uint32_t)n;
+}
+
+/* Takes over the record of the fault that just landed; NULL when it was folded. */
+static struct shm_crash *take_record(struct bh_req *req)
+{
+    struct recover_fault *fault = &recover_self.fault;
+    struct shm_crash *record = fault->record;
+
+    fault->record = NULL;
+    if (req == NULL)
+        return record;
+    memcpy(req->crash_id, fault->record_id, sizeof req->crash_id);
+    if (record != NULL)
+        describe_request(req, record);
+    return record;
+}
+
+static void add_step(struct shm_crash *record, const struct entry *e, bool had_hook, bh_rc verdict)
+{
+    if (record == NULL || record->n_steps == SHM_PATH_STEPS)
+        return;
+    record->step[record->n_steps++] =
+        (struct shm_step){.plugin = e->inst->id, .verdict = verdict, .had_hook = had_hook};
+}
+
+static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
+                const struct recover_fault *fault)
+{
+    char how[64];
+
+    if (fault->is_deadline)
+        snprintf(how, sizeof how, "ran past its deadline of %u ms", inst->cfg->deadline_ms);
+    else if (fault->signo != 0)
+        snprintf(how, sizeof how, "crashed with SIG%s", sigabbrev_np(fault->signo));
+    else
+        snprintf(how, sizeof how, "called %s()", fault->kind);
+    /* Folded repeats are counted in the record: one line each would flood the log. */
+    if (fault->record != NULL || fault->record_id[0] == '\0')
+        log_error("plugin '%s' %s in %s%s%.*s %.*s; crash record %s", inst->cfg->name, how,
+                  hook_name(hook), req != NULL ? ", request " : "",
+                  req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
+                  req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
+                  fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
+}
+
+/* ---- on_error ---- */
+
+/* True when plugin i answered. */
+static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_crash *record)
+{
+    struct entry *e = &req->entry[i];
+    bool came_back;
+    bh_rc verdict = BH_FAIL;
+
+    if (e->inst->desc->on_error == NULL) {
+        add_step(record, e, false, BH_CONTINUE);
+        return false;
+    }
+    req->at = i;
+    req->hook = HOOK_ERROR;
+    req->call++;
+    came_back = boundary_error(e->inst->id, e->inst->desc->on_error, e->inc->self, req, e->ctx, err,
+                               &verdict);
+    req->hook = HOOK_NONE;
+    if (!came_back) {
+        request_undo(req);
+        failure_note(req, e->inst, e->inc, HOOK_ERROR);
+        e->flags |= ENTRY_OUT;
+        verdict = BH_FAIL;
+    }
+    add_step(record, e, true, verdict);
+    if (verdict == BH_DONE && req->reply.kind != REPLY_NONE)
+        return true;
+    if (came_back)
+        request_undo(req); /* passed on: whatever it began is not kept */
+    return false;
+}
+
+static int default_status(int kind)
+{
+    switch (kind) {
+    case BH_E_QUARANTINED:
+        return 503;
+    case BH_E_LIMIT:
+        return 413;
+    case BH_E_DEADLINE:
+        return 504;
+    default:
+        return 500;
+    }
+}
+
+static void answer(struct bh_req *req, int at, const bh_error *err, int status,
+                   struct shm_crash *record)
+{
+    static const struct reply none = {.fd = -1};
+    int i;
+
+    /* The reply that stood (a failure in on_response) is void; a status tells on_error what. */
+    req->call++;
+    request_set_reply(req, &none);
+    req->reply.status = status;
+    for (i = at - 1; i >= 0; i--) {
+        const struct entry *e = &req->entry[i];
+
+        if ((e->flags & (ENTRY_ENTERED | ENTRY_DECLINED | ENTRY_OUT)) == ENTRY_ENTERED &&
+            offer(req, i, err, record))
+            break;
+    }
+    if (i < 0)
+        chain_host_reply(req, status, NULL);
+    if (record != NULL) {
+        record->answered_by = i >= 0 ? req->entry[i].inst->id : 0;
+        record->status = req->reply.status;
+    }
+}
+
+bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
+{
+    struct entry *e = &req->entry[at];
+    bh_error err = {.struct_size = sizeof err,
+                    .kind = kind,
+                    .plugin = e->inst->cfg->name,
+                    .hook = hook_name(hook)};
+    struct shm_crash *record = NULL;
+    bool is_open = e->inst->cfg->on_error == CONFIG_FAIL_OPEN && kind != BH_E_LIMIT;
+
+    e->flags |= ENTRY_OUT;
+    if (kind == FAILURE_CRASHED) {
+        struct recover_fault *fault = &recover_self.fault;
+
+        say(req, e->inst, hook, fault);
+        err.kind = fault->is_deadline ? BH_E_DEADLINE : BH_E_CRASH;
+        err.signo = fault->signo;
+        record = take_record(req);
+        err.record_id = req->crash_id[0] != '\0' ? req->crash_id : NULL;
+    } else if (kind == BH_E_FAIL) {
+        atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
+    }
+    if (!is_open)
+        answer(req, at, &err, default_status(kind), record);
+    if (record != NULL)
+        recover_record_done(record);
+    if (kind == FAILURE_CRASHED)
+        instance_renew(e->inst, e->inc);
+    req->at = at;
+    return is_open;
+}
+
+void failure_truncate(struct bh_req *req, int at, int kind)
+{
+    struct entry *e = &req->entry[at];
+    struct shm_crash *record;
+
+    e->flags |= ENTRY_OUT;
+    if (kind != FAILURE_CRASHED) {
+        atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
+        return;
+    }
+    say(req, e->inst, HOOK_RESPONSE_BODY, &recover_self.fault);
+    record = take_record(req);
+    if (record != NULL) {
+        record->verdict = SHM_TRUNCATED;
+        record->status = req->reply.status;
+        recover_record_done(record);
+    }
+    instance_renew(e->inst, e->inc);
+}
+
+void failure_note(struct bh_req *req, bh_inst *inst, struct incarnation *inc, enum hook hook)
+{
+    struct shm_crash *record;
+
+    say(req, inst, hook, &recover_self.fault);
+    record = take_record(req);
+    if (record != NULL) {
+        record->status = req != NULL ? req->reply.status : 0;
+        recover_record_done(record);
+    }
+    instance_renew(inst, inc != NULL ? inc : inst->current);
+}
+
+void chain_host_reply(struct bh_req *req, int status, const char *detail)
+{
+    static const char *const titles[][2] = {
+        {"400", "Bad Request"},           {"404", "Not Found"},
+        {"405", "Method Not Allowed"},    {"413", "Content Too Large"},
+        {"500", "Internal Server Error"}, {"501", "Not Implemented"},
+        {"503", "Service Unavailable"},   {"504", "Gateway Timeout"}};
+    const char *title = "Error", *text;
+    struct reply reply = {.kind = REPLY_BYTES, .status = status, .fd = -1};
+
+    for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
+        if ((titles[i][0][0] - '0') * 100 + (titles[i][0][1] - '0') * 10 + titles[i][0][2] - '0' ==
+            status)
+            title = titles[i][1];
+    text = arena_printf(&req->arena, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n",
+                        title, status, detail != NULL ? ",\"detail\":\"" : "",
+                        detail != NULL ? detail : "", detail != NULL ? "\"" : "");
+    reply.bytes = text != NULL ? text : "";
+    reply.len = strlen(reply.bytes);
+    req->call++;
+    request_set_field(req, BH_RESP, bh_s("Content-Type"), bh_s("application/problem+json"), true);
+    if (status == 503)
+        request_set_field(req, BH_RESP, bh_s("Retry-After"), bh_s("1"), true);
+    request_set_reply(req, &reply);
+}

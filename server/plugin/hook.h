@@ -1,0 +1,31 @@
+/*
+ * hook.h - the names of the calls that the host makes into a plugin.
+ */
+#ifndef PLUGIN_HOOK_H
+#define PLUGIN_HOOK_H
+
+enum hook {
+    HOOK_NONE,
+    HOOK_LOAD, /* dlopen: constructors */
+    HOOK_VALIDATE,
+    HOOK_OPEN,
+    HOOK_START,
+    HOOK_DRAIN,
+    HOOK_CLOSE,
+    HOOK_REQUEST,
+    HOOK_REQUEST_BODY,
+    HOOK_RESPONSE,
+    HOOK_RESPONSE_BODY,
+    HOOK_ERROR,
+    HOOK_LOG,
+    HOOK_DEFER,
+    HOOK_OFFLOAD,
+    HOOK_POST,
+    HOOK_THREAD, /* code of a plugin outside any call: its own thread */
+    HOOK_N
+};
+
+/* "on_request", ...; "?" when out of range. Async-signal-safe. */
+const char *hook_name(unsigned hook);
+
+#endif

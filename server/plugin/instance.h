@@ -1,0 +1,84 @@
+/*
+ * instance.h - a configured plugin in this worker, and its incarnations.
+ *
+ * After a crash what open() made is not trusted: a fresh incarnation takes over, while requests
+ * that entered the old one keep it until they end. What a newcomer would get wrong: `self` belongs
+ * to the incarnation, not to the instance, so a request must use the one it entered.
+ */
+#ifndef PLUGIN_INSTANCE_H
+#define PLUGIN_INSTANCE_H
+
+#include <bulkhead.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+
+struct config;
+struct config_plugin;
+struct diag;
+struct object;
+struct shm;
+struct shm_plugin;
+
+#define INSTANCE_MAGIC 0x696e7374u
+
+struct incarnation {
+    bh_inst *inst;
+    void *self;
+    uint32_t refs;   /* requests, and the instance while it is current */
+};
+
+struct bh_inst {
+    uint32_t magic;
+    uint32_t id; /* index + 1 in the config: what attribution publishes */
+    const struct config_plugin *cfg;
+    const struct config *config;
+    struct object *object;
+    const bh_plugin *desc;
+    const void *options; /* the plugin's config struct, filled */
+    struct incarnation *current; /* NULL: no working instance just now */
+    int64_t retry_at_ms;         /* then: the next try to open one, monotonic */
+    uint32_t retry_delay_ms;
+    bool is_started;
+    struct arena arena; /* options and what info() answers */
+    struct shm_plugin *stat;
+    int worker;
+    char worker_text[12];
+};
+
+/* Fills the options; object is borrowed and shared. 0, or -errno and diag. */
+int instance_create(const struct config *cfg, int index, struct object *object, struct shm *shm,
+                    int worker, struct diag *diag, bh_inst **out);
+/* Closes the current incarnation (in a boundary) and frees. No request may be left. */
+void instance_destroy(bh_inst **instp);
+
+/* validate() and open(), each in a boundary; 0, or -errno and the reason in diag. */
+int instance_validate(bh_inst *inst, struct diag *diag);
+int instance_open(bh_inst *inst, struct diag *diag);
+void instance_start(bh_inst *inst);
+void instance_drain(bh_inst *inst);
+
+/* The current incarnation with a reference, or NULL while there is none (and then, when its time
+ * has come, tries to open one). */
+struct incarnation *incarnation_get_slow(bh_inst *inst);
+void incarnation_free(struct incarnation *inc); /* closes */
+
+static inline struct incarnation *incarnation_get(bh_inst *inst)
+{
+    if (__builtin_expect(inst->current == NULL, 0))
+        return incarnation_get_slow(inst);
+    inst->current->refs++;
+    return inst->current;
+}
+
+static inline void incarnation_put(struct incarnation *inc)
+{
+    if (--inc->refs == 0)
+        incarnation_free(inc);
+}
+
+/* After a crash in inc: retires it if it is current, and opens a fresh one. */
+void instance_renew(bh_inst *inst, struct incarnation *inc);
+
+#endif

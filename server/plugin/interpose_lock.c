@@ -1,0 +1,177 @@
+/*
+ * interpose_lock.c - counts how deep a thread is in libc code that holds a lock.
+ *
+ * A fault there cannot be jumped out of: the lock would stay held for ever. Each wrapper adds to
+ * this thread's counter, calls the real function, and subtracts. memcpy, strlen, qsort, snprintf
+ * and the rest of libc hold nothing and are not wrapped: faults in them are the plugin's own.
+ *
+ * Not under sanitizers, which have their own allocator and interceptors.
+ */
+#ifndef BULKHEAD_SANITIZE
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "plugin/recover.h"
+
+static inline void enter(uint32_t what)
+{
+    recover_self.depth += what;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void leave(uint32_t what)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    recover_self.depth -= what;
+}
+
+/* ---- the allocator ---- */
+
+extern void *__libc_malloc(size_t n);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *p, size_t n);
+extern void *__libc_memalign(size_t align, size_t n);
+extern void __libc_free(void *p);
+
+#define IN_ALLOCATOR(TYPE, CALL)                                                                   \
+    do {                                                                                           \
+        TYPE result;                                                                               \
+        enter(RECOVER_ALLOC);                                                                      \
+        result = (CALL);                                                                           \
+        leave(RECOVER_ALLOC);                                                                      \
+        return result;                                                                             \
+    } while (0)
+
+void *malloc(size_t n)
+{
+    IN_ALLOCATOR(void *, __libc_malloc(n));
+}
+
+void *calloc(size_t n, size_t size)
+{
+    IN_ALLOCATOR(void *, __libc_calloc(n, size));
+}
+
+void *realloc(void *p, size_t n)
+{
+    IN_ALLOCATOR(void *, __libc_realloc(p, n));
+}
+
+void free(void *p)
+{
+    enter(RECOVER_ALLOC);
+    __libc_free(p);
+    leave(RECOVER_ALLOC);
+}
+
+void *memalign(size_t align, size_t n)
+{
+    IN_ALLOCATOR(void *, __libc_memalign(align, n));
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    IN_ALLOCATOR(void *, __libc_memalign(align, n));
+}
+
+int posix_memalign(void **out, size_t align, size_t n)
+{
+    void *p;
+
+    if (align % sizeof(void *) != 0 || (align & (align - 1)) != 0 || align == 0)
+        return EINVAL;
+    p = memalign(align, n);
+    if (p == NULL)
+        return ENOMEM;
+    *out = p;
+    return 0;
+}
+
+/* ---- stdio and the loader's list ---- */
+
+/* Looked up on first use; a race stores the same value twice. */
+#define REAL(NAME)                                                                                 \
+    static __typeof__(&NAME) real;                                                                 \
+    if (real == NULL)                                                                              \
+        real = (__typeof__(&NAME))dlsym(RTLD_NEXT, #NAME)
+
+#define LOCKED(TYPE, NAME, PARAMS, ARGS)                                                           \
+    TYPE NAME PARAMS                                                                               \
+    {                                                                                              \
+        TYPE result;                                                                               \
+        REAL(NAME);                                                                                \
+        enter(RECOVER_LIBC);                                                                       \
+        result = real ARGS;                                                                        \
+        leave(RECOVER_LIBC);                                                                       \
+        return result;                                                                             \
+    }
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#undef putc
+#undef getc
+#undef putchar
+
+LOCKED(int, vfprintf, (FILE * f, const char *fmt, va_list ap), (f, fmt, ap))
+LOCKED(int, fputs, (const char *s, FILE *f), (s, f))
+LOCKED(int, puts, (const char *s), (s))
+LOCKED(int, fputc, (int c, FILE *f), (c, f))
+LOCKED(int, putc, (int c, FILE *f), (c, f))
+LOCKED(int, putchar, (int c), (c))
+LOCKED(int, fgetc, (FILE * f), (f))
+LOCKED(int, getc, (FILE * f), (f))
+LOCKED(int, fflush, (FILE * f), (f))
+LOCKED(int, fclose, (FILE * f), (f))
+LOCKED(int, fseek, (FILE * f, long off, int whence), (f, off, whence))
+LOCKED(FILE *, fopen, (const char *path, const char *mode), (path, mode))
+LOCKED(char *, fgets, (char *s, int n, FILE *f), (s, n, f))
+LOCKED(ssize_t, getline, (char **s, size_t *n, FILE *f), (s, n, f))
+LOCKED(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
+LOCKED(size_t, fread, (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
+LOCKED(int, dl_iterate_phdr,
+       (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data), (fn, data))
+
+/* flockfile() keeps its lock until funlockfile(). */
+void flockfile(FILE *f)
+{
+    REAL(flockfile);
+    enter(RECOVER_LIBC);
+    real(f);
+}
+
+void funlockfile(FILE *f)
+{
+    REAL(funlockfile);
+    real(f);
+    leave(RECOVER_LIBC);
+}
+
+#define VARIADIC(NAME, PARAMS, CALL)                                                               \
+    int NAME PARAMS                                                                                \
+    {                                                                                              \
+        va_list ap;                                                                                \
+        int n;                                                                                     \
+        va_start(ap, fmt);                                                                         \
+        n = CALL;                                                                                  \
+        va_end(ap);                                                                                \
+        return n;                                                                                  \
+    }
+
+VARIADIC(fprintf, (FILE * f, const char *fmt, ...), vfprintf(f, fmt, ap))
+VARIADIC(printf, (const char *fmt, ...), vfprintf(stdout, fmt, ap))
+int vprintf(const char *fmt, va_list ap)
+{
+    return vfprintf(stdout, fmt, ap);
+}
+
+/* What the same calls become with _FORTIFY_SOURCE. */
+int __vfprintf_chk(FILE *f, int flag, const char *fmt, va_list ap);
+LOCKED(int, __vfprintf_chk, (FILE * f, int flag, const char *fmt, va_list ap), (f, flag, fmt, ap))
+VARIADIC(__fprintf_chk, (FILE * f, int flag, const char *fmt, ...), __vfprintf_chk(f, flag, fmt, ap))
+VARIADIC(__printf_chk, (int flag, const char *fmt, ...), __vfprintf_chk(stdout, flag, fmt, ap))
+#endif

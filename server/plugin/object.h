@@ -1,0 +1,36 @@
+/*
+ * object.h - a loaded plugin object: a private copy of the file, dlopen'd.
+ *
+ * The copy has a unique name and stays until unload, so that overwriting the original in place
+ * cannot change running code, and so that debuggers and the symboliser find what really ran.
+ */
+#ifndef PLUGIN_OBJECT_H
+#define PLUGIN_OBJECT_H
+
+#include <bulkhead.h>
+
+struct diag;
+
+struct object {
+    char *path;    /* of the original */
+    char *copy;    /* what is mapped */
+    void *handle;  /* dlopen's */
+    const bh_plugin *desc;
+    void *(*cxa_globals)(void); /* the C++ run-time's per-thread state, or NULL */
+};
+
+/* Where copies go: made before the first fork, in $TMPDIR or /tmp. 0 or -errno. */
+int object_dir_create(struct diag *diag);
+void object_dir_remove(void); /* with all copies in it; by the process that made it */
+
+/* Copies an object; the malloc'd path of the copy in *out. 0, or -errno and diag. */
+int object_copy(const char *path, struct diag *diag, char **out);
+
+/* Loads a copy. plugin: index + 1 of the first instance, for attribution. Constructors run: the
+ * caller publishes HOOK_LOAD before. The ABI note must have been checked (manifest.h). path names
+ * the original in messages. 0, or -errno and diag. */
+int object_load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
+                struct object **out);
+void object_unload(struct object **op);
+
+#endif

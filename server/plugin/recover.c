@@ -1,0 +1,528 @@
+#include "plugin/recover.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "plugin/capture.h"
+
+#ifndef __x86_64__
+#error "the recovery boundary knows x86-64 only"
+#endif
+
+#define ALT_STACK_SIZE (128u << 10) /* and a guard page below */
+#define MAX_RANGES 512
+
+__thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
+
+static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+#define N_FAULT_SIGNALS (sizeof fault_signals / sizeof fault_signals[0])
+
+struct range {
+    uintptr_t lo, hi;
+    uint32_t plugin;
+};
+
+static struct {
+    struct shm *shm;
+    pid_t pid;
+    int cwd;
+    mode_t umask;
+    int deadline_signal;
+    struct range text[MAX_RANGES]; /* executable segments of plugin objects */
+    _Atomic int n_text;
+    struct range blocking[32]; /* libc functions that may be left while they wait */
+    int n_blocking;
+    const char *const *abort_msg; /* glibc's __abort_msg: a struct {size; char msg[]} pointer */
+} recover;
+
+/* ---- set-up ---- */
+
+static void install(int signo, void (*handler)(int, siginfo_t *, void *))
+{
+    struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+    /* All others stay blocked in the handler; a second fault inside it kills the process. */
+    sigfillset(&sa.sa_mask);
+    for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
+        sigdelset(&sa.sa_mask, fault_signals[i]);
+    sigaddset(&sa.sa_mask, signo);
+    must(sigaction(signo, &sa, NULL) == 0);
+}
+
+static void on_fault(int signo, siginfo_t *si, void *ctx);
+static void on_deadline(int signo, siginfo_t *si, void *ctx);
+
+/* System calls that hold no lock while they wait: leaving one is like leaving plugin code. */
+static void find_blocking_calls(void)
+{
+    static const char *const names[] = {
+        "nanosleep", "clock_nanosleep", "poll",    "ppoll",   "select",     "pselect", "epoll_wait",
+        "read",      "write",           "recv",    "recvfrom", "recvmsg",   "send",    "sendto",
+        "sendmsg",   "accept",          "accept4", "connect", "epoll_pwait", "pause",  "wait4",
+        "sigsuspend"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        void *p = dlsym(RTLD_DEFAULT, names[i]);
+        const ElfW(Sym) *sym = NULL;
+        Dl_info info;
+
+        if (p == NULL || dladdr1(p, &info, (void **)&sym, RTLD_DL_SYMENT) == 0 || sym == NULL ||
+            sym->st_size == 0)
+            continue;
+        recover.blocking[recover.n_blocking++] =
+            (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size, 0};
+    }
+}
+
+int recover_init(struct shm *shm, int worker)
+{
+    recover.shm = shm;
+    recover.pid = getpid();
+    recover.umask = umask(022);
+    umask(recover.umask);
+    recover.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    recover.deadline_signal = SIGRTMIN + 3;
+    recover.abort_msg = dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE");
+    find_blocking_calls();
+    if (worker >= 0)
+        capture_init(shm, worker);
+    for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
+        install(fault_signals[i], on_fault);
+    install(recover.deadline_signal, on_deadline);
+    return recover_thread_init(&shm->worker[worker >= 0 ? worker : 0].call);
+}
+
+int recover_thread_init(struct shm_call *call)
+{
+    struct recover_thread *t = &recover_self;
+    pthread_attr_t attr;
+    size_t size;
+    void *lo;
+    stack_t ss;
+    char *p;
+
+    t->call = call;
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return -ENOMEM;
+    pthread_attr_getstack(&attr, &lo, &size);
+    pthread_attr_destroy(&attr);
+    t->stack_lo = lo;
+    t->stack_hi = t->stack_lo + size;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &t->signal_mask, sizeof t->signal_mask);
+
+    p = mmap(NULL, 4096 + ALT_STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    if (mprotect(p + 4096, ALT_STACK_SIZE, PROT_READ | PROT_WRITE) < 0)
+        return -errno;
+    t->alt_stack = p;
+    ss = (stack_t){.ss_sp = p + 4096, .ss_size = ALT_STACK_SIZE};
+    return syscall(SYS_sigaltstack, &ss, NULL) < 0 ? -errno : 0;
+}
+
+void recover_thread_fini(void)
+{
+    stack_t off = {.ss_flags = SS_DISABLE};
+
+    syscall(SYS_sigaltstack, &off, NULL);
+    munmap(recover_self.alt_stack, 4096 + ALT_STACK_SIZE);
+    recover_self.alt_stack = NULL;
+}
+
+struct add_object {
+    const char *path;
+    uint32_t plugin;
+};
+
+static int add_text(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    const struct add_object *a = arg;
+
+    (void)size;
+    if (strcmp(info->dlpi_name, a->path) != 0)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+        int n = atomic_load(&recover.n_text);
+
+        if (ph->p_type != PT_LOAD || (ph->p_flags & PF_X) == 0 || n == MAX_RANGES)
+            continue;
+        recover.text[n] = (struct range){info->dlpi_addr + ph->p_vaddr,
+                                         info->dlpi_addr + ph->p_vaddr + ph->p_memsz, a->plugin};
+        atomic_store(&recover.n_text, n + 1);
+    }
+    return 1;
+}
+
+void recover_add_object(const char *path, uint32_t plugin)
+{
+    struct add_object a = {path, plugin};
+
+    dl_iterate_phdr(add_text, &a);
+    capture_modules();
+}
+
+uint32_t recover_owner(uintptr_t pc)
+{
+    int n = atomic_load(&recover.n_text);
+
+    for (int i = 0; i < n; i++)
+        if (pc >= recover.text[i].lo && pc < recover.text[i].hi)
+            return recover.text[i].plugin;
+    return 0;
+}
+
+/* ---- judging ---- */
+
+/* glibc's own heap checks that run before the arena lock is taken: leaving from there is sound.
+ * Anything else that aborts inside the allocator may hold the lock. */
+static bool is_lockless_heap_check(const char *msg)
+{
+    static const char *const sound[] = {
+        "free(): double free detected in tcache 2", "free(): invalid pointer",
+        "free(): invalid size",                     "double free or corruption (fasttop)",
+        "munmap_chunk(): invalid pointer",          "realloc(): invalid pointer",
+        "free(): unaligned chunk detected in tcache 2",
+        "malloc(): unaligned tcache chunk detected"};
+
+    for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++)
+        if (strncmp(msg, sound[i], strlen(sound[i])) == 0)
+            return true;
+    return false;
+}
+
+/* The text glibc left for debuggers when it aborted, or NULL. */
+static const char *glibc_message(void)
+{
+    const char *p = recover.abort_msg != NULL ? *recover.abort_msg : NULL;
+
+    return p != NULL ? p + sizeof(unsigned int) : NULL;
+}
+
+/* NULL when it is sound to jump to f, else the reason why not. */
+static const char *why_not(const struct recover_thread *t, const struct recover_frame *f,
+                           const char *abort_text, uintptr_t sp)
+{
+    uint32_t held = t->depth - (f != NULL ? f->depth : 0);
+
+    if (t->is_child_of_fork)
+        return "in a child that the plugin forked";
+    if (f == NULL)
+        return "no plugin call was running on this thread";
+    if ((char *)f < t->stack_lo || (char *)(f + 1) > t->stack_hi)
+        return "the boundary's frame is not on this thread's stack";
+    if (f->magic != (RECOVER_MAGIC ^ (uintptr_t)f))
+        return "the boundary's frame was overwritten";
+    if (sp > (uintptr_t)f && sp < (uintptr_t)t->stack_hi)
+        return "the boundary's frame has returned";
+    if ((held & 0xff) != 0) {
+        if (abort_text == NULL || !is_lockless_heap_check(abort_text))
+            return "inside the allocator, its lock may be held";
+    }
+    if ((held & 0xff00) != 0)
+        return "inside libc, holding a lock (stdio or loader)";
+    if (held >= RECOVER_HOST)
+        return "in a critical section of the host";
+    return NULL;
+}
+
+/* ---- landing ---- */
+
+static __attribute__((noreturn, noinline)) void landing_pad(struct recover_frame *f)
+{
+    __builtin_longjmp(f->jump, 1);
+}
+
+#ifdef BULKHEAD_SANITIZE
+void __asan_unpoison_memory_region(void const volatile *addr, size_t size) __attribute__((weak));
+
+/* The frames that are dropped left their red zones poisoned. */
+static void unpoison(const struct recover_thread *t, const struct recover_frame *f)
+{
+    if (__asan_unpoison_memory_region != NULL)
+        __asan_unpoison_memory_region(t->stack_lo, (size_t)((char *)f - t->stack_lo));
+}
+#else
+static void unpoison(const struct recover_thread *t, const struct recover_frame *f)
+{
+    (void)t;
+    (void)f;
+}
+#endif
+
+/* Leaves the boundary's frame: from here on the thread is as it was when f was armed. */
+static void disarm(struct recover_thread *t, const struct recover_frame *f)
+{
+    struct shm_call *call = t->call;
+
+    t->top = f->prev;
+    t->depth = f->depth;
+    atomic_store(&call->plugin, f->prev_plugin);
+    atomic_store(&call->hook, f->prev_hook);
+    atomic_fetch_add(&call->seq, 1);
+    unpoison(t, f);
+}
+
+void recover_landed(void)
+{
+    struct recover_thread *t = &recover_self;
+    uint32_t mxcsr = 0x1f80;
+    stack_t ss = {.ss_sp = (char *)t->alt_stack + 4096, .ss_size = ALT_STACK_SIZE};
+
+    __asm__ volatile("fninit; ldmxcsr %0; cld" : : "m"(mxcsr) : "memory");
+    uselocale(LC_GLOBAL_LOCALE);
+    umask(recover.umask);
+    if (recover.cwd >= 0 && fchdir(recover.cwd) < 0)
+        errno = 0; /* the directory is gone: nothing here depends on it */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    syscall(SYS_sigaltstack, &ss, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->signal_mask, NULL, sizeof t->signal_mask);
+    errno = 0;
+}
+
+/* ---- faults ---- */
+
+static void describe(struct recover_thread *t, struct capture *c)
+{
+    struct recover_fault *fault = &t->fault;
+
+    memset(fault, 0, sizeof *fault);
+    fault->signo = c->signo;
+    strncpy(fault->kind, c->kind, sizeof fault->kind - 1);
+    c->plugin = atomic_load(&t->call->plugin);
+    c->hook = atomic_load(&t->call->hook);
+    if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins)
+        atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
+    capture_crash(c, &fault->record, fault->record_id);
+}
+
+/* The end of this process, with a record. Returns, for the signal to strike again by default. */
+static void die(struct recover_thread *t, struct capture *c)
+{
+    struct shm_crash *record;
+    char id[40];
+
+    if (recover.pid != getpid())
+        return; /* a forked child: none of the server's business */
+    c->verdict = SHM_WORKER_DIED;
+    if (t->call != NULL && t->top != NULL) {
+        describe(t, c);
+        record = t->fault.record;
+    } else {
+        c->plugin = recover_owner(c->reg[SHM_RIP]);
+        c->hook = c->plugin != 0 ? HOOK_THREAD : HOOK_NONE;
+        if (c->plugin != 0)
+            atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
+        capture_crash(c, &record, id);
+    }
+    if (record != NULL)
+        recover_record_done(record);
+}
+
+static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *uc)
+{
+    greg_t *g = uc->uc_mcontext.gregs;
+
+    disarm(t, f);
+    /* jump[2] is the boundary function's stack pointer; below it (and a red zone) all is dropped.
+     * A function starts with rsp 8 off 16. */
+    g[REG_RSP] = (greg_t)((((uintptr_t)f->jump[2] - 256) & ~(uintptr_t)15) - 8);
+    g[REG_RIP] = (greg_t)(uintptr_t)landing_pad;
+    g[REG_RDI] = (greg_t)(uintptr_t)f;
+    g[REG_EFL] &= ~(greg_t)0x400; /* direction flag */
+    memcpy(&uc->uc_sigmask, &t->signal_mask, sizeof t->signal_mask);
+}
+
+static void on_fault(int signo, siginfo_t *si, void *ctx)
+{
+    struct recover_thread *t = &recover_self;
+    struct recover_frame *f = t->top;
+    ucontext_t *uc = ctx;
+    const char *abort_text = signo == SIGABRT ? glibc_message() : NULL;
+    uint64_t reg[SHM_REGS];
+    struct capture c = {.signo = signo,
+                        .code = si->si_code,
+                        .kind = "signal",
+                        .message = abort_text,
+                        .reg = reg};
+    int saved_errno = errno;
+    const char *why;
+
+    capture_registers(uc, reg);
+    if (si->si_code > 0 && signo != SIGABRT)
+        c.fault_addr = (uint64_t)(uintptr_t)si->si_addr;
+    why = why_not(t, f, (t->depth & 0xff) != 0 ? abort_text : NULL, (uintptr_t)reg[SHM_RSP]);
+    if (si->si_code <= 0 && si->si_pid != recover.pid)
+        why = "sent by another process";
+    if (why == NULL) {
+        c.verdict = SHM_RECOVERED;
+        c.reason = "fault inside a plugin call, nothing held";
+        describe(t, &c);
+        land(t, f, uc);
+        errno = saved_errno;
+        return;
+    }
+    c.reason = why;
+    die(t, &c);
+    signal(signo, SIG_DFL);
+    if (si->si_code <= 0)
+        syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signo);
+}
+
+/* ---- deadlines ---- */
+
+void recover_deadline(int tid, uint32_t seq, bool last)
+{
+    siginfo_t si = {.si_signo = recover.deadline_signal, .si_code = SI_QUEUE};
+
+    si.si_pid = recover.pid;
+    si.si_value.sival_ptr = (void *)((uintptr_t)seq | (last ? (uintptr_t)1 << 32 : 0));
+    syscall(SYS_rt_tgsigqueueinfo, recover.pid, tid, recover.deadline_signal, &si);
+}
+
+static bool may_leave(uintptr_t pc)
+{
+    if (recover_owner(pc) != 0)
+        return true;
+    for (int i = 0; i < recover.n_blocking; i++)
+        if (pc >= recover.blocking[i].lo && pc < recover.blocking[i].hi)
+            return true;
+    return false;
+}
+
+static void on_deadline(int signo, siginfo_t *si, void *ctx)
+{
+    struct recover_thread *t = &recover_self;
+    struct recover_frame *f = t->top;
+    ucontext_t *uc = ctx;
+    uintptr_t value = (uintptr_t)si->si_value.sival_ptr;
+    uint64_t reg[SHM_REGS];
+    struct capture c = {.signo = 0, .kind = "deadline", .reg = reg};
+    int saved_errno = errno;
+    const char *why;
+
+    (void)signo;
+    if (f == NULL || si->si_code != SI_QUEUE || si->si_pid != recover.pid ||
+        atomic_load(&t->call->seq) != (uint32_t)value)
+        return; /* that call is over */
+    capture_registers(uc, reg);
+    why = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
+    if (why == NULL && !may_leave(reg[SHM_RIP]))
+        why = "past its deadline outside plugin code";
+    if (why == NULL) {
+        uint32_t plugin = atomic_load(&t->call->plugin);
+
+        c.verdict = SHM_RECOVERED;
+        c.reason = "past its deadline, nothing held";
+        if (plugin > 0 && plugin <= recover.shm->n_plugins)
+            atomic_fetch_add(&recover.shm->plugin[plugin - 1].deadlines, 1);
+        describe(t, &c);
+        t->fault.is_deadline = true;
+        land(t, f, uc);
+    } else if (value >> 32 != 0) {
+        c.reason = why;
+        die(t, &c);
+        syscall(SYS_kill, getpid(), SIGKILL);
+    }
+    errno = saved_errno;
+}
+
+/* ---- without a signal ---- */
+
+/* The registers of the caller, as far as an unwinder needs them. */
+static __attribute__((noinline)) void registers_here(uint64_t *reg)
+{
+    memset(reg, 0, SHM_REGS * sizeof *reg);
+    __asm__ volatile("movq %%rbx, %0; movq %%r12, %1; movq %%r13, %2; movq %%r14, %3; movq %%r15, %4"
+                     : "=m"(reg[SHM_RBX]), "=m"(reg[SHM_R12]), "=m"(reg[SHM_R13]),
+                       "=m"(reg[SHM_R14]), "=m"(reg[SHM_R15]));
+    /* The caller's frame: built with frame pointers. */
+    reg[SHM_RBP] = *(uint64_t *)__builtin_frame_address(0);
+    reg[SHM_RSP] = (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16;
+    reg[SHM_RIP] = (uint64_t)(uintptr_t)__builtin_return_address(0);
+}
+
+void recover_raise(const char *kind, int signo)
+{
+    struct recover_thread *t = &recover_self;
+    struct recover_frame *f = t->top;
+    uint64_t reg[SHM_REGS];
+    struct capture c = {.signo = signo,
+                        .kind = kind,
+                        .message = t->message[0] != '\0' ? t->message : NULL,
+                        .reg = reg};
+
+    registers_here(reg);
+    c.reason = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
+    if (c.reason == NULL) {
+        c.verdict = SHM_RECOVERED;
+        c.reason = "ended inside a plugin call, nothing held";
+        describe(t, &c);
+        t->message[0] = '\0';
+        disarm(t, f);
+        landing_pad(f);
+    }
+    die(t, &c);
+    signal(SIGABRT, SIG_DFL);
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGABRT);
+    for (;;)
+        pause();
+}
+
+void recover_note_thread(const char *kind, uint32_t plugin)
+{
+    uint64_t reg[SHM_REGS];
+    struct capture c = {.kind = kind,
+                        .reason = "in a thread that the plugin started",
+                        .verdict = SHM_WORKER_DIED,
+                        .plugin = plugin,
+                        .hook = HOOK_THREAD,
+                        .reg = reg};
+    struct shm_crash *record;
+    char id[40];
+
+    if (recover.pid != getpid())
+        return;
+    registers_here(reg);
+    if (plugin > 0 && plugin <= recover.shm->n_plugins)
+        atomic_fetch_add(&recover.shm->plugin[plugin - 1].crashes, 1);
+    capture_crash(&c, &record, id);
+    if (record != NULL)
+        recover_record_done(record);
+}
+
+void recover_out_of_order(struct recover_frame *f)
+{
+    struct recover_thread *t = &recover_self;
+    uint64_t reg[SHM_REGS];
+    struct capture c = {.kind = "boundary", .reg = reg};
+
+    if (t->is_child_of_fork)
+        _exit(0); /* a child that the plugin forked came back into the host: it ends here */
+    (void)f;
+    registers_here(reg);
+    c.reason = "a call returned past its boundary (longjmp)";
+    die(t, &c);
+    syscall(SYS_kill, getpid(), SIGKILL);
+}
+
+void recover_record_done(struct shm_crash *record)
+{
+    atomic_store(&record->state, SHM_CRASH_FULL);
+    shm_kick(recover.shm);
+}

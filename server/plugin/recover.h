@@ -1,0 +1,157 @@
+/*
+ * recover.h - the recovery boundary: a plugin call that crashes ends, and nothing else does.
+ *
+ * How it works. Each call into a plugin is made by a boundary_*() function (boundary.h), which
+ * keeps a struct recover_frame in its own, live stack frame and arms it. A fault signal finds the
+ * armed frame, judges where it struck, writes the raw crash record into shared memory, and returns
+ * from the handler through a rewritten context into a landing pad on the faulting thread's own
+ * stack, from where __builtin_longjmp() takes it to the boundary. No signal mask is saved on entry:
+ * sigreturn restores it. Functions that would end the thread or process (exit, abort, pthread_exit,
+ * a failed assert) are interposed (interpose_*.c) and land the same way, without a signal.
+ *
+ * What a newcomer would get wrong: this module is the only one that has handlers for fault signals
+ * and the only one that jumps. Between arming and landing no host state may be half changed: host
+ * functions copy what a plugin passes before they change anything, and what must not be cut in two
+ * stands between recover_critical_enter() and _leave().
+ *
+ * Verdicts. R: jump. X: the process dies with a record (allocator or stdio lock held, host in a
+ * critical section, no armed frame, or a frame that is not on this thread's live stack).
+ */
+#ifndef PLUGIN_RECOVER_H
+#define PLUGIN_RECOVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipc/shm.h"
+#include "plugin/hook.h"
+
+#define RECOVER_MAGIC 0x62756c6b68656164u
+
+/* One armed call. Lives on the stack of its boundary_*() function. */
+struct recover_frame {
+    void *jump[5]; /* of __builtin_setjmp */
+    struct recover_frame *prev;
+    uint64_t magic; /* RECOVER_MAGIC ^ address: an overwritten frame is not jumped to */
+    uint32_t depth; /* of the thread when armed */
+    uint32_t prev_plugin, prev_hook;
+};
+
+/* What is known of a fault after landing. Valid until the next one on this thread. */
+struct recover_fault {
+    int signo;               /* 0: kind tells */
+    bool is_deadline;
+    char kind[32];
+    struct shm_crash *record; /* to be completed with recover_record_done(); NULL: folded */
+    char record_id[40];       /* of the record, or of the one it was folded into; may be empty */
+};
+
+/* Depth counters, packed; one load tells the handler that nothing is held. */
+#define RECOVER_ALLOC 0x00000001u  /* in the allocator */
+#define RECOVER_LIBC 0x00000100u   /* in libc, holding a lock (stdio, loader list) */
+#define RECOVER_HOST 0x00010000u   /* in a critical section of the host */
+
+struct recover_thread {
+    struct recover_frame *top; /* NULL: not armed */
+    uint32_t depth;
+    bool is_child_of_fork;
+    struct shm_call *call; /* where attribution is published */
+    char *stack_lo, *stack_hi;
+    void *alt_stack;
+    uint64_t signal_mask; /* the kernel's form; what a crash is left with */
+    struct recover_fault fault;
+    char message[256]; /* of a failed assert and the like */
+};
+
+extern __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
+
+/* Once per process, before any plugin is loaded. worker: whose slots take crash records; -1: none are
+ * kept (preflight). 0 or -errno. */
+int recover_init(struct shm *shm, int worker);
+
+/* Once per thread that will call plugins: alternate stack, stack bounds, the signal mask of this
+ * moment. call: where this thread publishes attribution. 0 or -errno. */
+int recover_thread_init(struct shm_call *call);
+void recover_thread_fini(void);
+
+/* Text of a plugin object, so that the handler knows plugin code; and a new snapshot of all loaded
+ * objects for the symboliser. After each dlopen. plugin: index + 1 of its first instance. */
+void recover_add_object(const char *path, uint32_t plugin);
+
+/* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
+uint32_t recover_owner(uintptr_t pc);
+
+/* Called by interposed exit() and the like, on a thread that is armed: never returns then. */
+__attribute__((noreturn)) void recover_raise(const char *kind, int signo);
+/* The same from a plugin's own thread, which has no boundary: writes an X record. */
+void recover_note_thread(const char *kind, uint32_t plugin);
+
+/* Sends the deadline signal for call number seq to the loop thread. last: no further try will
+ * follow; what cannot be recovered ends the process. */
+void recover_deadline(int tid, uint32_t seq, bool last);
+
+/* After landing: sets right what a crash may have left behind (errno, rounding, mask, cwd ...). */
+void recover_landed(void);
+
+/* Hands the completed record to the recorder. */
+void recover_record_done(struct shm_crash *record);
+
+static inline bool recover_is_armed(void)
+{
+    return recover_self.top != NULL;
+}
+
+static inline void recover_critical_enter(void)
+{
+    recover_self.depth += RECOVER_HOST;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void recover_critical_leave(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    recover_self.depth -= RECOVER_HOST;
+}
+
+/* ---- used by boundary.c alone ---- */
+
+__attribute__((cold)) void recover_out_of_order(struct recover_frame *f);
+
+static inline void recover_arm(struct recover_frame *f, uint32_t plugin, enum hook hook)
+{
+    struct recover_thread *t = &recover_self;
+    struct shm_call *call = t->call;
+
+    f->prev = t->top;
+    f->magic = RECOVER_MAGIC ^ (uintptr_t)f;
+    f->depth = t->depth;
+    f->prev_plugin = atomic_load_explicit(&call->plugin, memory_order_relaxed);
+    f->prev_hook = atomic_load_explicit(&call->hook, memory_order_relaxed);
+    atomic_store_explicit(&call->hook, hook, memory_order_relaxed);
+    atomic_store_explicit(&call->plugin, plugin, memory_order_relaxed);
+    atomic_store_explicit(&call->seq, atomic_load_explicit(&call->seq, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    t->top = f;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void recover_disarm(struct recover_frame *f)
+{
+    struct recover_thread *t = &recover_self;
+    struct shm_call *call = t->call;
+
+    atomic_signal_fence(memory_order_seq_cst);
+    if (__builtin_expect(t->top != f, 0))
+        recover_out_of_order(f);
+    t->top = f->prev;
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&call->seq, atomic_load_explicit(&call->seq, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&call->plugin, f->prev_plugin, memory_order_relaxed);
+    atomic_store_explicit(&call->hook, f->prev_hook, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,172 @@
+#include "plugin/setup.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/diag.h"
+#include "base/must.h"
+#include "conf/config.h"
+#include "conf/yaml.h"
+#include "plugin/manifest.h"
+#include "plugin/object.h"
+#include "plugin/options.h"
+
+/* Values of options are built to be checked, and thrown away. */
+#define SCRATCH_LIMIT (16u << 20)
+
+static void report_not_found(const struct config *cfg, const struct config_plugin *p,
+                             struct diag *diag)
+{
+    char **names = manifest_list(cfg->module_path, cfg->n_module_paths);
+    const char *near = NULL;
+    char hint[1024];
+    size_t len = 0;
+    int n = 0;
+
+    while (names != NULL && names[n] != NULL)
+        n++;
+    if (names != NULL && strchr(p->module, '/') == NULL)
+        near = value_nearest(p->module, (const char *const *)names, n);
+    hint[0] = '\0';
+    if (near != NULL)
+        len = (size_t)snprintf(hint, sizeof hint, "did you mean '%s'? ", near);
+    if (strchr(p->module, '/') == NULL) {
+        len += (size_t)snprintf(hint + len, sizeof hint - len, "looked in");
+        for (int i = 0; i < cfg->n_module_paths && len < sizeof hint; i++)
+            len += (size_t)snprintf(hint + len, sizeof hint - len, "%s %s", i > 0 ? "," : "",
+                                    cfg->module_path[i]);
+    }
+    diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column,
+             hint[0] != '\0' ? hint : NULL, "plugins.%s.module: there is no module '%.200s'",
+             p->name, p->module);
+    manifest_list_free(&names);
+}
+
+/* A mistake of the object is told at the place of the config that asks for the object. */
+static void report_object(const struct config *cfg, const struct config_plugin *p,
+                          const char *object, const struct diag *found, struct diag *diag)
+{
+    for (int i = 0; i < found->n; i++)
+        diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column, found->item[i].hint,
+                 "plugins.%s.module: %s: %s", p->name, object, found->item[i].what);
+    if (found->n == 0)
+        diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column, NULL,
+                 "plugins.%s.module: %s cannot be read", p->name, object);
+}
+
+static int read_object(const struct config *cfg, struct setup *s, int i, struct diag *diag)
+{
+    const struct config_plugin *p = &cfg->plugin[i];
+    struct setup_plugin *sp = &s->plugin[i];
+    const char *module = p->module;
+    struct diag found;
+    char path[PATH_MAX];
+    int r;
+
+    if (strchr(module, '/') != NULL && (module = config_path(cfg, module)) == NULL)
+        return -ENOMEM;
+    if (manifest_find(module, cfg->module_path, cfg->n_module_paths, path, sizeof path) < 0) {
+        report_not_found(cfg, p, diag);
+        return -ENOENT;
+    }
+    sp->object = strdup(path);
+    if (sp->object == NULL)
+        return -ENOMEM;
+    for (int j = 0; j < i; j++) {
+        if (s->plugin[j].object == NULL || strcmp(s->plugin[j].object, path) != 0)
+            continue;
+        sp->manifest = s->plugin[j].manifest; /* NULL when it was refused: told once */
+        return sp->manifest != NULL ? 0 : -ENOEXEC;
+    }
+    diag_init(&found);
+    r = manifest_read(path, &found, &sp->manifest);
+    if (r < 0)
+        report_object(cfg, p, path, &found, diag);
+    diag_fini(&found);
+    return r;
+}
+
+static int check_plugin(const struct config *cfg, const struct config_plugin *p,
+                        const struct manifest *m, struct diag *diag)
+{
+    struct arena scratch;
+    int r;
+
+    if (m->desc->flags & BH_F_OWN_PROC) {
+        diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column, NULL,
+                 "plugins.%s.module: %s insists on a process of its own, which is not in this version",
+                 p->name, p->module);
+        return -ENOTSUP;
+    }
+    arena_init(&scratch, SCRATCH_LIMIT);
+    r = options_apply(m->desc, p->name, cfg->path, p->options, p->pos.line, p->pos.column, &scratch,
+                      NULL, diag);
+    arena_fini(&scratch);
+    return r;
+}
+
+int setup_create(const struct config *cfg, struct diag *diag, struct setup **out)
+{
+    struct setup *s;
+    int result = 0;
+
+    must(cfg != NULL && out != NULL);
+    s = calloc(1, sizeof *s + (size_t)cfg->n_plugins * sizeof s->plugin[0]);
+    if (s == NULL)
+        return -ENOMEM;
+    s->n = cfg->n_plugins;
+    for (int i = 0; i < s->n; i++) {
+        int r = read_object(cfg, s, i, diag);
+
+        if (r == 0)
+            r = check_plugin(cfg, &cfg->plugin[i], s->plugin[i].manifest, diag);
+        if (r < 0 && result == 0)
+            result = r;
+    }
+    if (result < 0)
+        setup_destroy(&s);
+    else
+        *out = s;
+    return result;
+}
+
+int setup_copy(struct setup *s, struct diag *diag)
+{
+    int r = object_dir_create(diag);
+
+    for (int i = 0; r == 0 && i < s->n; i++) {
+        struct setup_plugin *sp = &s->plugin[i];
+
+        for (int j = 0; j < i && sp->copy == NULL; j++)
+            if (strcmp(s->plugin[j].object, sp->object) == 0)
+                sp->copy = strdup(s->plugin[j].copy);
+        if (sp->copy == NULL)
+            r = object_copy(sp->object, diag, &sp->copy);
+    }
+    return r;
+}
+
+void setup_destroy(struct setup **sp)
+{
+    struct setup *s = *sp;
+
+    if (s == NULL)
+        return;
+    for (int i = 0; i < s->n; i++) {
+        struct manifest *m = s->plugin[i].manifest;
+
+        for (int j = i + 1; j < s->n; j++)
+            if (s->plugin[j].manifest == m)
+                s->plugin[j].manifest = NULL; /* instances share it */
+        manifest_destroy(&m);
+        free(s->plugin[i].object);
+        free(s->plugin[i].copy);
+    }
+    free(s);
+    *sp = NULL;
+}

@@ -1,0 +1,199 @@
+#include "recorder/crashes.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "obs/log.h"
+#include "obs/record.h"
+#include "obs/record_dir.h"
+#include "plugin/hook.h"
+#include "recorder/symbolise.h"
+
+#define SYMBOLISE_MAX_S  20 /* then the recorder dies, and the next one leaves the backtrace out */
+#define FOLD_INTERVAL_MS 1000 /* between two updates of a record's count */
+#define ORPHAN_MS        2000 /* a slot whose process is alive, but not the worker */
+
+static struct {
+    const struct config *cfg;
+    struct shm *shm;
+    const struct recorder_plugin *plugin;
+    int n_plugins;
+    bool is_dir_bad;       /* said so already */
+    struct shm_crash copy; /* of the record being worked on: it may still change in there */
+    struct record_trace trace;
+    int64_t *orphan_ms; /* per slot: since when it looks like one; 0: does not */
+} crashes;
+
+void crashes_init(const struct config *cfg, struct shm *shm, const struct recorder_plugin *plugin,
+                  int n_plugins)
+{
+    int r = record_dir_open(cfg->crash.dir);
+
+    crashes.cfg = cfg;
+    crashes.shm = shm;
+    crashes.plugin = plugin;
+    crashes.n_plugins = n_plugins;
+    crashes.orphan_ms = calloc((size_t)shm->n_workers * SHM_CRASH_SLOTS, sizeof(int64_t));
+    if (r < 0)
+        log_error("crash.dir %s: %s; no crash can be recorded", cfg->crash.dir, strerror(-r));
+    crashes.is_dir_bad = r < 0;
+}
+
+/* ---- folded repeats ---- */
+
+static const struct shm_fold *find_fold(const struct shm_worker *w, const char *id)
+{
+    for (int i = 0; i < SHM_FOLDS; i++) {
+        if (atomic_load(&w->fold[i].fp) != 0 &&
+            strncmp(w->fold[i].id, id, sizeof w->fold[i].id) == 0)
+            return &w->fold[i];
+    }
+    return NULL;
+}
+
+static bool write_folds(struct shm_worker *w, bool is_last)
+{
+    int64_t now = clock_mono_ms();
+    bool is_busy = false;
+
+    for (int i = 0; i < SHM_FOLDS; i++) {
+        struct shm_fold *f = &w->fold[i];
+        uint64_t count = atomic_load(&f->count);
+        char id[RECORD_ID_SIZE];
+
+        if (atomic_load(&f->fp) == 0 || count == f->written || count == 0)
+            continue;
+        is_busy = true;
+        if (!is_last && now - f->written_ms < FOLD_INTERVAL_MS)
+            continue;
+        memcpy(id, f->id, sizeof id);
+        /* No such file: the record is not complete, and will be written with its count; or it was
+         * removed to make room. */
+        record_dir_set_repeats(crashes.cfg->crash.dir, id, count, atomic_load(&f->last_ns));
+        f->written = count;
+        f->written_ms = now;
+    }
+    return is_busy;
+}
+
+/* ---- records ---- */
+
+static void store(const struct record_source *src)
+{
+    const char *dir = crashes.cfg->crash.dir;
+    json_t *record = record_to_json(src);
+    int r = record != NULL ? record_dir_write(dir, src->crash->id, record) : -ENOMEM;
+
+    json_decref(record);
+    if (r == -ENOENT) { /* somebody has removed the folder */
+        record_dir_open(dir);
+        record = record_to_json(src);
+        r = record_dir_write(dir, src->crash->id, record);
+        json_decref(record);
+    }
+    if (r == 0)
+        record_dir_prune(dir, crashes.cfg->crash.keep);
+    if (r < 0 && !crashes.is_dir_bad)
+        log_error("crash.dir %s: %s; crash records are lost until this ends", dir, strerror(-r));
+    crashes.is_dir_bad = r < 0;
+}
+
+static void tell(const struct record_source *src)
+{
+    const struct record_frame *f = record_where(src->trace);
+
+    if (f == NULL)
+        return;
+    if (f->file[0] != '\0')
+        log_info("crash record %s: %s at %s:%u", src->crash->id, f->function, f->file, f->line);
+    else
+        log_info("crash record %s: %s in %s", src->crash->id,
+                 f->function[0] != '\0' ? f->function : "?", f->module);
+}
+
+static void write_slot(uint32_t worker, uint32_t slot)
+{
+    struct shm_worker *w = &crashes.shm->worker[worker];
+    struct shm_crash *crash = &w->crash[slot];
+    struct record_source src = {.crash = &crashes.copy,
+                                .plugin = crashes.plugin,
+                                .n_plugins = crashes.n_plugins,
+                                .worker = worker};
+    uint32_t n_tries = crash->n_tries++;
+    const struct shm_fold *fold;
+
+    memcpy(&crashes.copy, crash, sizeof crashes.copy);
+    record_clean(&crashes.copy, worker, slot);
+    src.hook = hook_name(crashes.copy.hook);
+    fold = find_fold(w, crashes.copy.id);
+    if (fold != NULL) {
+        src.repeats = atomic_load(&fold->count);
+        src.repeat_ns = atomic_load(&fold->last_ns);
+    }
+    if (crashes.copy.n_modules == 0) {
+        src.trace_missing = "the worker was killed and left no registers";
+    } else if (n_tries == 0) {
+        alarm(SYMBOLISE_MAX_S);
+        symbolise(&crashes.copy, crashes.plugin, crashes.n_plugins, &crashes.trace);
+        alarm(0);
+        src.trace = &crashes.trace;
+    } else {
+        src.trace_missing = "the recorder died over it";
+    }
+    if (n_tries <= 1)
+        store(&src);
+    else
+        log_error("crash record %s cannot be written: the recorder dies over it", crashes.copy.id);
+    tell(&src);
+
+    crash->n_tries = 0; /* pid and verdict stay: the master looks at them when a worker has died */
+    atomic_store(&crash->state, SHM_CRASH_FREE);
+}
+
+/*
+ * Has whoever was filling this slot gone? Its process is not the worker any more and is dead. The
+ * delay is for a worker that crashed before the master has noted its number, and for one that was
+ * replaced and goes on living for a while; a number that was reused costs no more than that.
+ */
+static bool is_orphan(uint32_t worker, uint32_t slot)
+{
+    const struct shm_worker *w = &crashes.shm->worker[worker];
+    int64_t *since = &crashes.orphan_ms[worker * SHM_CRASH_SLOTS + slot], now = clock_mono_ms();
+    int32_t pid = w->crash[slot].pid;
+
+    if (pid > 0 && pid == atomic_load(&w->pid)) {
+        *since = 0;
+        return false;
+    }
+    if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH)
+        return true;
+    if (*since == 0)
+        *since = now;
+    return now - *since >= ORPHAN_MS;
+}
+
+bool crashes_write(uint32_t worker, bool is_last)
+{
+    struct shm_worker *w = &crashes.shm->worker[worker];
+    bool is_busy = false;
+
+    for (uint32_t slot = 0; slot < SHM_CRASH_SLOTS; slot++) {
+        uint32_t state = atomic_load(&w->crash[slot].state);
+
+        if (state == SHM_CRASH_FREE)
+            continue;
+        is_busy = true;
+        if (state != SHM_CRASH_FILLING || is_last || is_orphan(worker, slot)) {
+            write_slot(worker, slot);
+            crashes.orphan_ms[worker * SHM_CRASH_SLOTS + slot] = 0;
+        }
+    }
+    return write_folds(w, is_last) || is_busy;
+}

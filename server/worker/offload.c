@@ -1,0 +1,134 @@
+#include "worker/offload.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "obs/log.h"
+#include "plugin/boundary.h"
+#include "plugin/instance.h"
+#include "plugin/recover.h"
+#include "plugin/request.h"
+#include "worker/async.h"
+
+struct job {
+    struct job *next;
+    int32_t (*work)(void *);
+    void *arg;
+    uint32_t plugin;
+    bh_ticket *ticket;
+    uint64_t use;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct job *first, **last;
+    int n_jobs, n_threads, n_idle;
+    struct shm_call call[OFFLOAD_THREADS]; /* attribution, for the boundary's sake */
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
+
+static void *serve(void *arg)
+{
+    if (recover_thread_init(arg) < 0)
+        return NULL;
+    for (;;) {
+        struct job *job;
+        int32_t verdict = BH_FAIL;
+
+        pthread_mutex_lock(&pool.lock);
+        pool.n_idle++;
+        while (pool.first == NULL)
+            pthread_cond_wait(&pool.more, &pool.lock);
+        pool.n_idle--;
+        job = pool.first;
+        pool.first = job->next;
+        if (pool.first == NULL)
+            pool.last = &pool.first;
+        pool.n_jobs--;
+        pthread_mutex_unlock(&pool.lock);
+
+        if (boundary_work(job->plugin, job->work, job->arg, &verdict))
+            async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL);
+        else
+            async_fire(job->ticket, job->use, BH_FAIL, &recover_self.fault);
+        free(job);
+    }
+    return NULL;
+}
+
+/* Called with the lock. */
+static void start_thread(void)
+{
+    sigset_t all, old;
+    pthread_t thread;
+    char name[16];
+
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGTRAP);
+    sigdelset(&all, SIGABRT);
+    sigdelset(&all, SIGSYS);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (pthread_create(&thread, NULL, serve, &pool.call[pool.n_threads]) == 0) {
+        snprintf(name, sizeof name, "offload %d", pool.n_threads);
+        pthread_setname_np(thread, name);
+        pthread_detach(thread);
+        pool.n_threads++;
+    } else {
+        log_warn("cannot start an offload thread; jobs wait for the %d there are", pool.n_threads);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
+{
+    struct job *job;
+    bh_ticket *ticket;
+    bh_rc r = BH_OK;
+
+    if (req == NULL || req->magic != REQUEST_MAGIC || work == NULL)
+        return BH_EINVAL;
+    ticket = async_ticket(req, 0);
+    if (ticket == NULL)
+        return BH_EPHASE;
+    recover_critical_enter(); /* a lock is held: no fault in here can be left */
+    job = malloc(sizeof *job);
+    if (job == NULL) {
+        r = BH_ENOMEM;
+    } else {
+        *job = (struct job){NULL, work, arg, req->entry[req->at].inst->id, ticket,
+                            async_use(ticket)};
+        pthread_mutex_lock(&pool.lock);
+        if (pool.n_jobs >= OFFLOAD_MAX) {
+            r = BH_EAGAIN;
+        } else {
+            if (pool.n_idle <= pool.n_jobs && pool.n_threads < OFFLOAD_THREADS)
+                start_thread();
+            if (pool.n_threads == 0) {
+                r = BH_ENOMEM;
+            } else {
+                *pool.last = job;
+                pool.last = &job->next;
+                pool.n_jobs++;
+                pthread_cond_signal(&pool.more);
+            }
+        }
+        pthread_mutex_unlock(&pool.lock);
+    }
+    if (r != BH_OK) {
+        free(job);
+        async_forget(req->up);
+    }
+    recover_critical_leave();
+    return r;
+}
+
+void offload_init(bh_host *h)
+{
+    h->offload = host_offload;
+}

@@ -1,0 +1,80 @@
+#include "worker/plugins.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "plugin/hook.h"
+#include "plugin/instance.h"
+#include "plugin/object.h"
+#include "plugin/recover.h"
+#include "plugin/setup.h"
+
+static struct object *find_object(const struct plugins *p, const char *path)
+{
+    for (int i = 0; i < p->n_objects; i++)
+        if (strcmp(p->object[i]->path, path) == 0)
+            return p->object[i];
+    return NULL;
+}
+
+/* Constructors run outside any boundary (the loader's lock is held): a crash there ends the
+ * process, and is charged through what is published here. */
+static int load_object(struct plugins *p, const struct setup_plugin *s, uint32_t plugin,
+                       struct diag *diag, struct object **out)
+{
+    struct shm_call *call = recover_self.call;
+    int r;
+
+    atomic_store(&call->hook, HOOK_LOAD);
+    atomic_store(&call->plugin, plugin);
+    r = object_load(s->object, s->copy, plugin, diag, out);
+    atomic_store(&call->plugin, 0);
+    atomic_store(&call->hook, HOOK_NONE);
+    if (r == 0)
+        p->object[p->n_objects++] = *out;
+    return r;
+}
+
+int plugins_load(const struct config *cfg, const struct setup *setup, struct shm *shm, int worker,
+                 plugins_progress *progress, void *arg, struct diag *diag, struct plugins *out)
+{
+    int r = 0;
+
+    memset(out, 0, sizeof *out);
+    out->inst = calloc((size_t)cfg->n_plugins + 1, sizeof(bh_inst *));
+    out->object = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
+    if (out->inst == NULL || out->object == NULL)
+        r = -ENOMEM;
+    for (int i = 0; r == 0 && i < cfg->n_plugins; i++) {
+        const struct setup_plugin *s = &setup->plugin[i];
+        struct object *object = find_object(out, s->object);
+
+        if (object == NULL) {
+            if (progress != NULL)
+                progress(arg, cfg->plugin[i].name, hook_name(HOOK_LOAD), s->object);
+            r = load_object(out, s, (uint32_t)i + 1, diag, &object);
+        }
+        if (r == 0)
+            r = instance_create(cfg, i, object, shm, worker, diag, &out->inst[i]);
+        if (r == 0)
+            out->n = i + 1;
+    }
+    if (r < 0)
+        plugins_unload(out);
+    return r;
+}
+
+void plugins_unload(struct plugins *p)
+{
+    for (int i = p->n - 1; i >= 0; i--)
+        instance_destroy(&p->inst[i]);
+    for (int i = p->n_objects - 1; i >= 0; i--)
+        object_unload(&p->object[i]);
+    free(p->inst);
+    free(p->object);
+    memset(p, 0, sizeof *p);
+}

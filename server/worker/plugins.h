@@ -1,0 +1,30 @@
+/*
+ * plugins.h - the plugin instances of this process.
+ */
+#ifndef WORKER_PLUGINS_H
+#define WORKER_PLUGINS_H
+
+#include <bulkhead.h>
+
+struct config;
+struct diag;
+struct setup;
+struct shm;
+
+struct plugins {
+    int n;
+    bh_inst **inst;          /* as config->plugin[] */
+    struct object **object;  /* each once */
+    int n_objects;
+};
+
+/* Called before each stage of each plugin; NULL: nobody listens. */
+typedef void plugins_progress(void *arg, const char *plugin, const char *stage, const char *object);
+
+/* Loads every object once, makes every instance. Constructors run. 0, or -errno and diag. */
+int plugins_load(const struct config *cfg, const struct setup *setup, struct shm *shm, int worker,
+                 plugins_progress *progress, void *arg, struct diag *diag, struct plugins *out);
+/* Closes the instances, unloads the objects. */
+void plugins_unload(struct plugins *p);
+
+#endif

@@ -1,0 +1,89 @@
+#include "worker/preflight.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "base/diag.h"
+#include "base/fd.h"
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "plugin/hook.h"
+#include "plugin/host.h"
+#include "plugin/instance.h"
+#include "plugin/recover.h"
+#include "worker/plugins.h"
+#include "worker/sinks.h"
+
+static void say_stage(void *arg, const char *plugin, const char *stage, const char *object)
+{
+    char line[4400];
+    int n = snprintf(line, sizeof line, "plugin %s stage %s%s%s\n", plugin, stage,
+                     object != NULL ? " object " : "", object != NULL ? object : "");
+
+    if (n > 0)
+        fd_write_all(*(int *)arg, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+static int try_plugins(const struct config *cfg, struct plugins *plugins, int *report_fd,
+                       bool validate_only, struct diag *diag)
+{
+    int r = 0, first = 0;
+
+    for (int i = 0; i < plugins->n; i++) {
+        if (plugins->inst[i]->desc->validate == NULL)
+            continue;
+        say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_VALIDATE), NULL);
+        r = instance_validate(plugins->inst[i], diag);
+        if (r < 0)
+            first = r;
+    }
+    for (int i = 0; !validate_only && first == 0 && i < plugins->n; i++) {
+        say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_OPEN), NULL);
+        r = instance_open(plugins->inst[i], diag);
+        if (r < 0)
+            first = r;
+    }
+    for (int i = plugins->n - 1; first == 0 && i >= 0; i--) {
+        say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);
+        instance_destroy(&plugins->inst[i]);
+        plugins->n = i;
+    }
+    return first;
+}
+
+int worker_preflight(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                     int report_fd, int validate_only)
+{
+    struct shm *own = NULL;
+    struct plugins plugins;
+    struct diag diag;
+    char text[1024];
+    int r;
+
+    prctl(PR_SET_NAME, "bh-preflight");
+    diag_init(&diag);
+    /* Memory of its own: what dies here is no worker, and is reported through report_fd. */
+    (void)shm;
+    r = shm_create(1, (uint32_t)cfg->n_plugins, &own);
+    if (r == 0)
+        r = recover_init(own, -1);
+    if (r == 0) {
+        sinks_init(host_table(), own, &own->worker[0]);
+        r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);
+    }
+    if (r == 0)
+        r = try_plugins(cfg, &plugins, &report_fd, validate_only != 0, &diag);
+    for (int i = 0; i < diag.n; i++) {
+        diag_format(&diag, i, text, sizeof text - 1);
+        strcat(text, "\n");
+        fd_write_all(report_fd, text, strlen(text));
+    }
+    if (r < 0 && diag.n == 0) {
+        snprintf(text, sizeof text, "error: cannot try the plugins: %s\n", strerror(-r));
+        fd_write_all(report_fd, text, strlen(text));
+    }
+    if (r == 0)
+        fd_write_all(report_fd, "ok\n", 3);
+    return 0;
+}

@@ -1,0 +1,82 @@
+#include "worker/watchdog.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "conf/config.h"
+#include "ipc/shm.h"
+#include "plugin/recover.h"
+
+#define TRIES 3 /* signals before what cannot be recovered ends the worker */
+
+static struct {
+    const struct config *cfg;
+    const struct shm_call *call;
+    int tid;
+    int64_t tick_ns;
+} watch;
+
+static void *serve(void *arg)
+{
+    struct timespec tick = {watch.tick_ns / 1000000000, watch.tick_ns % 1000000000};
+    uint32_t seen = 0;
+    int64_t since = 0;
+    int tries = 0;
+
+    (void)arg;
+    for (;;) {
+        uint32_t seq, plugin;
+        int64_t now, deadline;
+
+        nanosleep(&tick, NULL);
+        seq = atomic_load(&watch.call->seq);
+        plugin = atomic_load(&watch.call->plugin);
+        if (plugin == 0 || plugin > (uint32_t)watch.cfg->n_plugins || seq != seen || since == 0) {
+            seen = seq;
+            since = plugin != 0 ? clock_mono_ns() : 0;
+            tries = 0;
+            continue;
+        }
+        now = clock_mono_ns();
+        deadline = (int64_t)watch.cfg->plugin[plugin - 1].deadline_ms * 1000000;
+        if (deadline == 0 || now - since < deadline)
+            continue;
+        tries++;
+        recover_deadline(watch.tid, seq, tries >= TRIES);
+    }
+    return NULL;
+}
+
+int watchdog_start(const struct config *cfg, const struct shm_call *call)
+{
+    uint32_t least_ms = 0;
+    sigset_t all, old;
+    pthread_t thread;
+    int r;
+
+    for (int i = 0; i < cfg->n_plugins; i++)
+        if (cfg->plugin[i].deadline_ms != 0 &&
+            (least_ms == 0 || cfg->plugin[i].deadline_ms < least_ms))
+            least_ms = cfg->plugin[i].deadline_ms;
+    if (least_ms == 0)
+        return 0;
+    watch.cfg = cfg;
+    watch.call = call;
+    watch.tid = gettid();
+    watch.tick_ns = (int64_t)least_ms * 250000;
+    if (watch.tick_ns < 5000000)
+        watch.tick_ns = 5000000;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    r = pthread_create(&thread, NULL, serve, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (r != 0)
+        return -r;
+    pthread_setname_np(thread, "watchdog");
+    pthread_detach(thread);
+    return 0;
+}

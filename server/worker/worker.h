@@ -1,0 +1,15 @@
+/*
+ * worker.h - the process that serves requests: one event loop, all plugins, a watchdog.
+ */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+struct config;
+struct setup;
+struct shm;
+
+/* The worker role of master.h. */
+int worker_run(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
+               const int *listen_fds, int ready_fd);
+
+#endif

@@ -1,0 +1,465 @@
+#include "conf/config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <bulkhead.h>
+
+#include "base/diag.h"
+#include "conf/schema.h"
+#include "conf/yaml.h"
+
+#define BASE "version: 1\nlisteners: [{name: a, address: \"127.0.0.1:8080\"}]\n"
+#define ROUTES "routes: [{chain: [p]}]\n"
+#define PLUGINS "plugins: {p: {module: m}}\n"
+
+static char dir[] = "/tmp/test-config-XXXXXX", file[PATH_MAX];
+static struct diag diag;
+static struct config *cfg;
+
+static int make_dir(void **state)
+{
+    (void)state;
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    snprintf(file, sizeof file, "%s/c.yaml", dir);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    unlink(file);
+    return rmdir(dir);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    diag_init(&diag);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    diag_fini(&diag);
+    config_destroy(&cfg);
+    return 0;
+}
+
+static int load(const char *text)
+{
+    FILE *f = fopen(file, "w");
+
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+    return config_load(file, &diag, &cfg);
+}
+
+static void load_well(const char *text)
+{
+    if (load(text) < 0)
+        diag_print(&diag, stderr);
+    assert_non_null(cfg);
+}
+
+/* text has exactly this mistake, "LINE:COLUMN: WHAT", and, when not NULL, a hint that says HINT. */
+static void assert_mistake(const char *text, const char *what, const char *hint)
+{
+    char line[1024];
+
+    assert_true(load(text) < 0);
+    assert_null(cfg);
+    snprintf(line, sizeof line, "%d:%d: %s", diag.item[0].line, diag.item[0].column,
+             diag.item[0].what);
+    if (diag.n_errors != 1 || strcmp(line, what) != 0) {
+        diag_print(&diag, stderr);
+        fail_msg("expected %s", what);
+    }
+    if (hint != NULL && (diag.item[0].hint == NULL || strstr(diag.item[0].hint, hint) == NULL))
+        fail_msg("expected the hint %s", hint);
+    diag_fini(&diag);
+}
+
+static void defaults_fill_what_is_not_given(void **state)
+{
+    cpu_set_t set;
+
+    (void)state;
+    load_well(BASE PLUGINS ROUTES);
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    assert_int_equal(cfg->n_workers, CPU_COUNT(&set));
+    assert_null(cfg->user);
+    assert_int_equal(cfg->limits.connections, 16384);
+    assert_int_equal(cfg->limits.head, 8192);
+    assert_int_equal(cfg->limits.body, 8 << 20);
+    assert_int_equal(cfg->limits.idle_ms, 60000);
+    assert_int_equal(cfg->limits.request_ms, 30000);
+    assert_int_equal(cfg->limits.drain_ms, 30000);
+    assert_int_equal(cfg->plugin[0].deadline_ms, 10000);
+    assert_int_equal(cfg->plugin[0].on_error, CONFIG_FAIL_CLOSED);
+    assert_int_equal(cfg->plugin[0].log_level, 0);
+    assert_null(cfg->plugin[0].options);
+    assert_string_equal(cfg->log.path, "-");
+    assert_int_equal(cfg->log.level, BH_LOG_INFO);
+    assert_int_equal(cfg->log.format, CONFIG_LOG_TEXT);
+    assert_int_equal(cfg->crash.keep, 100);
+    assert_int_equal(cfg->respawn.restarts, 5);
+    assert_int_equal(cfg->respawn.window_ms, 10000);
+    assert_string_equal(cfg->route[0].path, "/");
+    assert_true(cfg->route[0].is_prefix);
+    assert_string_equal(cfg->route[0].name, "route 1");
+    assert_null(cfg->route[0].host);
+    assert_null(cfg->route[0].methods);
+}
+
+static void every_key_is_taken_over(void **state)
+{
+    (void)state;
+    load_well("version: 1\n"
+              "server: {workers: 3, user: www}\n"
+              "listeners:\n"
+              "  - {address: \"[::1]:443\"}\n"
+              "  - {name: local, address: \"unix:/run/x.sock\", mode: 0600}\n"
+              "limits: {connections: 10, head: 16KiB, body: 0, timeouts: {idle: 1s, request: 2s,\n"
+              "  drain: 0}}\n"
+              "plugins:\n"
+              "  p: {module: ./x/p.so, on_error: fail_open, deadline: 0, log_level: debug,\n"
+              "      isolation: boundary, config: {k: v}}\n"
+              "routes: [{name: all, match: {path: /a, host: EXAMPLE.com, methods: [GET, PUT]},\n"
+              "  chain: [p]}]\n"
+              "logs: {error: {path: /var/log/x, level: error, format: json}}\n"
+              "crash: {dir: /c, keep: 7}\n"
+              "respawn: {restarts: 2, window: 1m}\n");
+    assert_int_equal(cfg->n_workers, 3);
+    assert_string_equal(cfg->user, "www");
+    assert_string_equal(cfg->listener[0].name, "listener 1");
+    assert_int_equal(cfg->listener[0].addr.in6.sin6_family, AF_INET6);
+    assert_int_equal(ntohs(cfg->listener[0].addr.in6.sin6_port), 443);
+    assert_string_equal(cfg->listener[1].addr.un.sun_path, "/run/x.sock");
+    assert_int_equal(cfg->listener[1].mode, 0600);
+    assert_int_equal(cfg->limits.connections, 10);
+    assert_int_equal(cfg->limits.head, 16384);
+    assert_int_equal(cfg->limits.body, 0);
+    assert_int_equal(cfg->limits.drain_ms, 0);
+    assert_string_equal(cfg->plugin[0].module, "./x/p.so");
+    assert_int_equal(cfg->plugin[0].module_pos.line, 9);
+    assert_int_equal(cfg->plugin[0].pos.column, 3);
+    assert_int_equal(cfg->plugin[0].on_error, CONFIG_FAIL_OPEN);
+    assert_int_equal(cfg->plugin[0].deadline_ms, 0);
+    assert_int_equal(cfg->plugin[0].log_level, BH_LOG_DEBUG);
+    assert_string_equal(yaml_get(cfg->plugin[0].options, "k")->text, "v");
+    assert_string_equal(cfg->route[0].name, "all");
+    assert_string_equal(cfg->route[0].path, "/a");
+    assert_false(cfg->route[0].is_prefix);
+    assert_string_equal(cfg->route[0].host, "example.com");
+    assert_int_equal(cfg->route[0].n_methods, 2);
+    assert_string_equal(cfg->route[0].methods[1], "PUT");
+    assert_string_equal(cfg->log.path, "/var/log/x");
+    assert_int_equal(cfg->log.level, BH_LOG_ERROR);
+    assert_int_equal(cfg->log.format, CONFIG_LOG_JSON);
+    assert_string_equal(cfg->crash.dir, "/c");
+    assert_int_equal(cfg->respawn.window_ms, 60000);
+}
+
+static void relative_paths_start_at_the_config(void **state)
+{
+    char expected[PATH_MAX];
+
+    (void)state;
+    load_well(BASE PLUGINS ROUTES "modules: {path: [mods, /abs]}\n");
+    assert_string_equal(cfg->dir, dir);
+    snprintf(expected, sizeof expected, "%s/crashes", dir);
+    assert_string_equal(cfg->crash.dir, expected);
+    snprintf(expected, sizeof expected, "%s/mods", dir);
+    assert_string_equal(cfg->module_path[0], expected);
+    assert_string_equal(cfg->module_path[1], "/abs");
+    assert_true(cfg->n_module_paths >= 3); /* then those that come with the program */
+    snprintf(expected, sizeof expected, "%s/x", dir);
+    assert_string_equal(config_path(cfg, "./x"), expected);
+}
+
+static void chains_are_flattened_in_order(void **state)
+{
+    static const int expected[] = {0, 1, 2, 3};
+
+    (void)state;
+    load_well(BASE "plugins: {a: {module: m}, b: {module: m}, c: {module: m}, d: {module: m}}\n"
+                   "chains: {outer: [inner, c], inner: [a, b], empty: []}\n"
+                   "routes: [{chain: [outer, empty, d]}, {match: {path: /x/**}, chain: [d, a]}]\n");
+    assert_int_equal(cfg->route[0].n_chain, 4);
+    assert_memory_equal(cfg->route[0].chain, expected, sizeof expected);
+    assert_int_equal(cfg->route[1].n_chain, 2);
+    assert_int_equal(cfg->route[1].chain[0], 3);
+    assert_string_equal(cfg->route[1].path, "/x/");
+}
+
+static void values_come_from_the_environment(void **state)
+{
+    (void)state;
+    setenv("BH_TEST_PORT", "9999", 1);
+    load_well("version: 1\nlisteners: [{address: \"127.0.0.1:${BH_TEST_PORT}\"}]\n"
+              "limits: {connections: \"${BH_TEST_NONE:-12}\"}\n" PLUGINS ROUTES);
+    assert_int_equal(ntohs(cfg->listener[0].addr.in.sin_port), 9999);
+    assert_int_equal(cfg->limits.connections, 12);
+}
+
+static void mistakes_have_a_place_and_a_hint(void **state)
+{
+    static const struct {
+        const char *text, *what, *hint;
+    } rows[] = {
+        {BASE PLUGINS "rotes: [{chain: [p]}]\n" ROUTES, "4:1: unknown key 'rotes'", "'routes'"},
+        {BASE PLUGINS ROUTES "zzz: 1\n", "5:1: unknown key 'zzz'", "version, server, listeners"},
+        {"version: 2\nlisteners: [{address: \"1.2.3.4:1\"}]\n" PLUGINS ROUTES,
+         "1:10: version: must be 1, not 2", NULL},
+        {"listeners: [{address: \"1.2.3.4:1\"}]\n" PLUGINS ROUTES, "1:1: version is missing", NULL},
+        {"version: 1\n" PLUGINS ROUTES, "1:1: listeners is missing", NULL},
+        {"version: 1\nlisteners: []\n" PLUGINS ROUTES,
+         "2:12: listeners: at least 1 must be given", NULL},
+        {BASE PLUGINS, "1:1: routes is missing", NULL},
+        {BASE PLUGINS ROUTES "server: {workers: 257}\n",
+         "5:19: server.workers: expected auto, or a number from 1 to 256, not '257'", NULL},
+        {BASE PLUGINS ROUTES "limits: {connections: 0}\n",
+         "5:23: limits.connections: must be from 1 to 1048576, not 0", NULL},
+        {BASE PLUGINS ROUTES "limits: {head: 2MiB}\n",
+         "5:16: limits.head: must be from 1KiB to 1MiB, not 2MiB", NULL},
+        {BASE PLUGINS ROUTES "limits: {timeouts: {idle: 5}}\n",
+         "5:27: limits.timeouts.idle: expected a duration such as 50ms, 10s, 5m, 1h, not '5'", NULL},
+        {BASE PLUGINS ROUTES "limits: [1]\n", "5:9: limits: expected a mapping, not a list", NULL},
+        {BASE PLUGINS ROUTES "crash: {dir: [a]}\n",
+         "5:14: crash.dir: expected a single value, not a list", NULL},
+        {BASE PLUGINS ROUTES "crash: {dir: }\n", "5:14: crash.dir: has no value", NULL},
+        {BASE PLUGINS ROUTES "modules: {path: x}\n",
+         "5:17: modules.path: expected a list, not a single value", "brackets"},
+        {BASE ROUTES "plugins: {p: {}}\n", "4:14: plugins.p.module is missing", NULL},
+        {BASE ROUTES "plugins: {p: {module: a.b}}\n",
+         "4:23: plugins.p.module: 'a.b' is neither a module's name nor the path of an object", NULL},
+        {BASE ROUTES "plugins: {p: {module: m, deadline: 5ms}}\n",
+         "4:36: plugins.p.deadline: must be 0 (none) or from 10ms to 1h, not 5ms", NULL},
+        {BASE ROUTES "plugins: {p: {module: m, on_error: open}}\n",
+         "4:36: plugins.p.on_error: expected fail_closed or fail_open, not 'open'", NULL},
+        {BASE ROUTES "plugins: {p: {module: m}, \"a b\": {module: m}}\n",
+         "4:27: plugins: 'a b' cannot be a name", "letters"},
+        {BASE PLUGINS "routes: [{chain: [q]}]\n",
+         "4:19: routes[1]: there is no plugin or chain 'q'", "'p'"},
+        {BASE "plugins: {limit: {module: m}}\nroutes: [{chain: [limt]}]\n",
+         "4:19: routes[1]: there is no plugin or chain 'limt'", "did you mean 'limit'?"},
+        {BASE PLUGINS "chains: {a: [b], b: [a]}\n" ROUTES,
+         "4:22: chains.b: a cycle: chain 'a' contains itself", NULL},
+        {BASE PLUGINS "chains: {p: [p]}\n" ROUTES,
+         "4:10: chains: 'p' is the name of a plugin already (line 3)", NULL},
+        {BASE PLUGINS "routes: [{chain: [p, p]}]\n",
+         "4:22: routes[1]: plugin 'p' would be passed twice", "second instance"},
+        {BASE PLUGINS "routes: [{chain: []}]\n", "4:18: routes[1].chain: the list is empty", NULL},
+        {BASE PLUGINS "routes: [{match: {path: /a}, chain: [p]}, {match: {path: /a}, chain: [p]}]\n",
+         "4:43: routes[2]: can never match: the route in line 4 matches the same", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_mistake(rows[i].text, rows[i].what, rows[i].hint);
+}
+
+static void keys_of_later_versions_are_refused_by_name(void **state)
+{
+    (void)state;
+    assert_mistake(BASE PLUGINS ROUTES "admin: {}\n",
+                   "5:8: admin: the admin interface is not in this version", NULL);
+    assert_mistake(BASE PLUGINS ROUTES "logs: {access: {}}\n",
+                   "5:16: logs.access: the access log is not in this version; use the access_log "
+                   "plugin",
+                   NULL);
+    assert_mistake(BASE PLUGINS ROUTES "limits: {per_ip: 3}\n",
+                   "5:18: limits.per_ip: a limit for each client address is not in this version",
+                   NULL);
+    assert_mistake(BASE ROUTES "plugins: {p: {module: m, isolation: cell}}\n",
+                   "4:37: plugins.p.isolation: isolation 'cell' is not in this version", "boundary");
+    assert_mistake(BASE PLUGINS ROUTES "breaker: {}\n",
+                   "5:10: breaker: the breaker is not in this version", NULL);
+}
+
+static void addresses_are_numeric(void **state)
+{
+    static const char *const bad[] = {
+        "localhost:80", "127.0.0.1",   "127.0.0.1:0",  "127.0.0.1:65536", "127.0.0.1:x", ":80",
+        "::1:80",       "[::1]",       "[::1:80",      "[127.0.0.1]:80",  "unix:",       "1.2.3:80",
+        "127.0.0.1:",   "127.0.0.1:+5", "[]:80",       "*:80"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "version: 1\nlisteners: [{address: \"%s\"}]\n" PLUGINS ROUTES,
+                 bad[i]);
+        if (load(text) == 0)
+            fail_msg("%s was taken", bad[i]);
+        assert_int_equal(diag.n_errors, 1);
+        assert_int_equal(diag.item[0].column, 23);
+        diag_fini(&diag);
+    }
+}
+
+static void listeners_do_not_collide(void **state)
+{
+    (void)state;
+    assert_mistake("version: 1\nlisteners: [{address: \"1.2.3.4:80\"}, {address: \"1.2.3.4:80\"}]\n"
+                   PLUGINS ROUTES,
+                   "2:38: listeners: the listener in line 2 has the same address", NULL);
+    assert_mistake("version: 1\nlisteners: [{name: a, address: \"1.2.3.4:80\"},\n"
+                   "  {name: a, address: \"1.2.3.4:81\"}]\n" PLUGINS ROUTES,
+                   "3:3: listeners: the name 'a' is taken by the listener in line 2", NULL);
+    assert_mistake("version: 1\nlisteners: [{address: \"1.2.3.4:80\", mode: 0600}]\n" PLUGINS ROUTES,
+                   "2:13: listeners: mode is for Unix sockets only", NULL);
+}
+
+static void paths_have_a_star_at_the_end_only(void **state)
+{
+    static const char *const bad[] = {"/x*", "/*", "/**/x", "/x/***", "x", "/a?b", "/a//b",
+                                      "/a/../b", "/x**", "\"\"", "/**/**"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, BASE PLUGINS "routes: [{match: {path: %s}, chain: [p]}]\n",
+                 bad[i]);
+        if (load(text) == 0)
+            fail_msg("%s was taken", bad[i]);
+        assert_int_equal(diag.n_errors, 1);
+        diag_fini(&diag);
+    }
+}
+
+static void methods_are_upper_case_tokens(void **state)
+{
+    (void)state;
+    assert_mistake(BASE PLUGINS "routes: [{match: {methods: [get]}, chain: [p]}]\n",
+                   "4:29: routes[1]: 'get' is not a method in upper case", "GET");
+    assert_mistake(BASE PLUGINS "routes: [{match: {methods: [\"A B\"]}, chain: [p]}]\n",
+                   "4:29: routes[1]: 'A B' is not a method in upper case", NULL);
+    assert_mistake(BASE PLUGINS "routes: [{match: {methods: [GET, GET]}, chain: [p]}]\n",
+                   "4:34: routes[1]: GET stands there twice", NULL);
+}
+
+static void too_long_chains_are_refused(void **state)
+{
+    char text[16384] = BASE "plugins:\n";
+    size_t n = strlen(text);
+
+    (void)state;
+    for (int i = 0; i <= CONFIG_MAX_CHAIN; i++)
+        n += (size_t)sprintf(text + n, "  p%d: {module: m}\n", i);
+    n += (size_t)sprintf(text + n, "routes:\n  - chain:\n");
+    for (int i = 0; i <= CONFIG_MAX_CHAIN; i++)
+        n += (size_t)sprintf(text + n, "    - p%d\n", i);
+    assert_true(load(text) < 0);
+    assert_int_equal(diag.n_errors, 1);
+    assert_string_equal(diag.item[0].what, "routes[1]: more than 64 plugins");
+}
+
+static void exponential_chains_cost_nothing(void **state)
+{
+    char text[16384] = BASE PLUGINS "chains:\n  c0: [p]\n";
+    size_t n = strlen(text);
+
+    (void)state;
+    for (int i = 1; i < 200; i++)
+        n += (size_t)sprintf(text + n, "  c%d: [c%d, c%d, c%d]\n", i, i - 1, i - 1, i - 1);
+    sprintf(text + n, "routes: [{chain: [c199]}]\n");
+    assert_true(load(text) < 0);
+    assert_true(diag.n_errors < 1000);
+}
+
+static void all_mistakes_come_in_one_run_in_order(void **state)
+{
+    (void)state;
+    assert_true(load("version: 1\n"
+                     "listeners: [{address: nowhere}]\n"
+                     "limits: {head: 1, body: x}\n"
+                     "plugins: {p: {modul: m}}\n"
+                     "routes: [{chain: [q], match: {path: x}}]\n"
+                     "version: 1\n") < 0);
+    assert_int_equal(diag.n_errors, 8);
+    for (int i = 1; i < diag.n; i++)
+        assert_true(diag.item[i - 1].line <= diag.item[i].line);
+}
+
+static void empty_sections_are_as_good_as_absent(void **state)
+{
+    (void)state;
+    load_well(BASE PLUGINS ROUTES "chains:\n  # none yet\nlimits:\nserver:\n");
+    assert_int_equal(cfg->limits.connections, 16384);
+}
+
+static void missing_file_and_directory_say_so(void **state)
+{
+    (void)state;
+    assert_int_equal(config_load("/nonexistent.yaml", &diag, &cfg), -ENOENT);
+    assert_int_equal(config_load(dir, &diag, &cfg), -EISDIR);
+    assert_int_equal(diag.n_errors, 2);
+    assert_string_equal(diag.item[0].what, "cannot read it: No such file or directory");
+    assert_string_equal(diag.item[1].what, "this is a directory");
+}
+
+/* A default that its own key refuses would be an error in every config. */
+static void table_is_sound(const struct schema *keys)
+{
+    int n = 0;
+
+    for (const struct schema *s = keys; s->kind != SCHEMA_END; s++, n++) {
+        assert_non_null(s->help);
+        assert_true(strlen(s->help) < 100);
+        assert_false(s->is_required && s->def != NULL);
+        if (s->kind == SCHEMA_ENUM)
+            assert_non_null(s->form);
+        if (s->kind == SCHEMA_CUSTOM)
+            assert_true(s->read != NULL && s->form != NULL);
+        if (s->keys != NULL)
+            table_is_sound(s->keys);
+    }
+    assert_true(n > 0 && n < 32);
+}
+
+static void every_key_has_help_and_a_form(void **state)
+{
+    (void)state;
+    table_is_sound(config_keys);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
+    const struct CMUnitTest tests[] = {
+        TEST(defaults_fill_what_is_not_given),
+        TEST(every_key_is_taken_over),
+        TEST(relative_paths_start_at_the_config),
+        TEST(chains_are_flattened_in_order),
+        TEST(values_come_from_the_environment),
+        TEST(mistakes_have_a_place_and_a_hint),
+        TEST(keys_of_later_versions_are_refused_by_name),
+        TEST(addresses_are_numeric),
+        TEST(listeners_do_not_collide),
+        TEST(paths_have_a_star_at_the_end_only),
+        TEST(methods_are_upper_case_tokens),
+        TEST(too_long_chains_are_refused),
+        TEST(exponential_chains_cost_nothing),
+        TEST(all_mistakes_come_in_one_run_in_order),
+        TEST(empty_sections_are_as_good_as_absent),
+        TEST(missing_file_and_directory_say_so),
+        TEST(every_key_has_help_and_a_form),
+    };
+
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
