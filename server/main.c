@@ -33,9 +33,10 @@ static void print_usage(FILE *out)
     fputs("usage: bulkhead COMMAND [OPTION...]\n\n", out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n`bulkhead COMMAND --help` says more. Exit status: 0 done, 1 it could not be done, 2 the\n"
-          "config, an argument or an object is wrong. Errors go to stderr.\n",
-          out);
+    fputs(
+        "\n`bulkhead COMMAND --help` says more. Exit status: 0 done, 1 it could not be done, 2 the\n"
+        "config, an argument or an object is wrong. Errors go to stderr.\n",
+        out);
 }
 
 static int help(int argc, char **argv)

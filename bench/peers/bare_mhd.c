@@ -91,7 +91,7 @@ int main(int argc, char **argv)
     daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_TURBO, 0, NULL, NULL, answer, NULL,
                               MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
                               MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
-                              16384u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)8192,
+                              16384u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)16896,
                               MHD_OPTION_END);
     if (daemon == NULL) {
         fprintf(stderr, "bare_mhd: cannot listen on 127.0.0.1:%s: %s\n", argv[1], strerror(errno));

@@ -12,7 +12,8 @@
 
 const char *cli_default_config(void)
 {
-    static const char system_wide[] = "/etc/bulkhead/bulkhead.yaml", local[] = "config/bulkhead.yaml";
+    static const char system_wide[] = "/etc/bulkhead/bulkhead.yaml",
+                      local[] = "config/bulkhead.yaml";
 
     return access(system_wide, F_OK) == 0 || access(local, F_OK) != 0 ? system_wide : local;
 }

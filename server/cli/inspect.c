@@ -26,23 +26,35 @@ static const char help[] =
     "\n"
     "Exit status: 0 all are sound, 2 one of them is not.\n";
 
-#define HOOK(member) {#member, offsetof(bh_plugin, member)}
+#define HOOK(member)                         \
+    {                                        \
+#member, offsetof(bh_plugin, member) \
+    }
 static const struct hook_member {
     const char *name;
     size_t off;
 } hooks[] = {
-    HOOK(validate),    HOOK(open),        HOOK(restore),          HOOK(start),
-    HOOK(drain),       HOOK(save),        HOOK(close),            HOOK(on_request),
-    HOOK(on_request_body), HOOK(on_response), HOOK(on_response_body), HOOK(on_error),
-    HOOK(on_log),      HOOK(on_health),
+    HOOK(validate),
+    HOOK(open),
+    HOOK(restore),
+    HOOK(start),
+    HOOK(drain),
+    HOOK(save),
+    HOOK(close),
+    HOOK(on_request),
+    HOOK(on_request_body),
+    HOOK(on_response),
+    HOOK(on_response_body),
+    HOOK(on_error),
+    HOOK(on_log),
+    HOOK(on_health),
 };
 #define N_HOOKS (sizeof hooks / sizeof hooks[0])
 
 static const struct flag_name {
     uint32_t flag;
     const char *name;
-} flags[] = {
-    {BH_F_SERIAL, "serial"}, {BH_F_PINNED, "pinned"}, {BH_F_OWN_PROC, "own_process"}};
+} flags[] = {{BH_F_SERIAL, "serial"}, {BH_F_PINNED, "pinned"}, {BH_F_OWN_PROC, "own_process"}};
 #define N_FLAGS (sizeof flags / sizeof flags[0])
 
 static bool has_hook(const bh_plugin *desc, const struct hook_member *hook)
@@ -113,7 +125,7 @@ static void print_text(const struct manifest *m)
         printf(" %s", m->needed[i]);
     printf("%s\n", m->needed[0] == NULL ? " none" : "");
     printf("memory:    %zu bytes of config, %zu bytes a request\n", d->cfg_size, d->ctx_size);
-    printf("options:  %s\n", d->options == NULL || d->options[0].name == NULL ? " none" : "");
+    printf("options:%s\n", d->options == NULL || d->options[0].name == NULL ? " none" : "");
     for (const bh_opt *o = d->options; o != NULL && o->name != NULL; o++)
         print_option(o);
 }
@@ -131,13 +143,13 @@ static json_t *manifest_json(const struct manifest *m)
             json_array_append_new(flag_list, json_string(flags[i].name));
     for (int i = 0; m->needed[i] != NULL; i++)
         json_array_append_new(libraries, json_string(m->needed[i]));
-    return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:{s:i, s:i, s:i}, s:o, s:o, s:s, s:o, s:I, s:I, s:o}",
-                     "file", m->path, "name", d->name, "version", d->version, "summary", d->summary,
-                     "build_id", m->build_id, "abi", "major", m->abi_major, "minor", m->abi_minor,
-                     "min_minor", m->min_minor, "hooks", hook_list, "flags", flag_list, "caps",
-                     d->caps != NULL ? d->caps : "", "libraries", libraries, "config_size",
-                     (json_int_t)d->cfg_size, "request_size", (json_int_t)d->ctx_size, "options",
-                     options_schema(d));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s?, s:s, s:{s:i, s:i, s:i}, s:o, s:o, s:s, s:o, s:I, s:I, s:o}", "file",
+        m->path, "name", d->name, "version", d->version, "summary", d->summary, "build_id",
+        m->build_id, "abi", "major", m->abi_major, "minor", m->abi_minor, "min_minor", m->min_minor,
+        "hooks", hook_list, "flags", flag_list, "caps", d->caps != NULL ? d->caps : "", "libraries",
+        libraries, "config_size", (json_int_t)d->cfg_size, "request_size", (json_int_t)d->ctx_size,
+        "options", options_schema(d));
 }
 
 /* A path as it is; a bare word is a module of the installation, unless a file has that name. */
@@ -166,8 +178,8 @@ static int inspect(const char *word, bool is_first, json_t *list)
     diag_init(&diag);
     r = manifest_read(path, &diag, &m);
     if (r < 0 && list != NULL)
-        json_array_append_new(list, json_pack("{s:s, s:o}", "file", path, "errors",
-                                              cli_diag_json(&diag)));
+        json_array_append_new(
+            list, json_pack("{s:s, s:o}", "file", path, "errors", cli_diag_json(&diag)));
     else if (r < 0)
         diag_print(&diag, stderr);
     else if (list != NULL)

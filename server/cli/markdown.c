@@ -72,8 +72,10 @@ static void print_keys(const struct schema *keys, const char *path)
             continue;
         printf("| `%s` | ", s->key);
         print_type(s);
-        printf(" | %s%s%s | ", s->def != NULL ? "`" : "", s->def != NULL ? s->def
-                                                          : s->is_required ? "*required*" : "",
+        printf(" | %s%s%s | ", s->def != NULL ? "`" : "",
+               s->def != NULL   ? s->def
+               : s->is_required ? "*required*"
+                                : "",
                s->def != NULL ? "`" : "");
         print_cell(s->help);
         printf(" |\n");

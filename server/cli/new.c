@@ -19,7 +19,7 @@
 #include "base/self.h"
 #include "cli/cli.h"
 
-#define FILE_MAX (1u << 20)
+#define FILE_MAX  (1u << 20)
 #define MAX_DEPTH 8
 
 static const char help[] =
@@ -52,7 +52,8 @@ static int find_template(char out[PATH_MAX])
                                          "../../sdk/template"};
     char self[PATH_MAX], path[PATH_MAX];
 
-    for (size_t i = 0; self_dir(self, sizeof self) == 0 && i < sizeof places / sizeof places[0]; i++)
+    for (size_t i = 0; self_dir(self, sizeof self) == 0 && i < sizeof places / sizeof places[0];
+         i++)
         if ((size_t)snprintf(path, sizeof path, "%s/%s", self, places[i]) < sizeof path &&
             access(path, R_OK | X_OK) == 0 && realpath(path, out) != NULL)
             return 0;
@@ -148,7 +149,8 @@ static int copy_folder(const struct copy *copy, const char *from, const char *to
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         r = fill_path(copy, to, e->d_name, target, sizeof target);
-        if (r < 0 || (size_t)snprintf(source, sizeof source, "%s/%s", from, e->d_name) >= sizeof source)
+        if (r < 0 ||
+            (size_t)snprintf(source, sizeof source, "%s/%s", from, e->d_name) >= sizeof source)
             break;
         if (stat(source, &st) < 0)
             r = -errno;
@@ -164,6 +166,29 @@ out:
     if (dir != NULL)
         closedir(dir);
     return r;
+}
+
+/* In a source tree the plugin's Makefile must be told where bulkhead.h is; an installation is found
+ * through pkg-config. */
+static void print_next_steps(const struct copy *copy, const char *target)
+{
+    char header[PATH_MAX], where[PATH_MAX + 32] = "";
+
+    if ((size_t)snprintf(header, sizeof header, "%s/include/bulkhead.h", copy->sdk) <
+            sizeof header &&
+        access(header, R_OK) == 0)
+        snprintf(where, sizeof where, " BULKHEAD_SDK=%s", copy->sdk);
+    printf("%s: made plugin '%s'. Next:\n"
+           "\n"
+           "  cd %s\n"
+           "  make%s\n"
+           "  make%s test\n"
+           "\n"
+           "and in the server's config file:\n"
+           "\n"
+           "  plugins:\n"
+           "    my_%s: {module: /path/to/%s.so}\n",
+           target, copy->name, target, where, where, copy->name, copy->name);
 }
 
 static int make_plugin(const char *name, const char *target, const char *template)
@@ -194,18 +219,7 @@ static int make_plugin(const char *name, const char *target, const char *templat
         fprintf(stderr, "bulkhead new: cannot copy %s to %s: %s\n", template, target, strerror(-r));
         return CLI_FAILED;
     }
-    printf("%s: made plugin '%s'. Next:\n"
-           "\n"
-           "  cd %s\n"
-           "  make            build %s.so\n"
-           "  make test       run its test\n"
-           "  bulkhead inspect ./%s.so\n"
-           "\n"
-           "and in the server's config file:\n"
-           "\n"
-           "  plugins:\n"
-           "    my_%s: {module: /path/to/%s.so}\n",
-           target, name, target, name, name, name, name);
+    print_next_steps(&copy, target);
     return CLI_OK;
 }
 

@@ -61,9 +61,9 @@ static json_t *type_json(const struct schema *s)
     case SCHEMA_ENUM: return json_pack("{s:o}", "enum", choices_json(s->form));
     case SCHEMA_CUSTOM:
     case SCHEMA_STRING:
-        return s->pattern != NULL ? json_pack("{s:[ss], s:s}", "type", "string", "integer",
-                                              "pattern", s->pattern)
-                                  : json_pack("{s:s}", "type", "string");
+        return s->pattern != NULL
+                   ? json_pack("{s:[ss], s:s}", "type", "string", "integer", "pattern", s->pattern)
+                   : json_pack("{s:s}", "type", "string");
     case SCHEMA_NODE: return json_pack("{s:s}", "type", "object");
     case SCHEMA_STRINGS: return strings_json();
     case SCHEMA_LIST: return json_pack("{s:s, s:o}", "type", "array", "items", keys_json(s->keys));
@@ -127,9 +127,9 @@ static json_t *module_conditions(const char *const *dirs, int n)
         if (manifest_find(*name, dirs, n, path, sizeof path) < 0 ||
             manifest_read(path, NULL, &m) < 0)
             continue;
-        json_array_append_new(
-            list, json_pack("{s:{s:{s:{s:s}}}, s:{s:{s:o}}}", "if", "properties", "module", "const",
-                            *name, "then", "properties", "config", options_schema(m->desc)));
+        json_array_append_new(list, json_pack("{s:{s:{s:{s:s}}}, s:{s:{s:o}}}", "if", "properties",
+                                              "module", "const", *name, "then", "properties",
+                                              "config", options_schema(m->desc)));
         manifest_destroy(&m);
     }
     manifest_list_free(&names);

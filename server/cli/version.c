@@ -36,7 +36,8 @@ int cli_version(int argc, char **argv)
         return cli_usage_error(argv);
     if (as_json)
         return cli_print_json(json_pack("{s:s, s:{s:i, s:i}}", "version", BULKHEAD_VERSION,
-                                        "plugin_abi", "major", BH_ABI_MAJOR, "minor", BH_ABI_MINOR));
+                                        "plugin_abi", "major", BH_ABI_MAJOR, "minor",
+                                        BH_ABI_MINOR));
     printf("bulkhead %s (plugin ABI %d.%d)\n", BULKHEAD_VERSION, BH_ABI_MAJOR, BH_ABI_MINOR);
     return CLI_OK;
 }

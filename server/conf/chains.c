@@ -262,8 +262,7 @@ static void settle_route(struct schema_reader *r, struct draft *d, int i)
 
         if (route->path != NULL && is_same_match(route, other)) {
             schema_error(r, &place, where, "the first match wins",
-                         "can never match: the route in line %d matches the same",
-                         other->pos.line);
+                         "can never match: the route in line %d matches the same", other->pos.line);
             break;
         }
     }

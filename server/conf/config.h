@@ -21,7 +21,7 @@ struct yaml_node;
 
 #define CONFIG_MAX_PLUGINS 256 /* instances */
 #define CONFIG_MAX_WORKERS 256
-#define CONFIG_MAX_CHAIN 64 /* plugins in one route's chain */
+#define CONFIG_MAX_CHAIN   64 /* plugins in one route's chain */
 
 struct config_pos { /* where in the file */
     int line, column;
@@ -58,13 +58,13 @@ struct config_plugin {
 
 struct config_route {
     struct config_pos pos;
-    const char *name;       /* "route 1", or its own */
-    const char *host;       /* lower case, without port; NULL: any */
-    const char *path;       /* exact, or with is_prefix what stood before the stars ("/api/") */
-    bool is_prefix;         /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
-    const char **methods;   /* NULL: any */
+    const char *name; /* "route 1", or its own */
+    const char *host; /* lower case, without port; NULL: any */
+    const char *path; /* exact, or with is_prefix what stood before the stars ("/api/") */
+    bool is_prefix;   /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
+    const char **methods; /* NULL: any */
     int n_methods;
-    const int *chain;       /* indices into plugin[], in order; chains flattened */
+    const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };
 
@@ -112,7 +112,7 @@ struct config {
         uint32_t window_ms; /* ... within this time; after that with a growing delay */
     } respawn;
 
-    struct arena *arena;            /* owns all of the above */
+    struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;
 };
 

@@ -26,7 +26,7 @@ struct draft_route {
 
 struct draft {
     struct config cfg; /* first: the caller gets a pointer to it */
-    int version; /* checked, and then of no use: there is only one */
+    int version;       /* checked, and then of no use: there is only one */
     const struct yaml_node *module_dirs;
     struct draft_chain *chain;
     int n_chains;

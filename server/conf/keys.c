@@ -11,12 +11,12 @@
 #include "conf/yaml.h"
 
 #define OFF(type, member) .off = offsetof(type, member), .size = sizeof(((type *)NULL)->member)
-#define MINUTE 60000
-#define HOUR (60 * MINUTE)
-#define KIB 1024ll
-#define MIB (1024 * KIB)
-#define GIB (1024 * MIB)
-#define NOT_YET " is not in this version"
+#define MINUTE            60000
+#define HOUR              (60 * MINUTE)
+#define KIB               1024ll
+#define MIB               (1024 * KIB)
+#define GIB               (1024 * MIB)
+#define NOT_YET           " is not in this version"
 
 static int read_workers(struct schema_reader *r, const struct yaml_node *node, const char *path,
                         void *base)
@@ -125,8 +125,8 @@ static const struct schema timeout_keys[] = {
      .max = 24 * HOUR, .help = "Time for a request, from its head to the start of the answer"},
     {"drain", SCHEMA_DURATION, OFF(struct config, limits.drain_ms), .def = "30s", .min = 0,
      .max = 24 * HOUR, .help = "On SIGTERM, time for requests in flight to end"},
-    {"head", SCHEMA_ABSENT, .help = "a time-out of its own for the head" NOT_YET
-                                    "; limits.timeouts.idle covers it"},
+    {"head", SCHEMA_ABSENT,
+     .help = "a time-out of its own for the head" NOT_YET "; limits.timeouts.idle covers it"},
     {NULL, SCHEMA_END},
 };
 
@@ -175,7 +175,8 @@ static const struct schema_items plugin_items = {
     offsetof(struct config_plugin, name)};
 
 static const struct schema chain_keys[] = {
-    {"", SCHEMA_STRINGS, OFF(struct draft_chain, list), .help = "Names of plugins and other chains"},
+    {"", SCHEMA_STRINGS, OFF(struct draft_chain, list),
+     .help = "Names of plugins and other chains"},
     {NULL, SCHEMA_END},
 };
 
@@ -243,8 +244,8 @@ const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
     {"server", SCHEMA_MAP, .keys = server_keys, .help = "The processes"},
-    {"listeners", SCHEMA_LIST, .keys = listener_keys, .items = &listener_items,
-     .is_required = true, .min = 1, .max = 64, .help = "Where to accept connections"},
+    {"listeners", SCHEMA_LIST, .keys = listener_keys, .items = &listener_items, .is_required = true,
+     .min = 1, .max = 64, .help = "Where to accept connections"},
     {"limits", SCHEMA_MAP, .keys = limit_keys, .help = "What one worker and one request may use"},
     {"modules", SCHEMA_MAP, .keys = module_keys, .help = "Where plugin objects are"},
     {"plugins", SCHEMA_NAMED, .keys = plugin_keys, .items = &plugin_items,

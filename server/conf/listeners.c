@@ -15,7 +15,7 @@
 #include "conf/yaml.h"
 
 #define DEFAULT_MODE 0660
-#define MODE_GIVEN 010000 /* in a draft only: beyond all permission bits */
+#define MODE_GIVEN   010000 /* in a draft only: beyond all permission bits */
 
 static const char forms[] = "127.0.0.1:8080, [::1]:8080 or unix:/run/bulkhead.sock";
 

@@ -13,7 +13,7 @@
 #include "conf/yaml.h"
 
 #define PATH_SIZE 256 /* of a dotted key path; longer ones are cut */
-#define MAX_KEYS 32   /* of one mapping */
+#define MAX_KEYS  32  /* of one mapping */
 
 void schema_error(struct schema_reader *r, const struct yaml_node *node, const char *path,
                   const char *hint, const char *fmt, ...)
@@ -99,8 +99,8 @@ static void read_number(struct schema_reader *r, const struct schema *s,
     store(s, base, (unsigned long long)v);
 }
 
-static void read_enum(struct schema_reader *r, const struct schema *s,
-                      const struct yaml_node *node, const char *path, void *base)
+static void read_enum(struct schema_reader *r, const struct schema *s, const struct yaml_node *node,
+                      const char *path, void *base)
 {
     char names[256];
     long long i = s->min;
@@ -122,7 +122,8 @@ static void read_strings(struct schema_reader *r, const struct schema *s,
                          const struct yaml_node *node, const char *path, void *base)
 {
     if (node->n < s->min || (s->max != 0 && node->n > s->max))
-        schema_error(r, node, path, NULL, node->n < s->min ? "the list is empty" : "too long a list");
+        schema_error(r, node, path, NULL,
+                     node->n < s->min ? "the list is empty" : "too long a list");
     for (int i = 0; i < node->n; i++) {
         const struct yaml_node *item = node->item[i];
 
@@ -209,10 +210,11 @@ static void read_value(struct schema_reader *r, const struct schema *s,
         return;
     }
     if (node->kind != want) {
-        schema_error(r, node, path,
-                     want == YAML_LIST && node->kind == YAML_SCALAR ? "put it in brackets: [...]" : NULL,
-                     "expected %s, not %s", kind_name(want),
-                     node->kind == YAML_SCALAR && node->is_null ? "nothing" : kind_name(node->kind));
+        schema_error(
+            r, node, path,
+            want == YAML_LIST && node->kind == YAML_SCALAR ? "put it in brackets: [...]" : NULL,
+            "expected %s, not %s", kind_name(want),
+            node->kind == YAML_SCALAR && node->is_null ? "nothing" : kind_name(node->kind));
         return;
     }
     if (node->is_bad)
@@ -296,7 +298,8 @@ void schema_read(struct schema_reader *r, const struct schema *keys, const struc
 
     if (node->kind != YAML_MAP) {
         schema_error(r, node, path, NULL, "expected a mapping (key: value), not %s",
-                     node->kind == YAML_SCALAR && node->is_null ? "nothing" : kind_name(node->kind));
+                     node->kind == YAML_SCALAR && node->is_null ? "nothing"
+                                                                : kind_name(node->kind));
         return;
     }
     for (int i = 0; i < node->n; i++) {

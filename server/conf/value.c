@@ -20,8 +20,10 @@ static const struct unit durations[] = {
 };
 
 static const struct unit sizes[] = {
-    {"TiB", 1ull << 40}, {"TB", 1000000000000}, {"GiB", 1ull << 30}, {"GB", 1000000000},
-    {"MiB", 1ull << 20}, {"MB", 1000000},       {"KiB", 1ull << 10}, {"kB", 1000},
+    {"TiB", 1ull << 40}, {"TB", 1000000000000},
+    {"GiB", 1ull << 30}, {"GB", 1000000000},
+    {"MiB", 1ull << 20}, {"MB", 1000000},
+    {"KiB", 1ull << 10}, {"kB", 1000},
     {"KB", 1000},        {"B", 1},
 };
 

@@ -123,7 +123,8 @@ static const char *expand_one(struct builder *b, const yaml_event_t *ev, const c
         return fallback;
     }
     if (value == NULL) {
-        diag_add(b->diag, b->file, AT(ev->start_mark), "set it, or give a default: ${NAME:-default}",
+        diag_add(b->diag, b->file, AT(ev->start_mark),
+                 "set it, or give a default: ${NAME:-default}",
                  "environment variable %s is not set", name);
         return NULL;
     }
@@ -372,8 +373,8 @@ static int add_child(struct children *c, const struct yaml_node *key, const stru
     return 0;
 }
 
-static int build(struct builder *b, const yaml_event_t *ev, int depth,
-                 const struct yaml_node **out, int *height);
+static int build(struct builder *b, const yaml_event_t *ev, int depth, const struct yaml_node **out,
+                 int *height);
 
 /* The event of a key, up to its node; a bad key is reported, and its value still read. */
 static int build_key(struct builder *b, const yaml_event_t *ev, const struct children *seen,
@@ -415,7 +416,8 @@ static int build_key(struct builder *b, const yaml_event_t *ev, const struct chi
 static int build_children(struct builder *b, struct yaml_node *node, int depth,
                           struct children *all, int *height)
 {
-    yaml_event_type_t end = node->kind == YAML_MAP ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
+    yaml_event_type_t end = node->kind == YAML_MAP ? YAML_MAPPING_END_EVENT
+                                                   : YAML_SEQUENCE_END_EVENT;
     yaml_event_t ev;
     int r;
 
@@ -484,8 +486,8 @@ out:
 }
 
 /* height: levels of the node itself, 1 for a scalar. */
-static int build(struct builder *b, const yaml_event_t *ev, int depth,
-                 const struct yaml_node **out, int *height)
+static int build(struct builder *b, const yaml_event_t *ev, int depth, const struct yaml_node **out,
+                 int *height)
 {
     const yaml_char_t *anchor = NULL;
     int n_before = b->n_nodes, r;

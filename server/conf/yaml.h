@@ -32,9 +32,9 @@ struct yaml_node {
     int n;
 };
 
-#define YAML_MAX_FILE (1u << 20)
-#define YAML_MAX_DEPTH 32
-#define YAML_MAX_NODES 10000 /* keys included; an alias counts as all that it stands for */
+#define YAML_MAX_FILE    (1u << 20)
+#define YAML_MAX_DEPTH   32
+#define YAML_MAX_NODES   10000 /* keys included; an alias counts as all that it stands for */
 #define YAML_MAX_ANCHORS 100
 
 /* 0 and the tree in *out, or -errno and the reasons in diag: every bad key and variable, but only
@@ -60,7 +60,7 @@ int value_duration_ms(const char *s, unsigned long long *out, const char **why);
 int value_size(const char *s, unsigned long long *out, const char **why); /* bytes; kB, KiB, ... */
 /* The same as regular expressions, for JSON Schemas. */
 #define VALUE_DURATION_PATTERN "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h|d))$"
-#define VALUE_SIZE_PATTERN "^[0-9]+(\\.[0-9]+)? *(B|[kK]B|[KMGT]iB|[MGT]B)?$"
+#define VALUE_SIZE_PATTERN     "^[0-9]+(\\.[0-9]+)? *(B|[kK]B|[KMGT]iB|[MGT]B)?$"
 
 /* The shortest text that those parsers read back: 10s, 1500ms, 0; 8KiB, 1000. */
 void value_print_duration(unsigned long long ms, char *buf, size_t size);

@@ -104,6 +104,8 @@ void death_clear(const struct master *m, int worker);
 
 /* ---- preflight.c ---- */
 
+extern int preflight_wall_ms; /* patience; tests have less */
+
 /* As master_preflight(), but -errno; -EINTR: a signal to stop is pending. listeners, which its
  * child closes, may be NULL. */
 int preflight_run(const struct config *cfg, const struct setup *setup, struct shm *shm,

@@ -25,11 +25,12 @@
 #include "master/internal.h"
 #include "obs/log.h"
 
-#define WALL_MS      15000
 #define CPU_SECONDS  10
 #define MEMORY_BYTES (4ull << 30)
 #define REPORT_MAX   (256u << 10) /* bytes; who says more is stopped */
 #define TICK_MS      20           /* a descendant that holds the pipe open may hide the end */
+
+int preflight_wall_ms = 15000;
 
 enum ending { ENDED_BY_ITSELF, ENDED_LATE, ENDED_TALKATIVE, ENDED_BY_US };
 
@@ -141,7 +142,7 @@ static bool is_stop_pending(void)
 /* Reads until the child is gone, by itself or otherwise; its group goes with it. */
 static enum ending watch(pid_t pid, int fd, struct report *rep, int *status)
 {
-    int64_t end_ms = clock_mono_ms() + WALL_MS;
+    int64_t end_ms = clock_mono_ms() + preflight_wall_ms;
     enum ending ending = ENDED_BY_ITSELF;
     bool is_open = true;
     pid_t r;
@@ -188,7 +189,7 @@ static void describe_end(enum ending ending, int status, const char *in, char *b
     int signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 
     if (ending == ENDED_LATE)
-        snprintf(buf, size, "did not finish within %d s in %s", WALL_MS / 1000, in);
+        snprintf(buf, size, "did not finish within %d s in %s", preflight_wall_ms / 1000, in);
     else if (ending == ENDED_TALKATIVE)
         snprintf(buf, size, "wrote more than %u KiB to the report in %s", REPORT_MAX >> 10, in);
     else if (signo == SIGXCPU)

@@ -298,7 +298,7 @@ static bool show_response(struct bh_req *req, int i)
             req->reply.len = req->body[BH_RESP].n;
         }
     }
-    if (verdict == FAILURE_CRASHED || verdict < 0)
+    if (verdict < 0)
         return failure_handle(req, i, hook,
                               verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
     return true;
@@ -337,7 +337,7 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
             continue;
         req->body[BH_RESP] = *chunk;
         verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inst->desc->on_response_body, *chunk, end);
-        if (verdict < 0 || verdict == FAILURE_CRASHED) {
+        if (verdict < 0) {
             failure_truncate(req, i, verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
             return false;
         }

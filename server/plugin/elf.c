@@ -40,8 +40,7 @@ bool elf_is_code(const struct elf *elf, uint64_t addr)
 }
 
 /* The ith element of a table of T; false when it lies outside. */
-#define READ(elf, table, i, out)                                                                   \
-    read_entry(elf, table, (uint64_t)(i), sizeof *(out), out)
+#define READ(elf, table, i, out) read_entry(elf, table, (uint64_t)(i), sizeof *(out), out)
 
 static bool read_entry(const struct elf *elf, uint64_t table, uint64_t i, size_t size, void *out)
 {
@@ -112,8 +111,9 @@ static int load_segments(const unsigned char *file, size_t n, struct elf *elf, c
         high = p->p_vaddr + p->p_memsz > high ? p->p_vaddr + p->p_memsz : high;
     }
     if (low >= high || high - low > ELF_MAX_FILE) {
-        snprintf(why, size, low >= high ? "is damaged: it has nothing to load"
-                                        : "is too large: more than 256 MiB in memory");
+        snprintf(why, size,
+                 low >= high ? "is damaged: it has nothing to load"
+                             : "is too large: more than 256 MiB in memory");
         return -ENOEXEC;
     }
     elf->base = low;

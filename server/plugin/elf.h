@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ELF_MAX_FILE (256u << 20)
+#define ELF_MAX_FILE     (256u << 20)
 #define ELF_MAX_SEGMENTS 128
 /* What a relocation against another object's symbol leaves: an address, but of something else. */
 #define ELF_ELSEWHERE UINT64_MAX

@@ -17,7 +17,7 @@ struct bh_req;
 struct incarnation;
 
 /* Beside BH_E_*: the hook crashed or ran past its deadline; recover_self.fault tells which. */
-#define FAILURE_CRASHED 1000
+#define FAILURE_CRASHED (-1000)
 
 /* kind: FAILURE_CRASHED or BH_E_*. True: the plugin's policy is fail_open, go on without it.
  * False: a reply was set. */

@@ -30,6 +30,18 @@ static bh_str number(bh_req *req, uint64_t value)
 /* In the front layer: costs a look-up in libmicrohttpd, so only when asked. */
 bh_str (*host_client)(bh_req *req, bool port);
 
+/* What the request_id plugin has given it, or the client. */
+static bh_str request_id(const bh_req *req)
+{
+    const struct field *f;
+
+    for (const struct var *v = req->vars; v != NULL; v = v->next)
+        if (strcmp(v->name.p, "request_id") == 0)
+            return v->value;
+    f = fields_find(&req->hdr[BH_REQ], "x-request-id", 12, 0);
+    return f != NULL ? f->value : absent;
+}
+
 static bh_str host_attr(bh_req *req, const char *key)
 {
     if (!is_req(req) || key == NULL)
@@ -57,6 +69,8 @@ static bh_str host_attr(bh_req *req, const char *key)
         return strcmp(key, "query") == 0 ? req->query : absent;
     case 'l':
         return strcmp(key, "listener") == 0 ? bh_s(req->listener) : absent;
+    case 'i':
+        return strcmp(key, "id") == 0 ? request_id(req) : absent;
     case 'b':
         return strcmp(key, "bytes") == 0 ? number(req, req->bytes_sent) : absent;
     case 'c':

@@ -14,13 +14,17 @@
 #include "plugin/elf.h"
 
 #define MAX_LIBRARIES 64 /* that one object needs, all levels together */
-#define MAX_DEPTH 16
-#define CACHE_FILE "/etc/ld.so.cache"
-#define CACHE_MAX (16u << 20)
+#define MAX_DEPTH     16
+#define CACHE_FILE    "/etc/ld.so.cache"
+#define CACHE_MAX     (16u << 20)
 
 static const char *const standard_dirs[] = {
-    "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib",
-    "/lib64",                "/usr/lib64",                "/lib",
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/local/lib",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
     "/usr/lib",
 };
 

@@ -18,12 +18,12 @@
 #include "plugin/options.h"
 
 #define ARENA_LIMIT (4u << 20)
-#define MAX_STRING 4096
-#define NOTE_NAME "bulkhead"
-#define NOTE_TYPE 1
-#define STR_(x) #x
-#define STR(x) STR_(x)
-#define ABI_TEXT STR(BH_ABI_MAJOR) "." STR(BH_ABI_MINOR)
+#define MAX_STRING  4096
+#define NOTE_NAME   "bulkhead"
+#define NOTE_TYPE   1
+#define STR_(x)     #x
+#define STR(x)      STR_(x)
+#define ABI_TEXT    STR(BH_ABI_MAJOR) "." STR(BH_ABI_MINOR)
 
 /* One object being read. */
 struct reader {
@@ -117,8 +117,8 @@ static int take_string(struct reader *rd, const char **s, const char *what)
     *s = NULL;
     text = elf_string(&rd->elf, addr, MAX_STRING);
     if (text == NULL)
-        return refuse(rd, NULL, "malformed descriptor: %s lies outside of the object, or has no end",
-                      what);
+        return refuse(rd, NULL,
+                      "malformed descriptor: %s lies outside of the object, or has no end", what);
     if (!is_plain_text(text))
         return refuse(rd, NULL, "malformed descriptor: %s is not plain UTF-8 text", what);
     *s = arena_strndup(rd->m->arena, text, strlen(text));
@@ -151,7 +151,8 @@ static int take_options(struct reader *rd, bh_plugin *desc)
     for (;; n++) {
         p = n <= OPTIONS_MAX ? elf_at(&rd->elf, addr + (uint64_t)n * sizeof o, sizeof o) : NULL;
         if (p == NULL)
-            return refuse(rd, "the table ends with BH_OPT_END; at most " STR(OPTIONS_MAX) " options",
+            return refuse(rd,
+                          "the table ends with BH_OPT_END; at most " STR(OPTIONS_MAX) " options",
                           "malformed descriptor: its table of options has no end");
         memcpy(&o, p, sizeof o);
         if (o.name == NULL)
@@ -178,7 +179,8 @@ static int check_hooks(struct reader *rd, const bh_plugin *desc)
 
         memcpy(&addr, (const char *)desc + off, sizeof addr);
         if (addr != 0 && addr != ELF_ELSEWHERE && !elf_is_code(&rd->elf, addr))
-            return refuse(rd, NULL, "malformed descriptor: a hook is not a function of this object");
+            return refuse(rd, NULL,
+                          "malformed descriptor: a hook is not a function of this object");
     }
     return 0;
 }
@@ -204,8 +206,8 @@ static int read_descriptor(struct reader *rd)
         memcpy(&size, p, sizeof size);
     /* Larger: of a later minor; what it has more is for later hosts. */
     if (size < sizeof *desc || (p = elf_at(&rd->elf, sym.st_value, sizeof *desc)) == NULL)
-        return refuse(rd, NULL, "malformed descriptor: its struct_size is %u, not %zu or more", size,
-                      sizeof *desc);
+        return refuse(rd, NULL, "malformed descriptor: its struct_size is %u, not %zu or more",
+                      size, sizeof *desc);
     desc = arena_alloc(rd->m->arena, sizeof *desc);
     if (desc == NULL)
         return no_memory(rd);
@@ -274,8 +276,8 @@ static int check_symbols(struct reader *rd)
     for (size_t i = 0; i < n && len < sizeof names; i++)
         len += (size_t)snprintf(names + len, sizeof names - len, "%s%.100s", i > 0 ? ", " : "",
                                 missing[i]);
-    return refuse(rd, "link it with the library that has them (-lNAME)",
-                  "undefined symbol%s: %s%s", total > 1 ? "s" : "", names, total > n ? ", ..." : "");
+    return refuse(rd, "link it with the library that has them (-lNAME)", "undefined symbol%s: %s%s",
+                  total > 1 ? "s" : "", names, total > n ? ", ..." : "");
 }
 
 static struct manifest *manifest_create(const char *path)

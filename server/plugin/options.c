@@ -37,11 +37,16 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct why *why, const c
 const char *options_type_name(int32_t type)
 {
     static const char *const names[] = {
-        [BH_T_BOOL] = "bool",       [BH_T_INT] = "int",
-        [BH_T_DOUBLE] = "number",   [BH_T_STR] = "string",
-        [BH_T_DURATION_MS] = "duration", [BH_T_SIZE] = "size",
-        [BH_T_ENUM] = "enum",       [BH_T_STRLIST] = "list of strings",
-        [BH_T_SECRET] = "secret",   [BH_T_CIDRLIST] = "list of networks",
+        [BH_T_BOOL] = "bool",
+        [BH_T_INT] = "int",
+        [BH_T_DOUBLE] = "number",
+        [BH_T_STR] = "string",
+        [BH_T_DURATION_MS] = "duration",
+        [BH_T_SIZE] = "size",
+        [BH_T_ENUM] = "enum",
+        [BH_T_STRLIST] = "list of strings",
+        [BH_T_SECRET] = "secret",
+        [BH_T_CIDRLIST] = "list of networks",
         [BH_T_MAP] = "map of strings",
     };
 
@@ -87,9 +92,9 @@ void options_print_number(const bh_opt *o, double v, char *buf, size_t size)
 static int check_width(const bh_opt *o, long long v, struct why *why)
 {
     unsigned bits = (unsigned)o->size * 8;
-    long long top = bits == 64                 ? INT64_MAX
+    long long top = bits == 64                    ? INT64_MAX
                     : o->min >= 0 && has_range(o) ? (1ll << bits) - 1
-                                               : (1ll << (bits - 1)) - 1;
+                                                  : (1ll << (bits - 1)) - 1;
     long long bottom = bits == 64 ? INT64_MIN : -(1ll << (bits - 1));
 
     return v > top || v < bottom ? refuse(why, "is too large for this option") : 0;
@@ -125,7 +130,10 @@ static int parse_enum(const bh_opt *o, const char *text, long long *out, struct 
         size_t n = strcspn(p, "|");
 
         len += (size_t)snprintf(names + len, sizeof names - len, "%s%.*s",
-                                p == o->choices ? "" : p[n] == '\0' ? " or " : ", ", (int)n, p);
+                                p == o->choices ? ""
+                                : p[n] == '\0'  ? " or "
+                                                : ", ",
+                                (int)n, p);
         p += n + (p[n] == '|');
     }
     return refuse(why, "expected %s, not '%.60s'", names, text);

@@ -214,6 +214,18 @@ static const char *glibc_message(void)
     return p != NULL ? p + sizeof(unsigned int) : NULL;
 }
 
+extern const char __start_boundary_text[], __stop_boundary_text[]; /* the linker's */
+
+/* An overwritten frame is not jumped to: where it would land must be in boundary.c, with a stack
+ * pointer just below it. */
+static bool is_intact(const struct recover_frame *f)
+{
+    const char *label = f->jump[1];
+
+    return label >= __start_boundary_text && label < __stop_boundary_text &&
+           (uintptr_t)f->jump[2] <= (uintptr_t)f && (uintptr_t)f - (uintptr_t)f->jump[2] < 4096;
+}
+
 /* NULL when it is sound to jump to f, else the reason why not. */
 static const char *why_not(const struct recover_thread *t, const struct recover_frame *f,
                            const char *abort_text, uintptr_t sp)
@@ -226,7 +238,7 @@ static const char *why_not(const struct recover_thread *t, const struct recover_
         return "no plugin call was running on this thread";
     if ((char *)f < t->stack_lo || (char *)(f + 1) > t->stack_hi)
         return "the boundary's frame is not on this thread's stack";
-    if (f->magic != (RECOVER_MAGIC ^ (uintptr_t)f))
+    if (!is_intact(f))
         return "the boundary's frame was overwritten";
     if (sp > (uintptr_t)f && sp < (uintptr_t)t->stack_hi)
         return "the boundary's frame has returned";
@@ -268,13 +280,11 @@ static void unpoison(const struct recover_thread *t, const struct recover_frame 
 /* Leaves the boundary's frame: from here on the thread is as it was when f was armed. */
 static void disarm(struct recover_thread *t, const struct recover_frame *f)
 {
-    struct shm_call *call = t->call;
-
     t->top = f->prev;
     t->depth = f->depth;
-    atomic_store(&call->plugin, f->prev_plugin);
-    atomic_store(&call->hook, f->prev_hook);
-    atomic_fetch_add(&call->seq, 1);
+    recover_publish(t->call, f->prev != NULL ? f->outer_plugin : 0,
+                    f->prev != NULL ? f->outer_hook : (uint32_t)HOOK_NONE);
+    recover_next_call(t->call);
     unpoison(t, f);
 }
 

@@ -28,15 +28,12 @@
 #include "ipc/shm.h"
 #include "plugin/hook.h"
 
-#define RECOVER_MAGIC 0x62756c6b68656164u
-
 /* One armed call. Lives on the stack of its boundary_*() function. */
 struct recover_frame {
     void *jump[5]; /* of __builtin_setjmp */
     struct recover_frame *prev;
-    uint64_t magic; /* RECOVER_MAGIC ^ address: an overwritten frame is not jumped to */
-    uint32_t depth; /* of the thread when armed */
-    uint32_t prev_plugin, prev_hook;
+    uint32_t depth;                  /* of the thread when armed */
+    uint32_t outer_plugin, outer_hook; /* with prev: published again when this call ends */
 };
 
 /* What is known of a fault after landing. Valid until the next one on this thread. */
@@ -119,20 +116,31 @@ static inline void recover_critical_leave(void)
 
 __attribute__((cold)) void recover_out_of_order(struct recover_frame *f);
 
+/* The sequence number: one writer, so no locked instruction is needed. */
+static inline void recover_next_call(struct shm_call *call)
+{
+    atomic_store_explicit(&call->seq, atomic_load_explicit(&call->seq, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+static inline void recover_publish(struct shm_call *call, uint32_t plugin, uint32_t hook)
+{
+    atomic_store_explicit(&call->hook, hook, memory_order_relaxed);
+    atomic_store_explicit(&call->plugin, plugin, memory_order_relaxed);
+}
+
 static inline void recover_arm(struct recover_frame *f, uint32_t plugin, enum hook hook)
 {
     struct recover_thread *t = &recover_self;
-    struct shm_call *call = t->call;
 
     f->prev = t->top;
-    f->magic = RECOVER_MAGIC ^ (uintptr_t)f;
     f->depth = t->depth;
-    f->prev_plugin = atomic_load_explicit(&call->plugin, memory_order_relaxed);
-    f->prev_hook = atomic_load_explicit(&call->hook, memory_order_relaxed);
-    atomic_store_explicit(&call->hook, hook, memory_order_relaxed);
-    atomic_store_explicit(&call->plugin, plugin, memory_order_relaxed);
-    atomic_store_explicit(&call->seq, atomic_load_explicit(&call->seq, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    if (__builtin_expect(f->prev != NULL, 0)) {
+        f->outer_plugin = atomic_load_explicit(&t->call->plugin, memory_order_relaxed);
+        f->outer_hook = atomic_load_explicit(&t->call->hook, memory_order_relaxed);
+    }
+    recover_publish(t->call, plugin, hook);
+    recover_next_call(t->call);
     atomic_signal_fence(memory_order_seq_cst);
     t->top = f;
     atomic_signal_fence(memory_order_seq_cst);
@@ -141,17 +149,18 @@ static inline void recover_arm(struct recover_frame *f, uint32_t plugin, enum ho
 static inline void recover_disarm(struct recover_frame *f)
 {
     struct recover_thread *t = &recover_self;
-    struct shm_call *call = t->call;
 
     atomic_signal_fence(memory_order_seq_cst);
     if (__builtin_expect(t->top != f, 0))
         recover_out_of_order(f);
     t->top = f->prev;
     atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&call->seq, atomic_load_explicit(&call->seq, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-    atomic_store_explicit(&call->plugin, f->prev_plugin, memory_order_relaxed);
-    atomic_store_explicit(&call->hook, f->prev_hook, memory_order_relaxed);
+    if (__builtin_expect(f->prev != NULL, 0)) {
+        recover_publish(t->call, f->outer_plugin, f->outer_hook);
+        recover_next_call(t->call);
+    } else {
+        atomic_store_explicit(&t->call->plugin, 0, memory_order_relaxed);
+    }
 }
 
 #endif

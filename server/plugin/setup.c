@@ -98,9 +98,10 @@ static int check_plugin(const struct config *cfg, const struct config_plugin *p,
     int r;
 
     if (m->desc->flags & BH_F_OWN_PROC) {
-        diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column, NULL,
-                 "plugins.%s.module: %s insists on a process of its own, which is not in this version",
-                 p->name, p->module);
+        diag_add(
+            diag, cfg->path, p->module_pos.line, p->module_pos.column, NULL,
+            "plugins.%s.module: %s insists on a process of its own, which is not in this version",
+            p->name, p->module);
         return -ENOTSUP;
     }
     arena_init(&scratch, SCRATCH_LIMIT);

@@ -11,9 +11,9 @@ struct diag;
 struct manifest;
 
 struct setup_plugin {
-    char *object;               /* absolute path of the .so */
-    char *copy;                 /* the private copy that is loaded; after setup_copy() */
-    struct manifest *manifest;  /* shared by instances of one object */
+    char *object;              /* absolute path of the .so */
+    char *copy;                /* the private copy that is loaded; after setup_copy() */
+    struct manifest *manifest; /* shared by instances of one object */
 };
 
 struct setup {

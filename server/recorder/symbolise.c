@@ -174,9 +174,9 @@ static void name_frame(struct trace *t, struct record_frame *f, int object, bool
     const struct unwind_object *o = &t->u.object[object];
     const char *path = t->u.crash->module[object].path;
     uint64_t at = f->pc - is_call;
-    int first = t->out->n - 1, line;
+    int first = t->out->n - 1, line = 0;
     Dwfl_Line *found;
-    const char *symbol, *slash = strrchr(path, '/');
+    const char *symbol, *file, *slash = strrchr(path, '/');
     GElf_Off offset = 0;
     GElf_Sym sym;
 
@@ -188,8 +188,8 @@ static void name_frame(struct trace *t, struct record_frame *f, int object, bool
     symbol = dwfl_module_addrinfo(o->mod, at, &offset, &sym, NULL, NULL, NULL);
     f->offset = symbol != NULL ? offset + is_call : at - t->u.crash->module[object].bias;
     found = dwfl_module_getsrc(o->mod, at);
-    if (found != NULL)
-        set_place(f, dwfl_lineinfo(found, NULL, &line, NULL, NULL, NULL), line);
+    file = found != NULL ? dwfl_lineinfo(found, NULL, &line, NULL, NULL, NULL) : NULL;
+    set_place(f, file, line);
     copy_string(f->function, sizeof f->function, symbol);
     name_by_scopes(t, o->mod, at, symbol);
     for (int i = first; i < t->out->n; i++)

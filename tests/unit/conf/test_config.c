@@ -20,8 +20,8 @@
 #include "conf/schema.h"
 #include "conf/yaml.h"
 
-#define BASE "version: 1\nlisteners: [{name: a, address: \"127.0.0.1:8080\"}]\n"
-#define ROUTES "routes: [{chain: [p]}]\n"
+#define BASE    "version: 1\nlisteners: [{name: a, address: \"127.0.0.1:8080\"}]\n"
+#define ROUTES  "routes: [{chain: [p]}]\n"
 #define PLUGINS "plugins: {p: {module: m}}\n"
 
 static char dir[] = "/tmp/test-config-XXXXXX", file[PATH_MAX];
@@ -228,8 +228,8 @@ static void mistakes_have_a_place_and_a_hint(void **state)
          "1:10: version: must be 1, not 2", NULL},
         {"listeners: [{address: \"1.2.3.4:1\"}]\n" PLUGINS ROUTES, "1:1: version is missing", NULL},
         {"version: 1\n" PLUGINS ROUTES, "1:1: listeners is missing", NULL},
-        {"version: 1\nlisteners: []\n" PLUGINS ROUTES,
-         "2:12: listeners: at least 1 must be given", NULL},
+        {"version: 1\nlisteners: []\n" PLUGINS ROUTES, "2:12: listeners: at least 1 must be given",
+         NULL},
         {BASE PLUGINS, "1:1: routes is missing", NULL},
         {BASE PLUGINS ROUTES "server: {workers: 257}\n",
          "5:19: server.workers: expected auto, or a number from 1 to 256, not '257'", NULL},
@@ -238,7 +238,8 @@ static void mistakes_have_a_place_and_a_hint(void **state)
         {BASE PLUGINS ROUTES "limits: {head: 2MiB}\n",
          "5:16: limits.head: must be from 1KiB to 1MiB, not 2MiB", NULL},
         {BASE PLUGINS ROUTES "limits: {timeouts: {idle: 5}}\n",
-         "5:27: limits.timeouts.idle: expected a duration such as 50ms, 10s, 5m, 1h, not '5'", NULL},
+         "5:27: limits.timeouts.idle: expected a duration such as 50ms, 10s, 5m, 1h, not '5'",
+         NULL},
         {BASE PLUGINS ROUTES "limits: [1]\n", "5:9: limits: expected a mapping, not a list", NULL},
         {BASE PLUGINS ROUTES "crash: {dir: [a]}\n",
          "5:14: crash.dir: expected a single value, not a list", NULL},
@@ -247,7 +248,8 @@ static void mistakes_have_a_place_and_a_hint(void **state)
          "5:17: modules.path: expected a list, not a single value", "brackets"},
         {BASE ROUTES "plugins: {p: {}}\n", "4:14: plugins.p.module is missing", NULL},
         {BASE ROUTES "plugins: {p: {module: a.b}}\n",
-         "4:23: plugins.p.module: 'a.b' is neither a module's name nor the path of an object", NULL},
+         "4:23: plugins.p.module: 'a.b' is neither a module's name nor the path of an object",
+         NULL},
         {BASE ROUTES "plugins: {p: {module: m, deadline: 5ms}}\n",
          "4:36: plugins.p.deadline: must be 0 (none) or from 10ms to 1h, not 5ms", NULL},
         {BASE ROUTES "plugins: {p: {module: m, on_error: open}}\n",
@@ -265,7 +267,8 @@ static void mistakes_have_a_place_and_a_hint(void **state)
         {BASE PLUGINS "routes: [{chain: [p, p]}]\n",
          "4:22: routes[1]: plugin 'p' would be passed twice", "second instance"},
         {BASE PLUGINS "routes: [{chain: []}]\n", "4:18: routes[1].chain: the list is empty", NULL},
-        {BASE PLUGINS "routes: [{match: {path: /a}, chain: [p]}, {match: {path: /a}, chain: [p]}]\n",
+        {BASE PLUGINS
+         "routes: [{match: {path: /a}, chain: [p]}, {match: {path: /a}, chain: [p]}]\n",
          "4:43: routes[2]: can never match: the route in line 4 matches the same", NULL},
     };
 
@@ -287,7 +290,8 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
                    "5:18: limits.per_ip: a limit for each client address is not in this version",
                    NULL);
     assert_mistake(BASE ROUTES "plugins: {p: {module: m, isolation: cell}}\n",
-                   "4:37: plugins.p.isolation: isolation 'cell' is not in this version", "boundary");
+                   "4:37: plugins.p.isolation: isolation 'cell' is not in this version",
+                   "boundary");
     assert_mistake(BASE PLUGINS ROUTES "breaker: {}\n",
                    "5:10: breaker: the breaker is not in this version", NULL);
 }
@@ -295,9 +299,10 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
 static void addresses_are_numeric(void **state)
 {
     static const char *const bad[] = {
-        "localhost:80", "127.0.0.1",   "127.0.0.1:0",  "127.0.0.1:65536", "127.0.0.1:x", ":80",
-        "::1:80",       "[::1]",       "[::1:80",      "[127.0.0.1]:80",  "unix:",       "1.2.3:80",
-        "127.0.0.1:",   "127.0.0.1:+5", "[]:80",       "*:80"};
+        "localhost:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x",
+        ":80",          "::1:80",    "[::1]",       "[::1:80",         "[127.0.0.1]:80",
+        "unix:",        "1.2.3:80",  "127.0.0.1:",  "127.0.0.1:+5",    "[]:80",
+        "*:80"};
     char text[256];
 
     (void)state;
@@ -315,20 +320,22 @@ static void addresses_are_numeric(void **state)
 static void listeners_do_not_collide(void **state)
 {
     (void)state;
-    assert_mistake("version: 1\nlisteners: [{address: \"1.2.3.4:80\"}, {address: \"1.2.3.4:80\"}]\n"
-                   PLUGINS ROUTES,
-                   "2:38: listeners: the listener in line 2 has the same address", NULL);
+    assert_mistake(
+        "version: 1\nlisteners: [{address: \"1.2.3.4:80\"}, {address: \"1.2.3.4:80\"}]\n" PLUGINS
+            ROUTES,
+        "2:38: listeners: the listener in line 2 has the same address", NULL);
     assert_mistake("version: 1\nlisteners: [{name: a, address: \"1.2.3.4:80\"},\n"
                    "  {name: a, address: \"1.2.3.4:81\"}]\n" PLUGINS ROUTES,
                    "3:3: listeners: the name 'a' is taken by the listener in line 2", NULL);
-    assert_mistake("version: 1\nlisteners: [{address: \"1.2.3.4:80\", mode: 0600}]\n" PLUGINS ROUTES,
-                   "2:13: listeners: mode is for Unix sockets only", NULL);
+    assert_mistake(
+        "version: 1\nlisteners: [{address: \"1.2.3.4:80\", mode: 0600}]\n" PLUGINS ROUTES,
+        "2:13: listeners: mode is for Unix sockets only", NULL);
 }
 
 static void paths_have_a_star_at_the_end_only(void **state)
 {
-    static const char *const bad[] = {"/x*", "/*", "/**/x", "/x/***", "x", "/a?b", "/a//b",
-                                      "/a/../b", "/x**", "\"\"", "/**/**"};
+    static const char *const bad[] = {"/x*",   "/*",      "/**/x", "/x/***", "x",     "/a?b",
+                                      "/a//b", "/a/../b", "/x**",  "\"\"",   "/**/**"};
     char text[256];
 
     (void)state;

@@ -15,8 +15,8 @@ static void durations_have_units(void **state)
     static const struct {
         const char *text;
         unsigned long long ms;
-    } good[] = {{"0", 0},        {"0s", 0},       {"50ms", 50},     {"10s", 10000},
-                {"5m", 300000},  {"1h", 3600000}, {"1d", 86400000}, {"1.5s", 1500},
+    } good[] = {{"0", 0},          {"0s", 0},       {"50ms", 50},     {"10s", 10000},
+                {"5m", 300000},    {"1h", 3600000}, {"1d", 86400000}, {"1.5s", 1500},
                 {"0.25h", 900000}, {"10 s", 10000}};
     unsigned long long ms;
 
@@ -29,9 +29,11 @@ static void durations_have_units(void **state)
 
 static void bad_durations_are_refused(void **state)
 {
-    static const char *const bad[] = {"",     "10",   "s",     "-1s", "1S",  "1 min", "1.s", ".5s",
-                                      "0.1ms", "1e3s", "1..5s", " 1s", "1s ", "213503982335d",
-                                      "99999999999999999999999s", "0x10s", "inf"};
+    static const char *const bad[] = {
+        "",      "10",  "s",   "-1s",           "1S",
+        "1 min", "1.s", ".5s", "0.1ms",         "1e3s",
+        "1..5s", " 1s", "1s ", "213503982335d", "99999999999999999999999s",
+        "0x10s", "inf"};
     unsigned long long ms = 77;
 
     (void)state;
@@ -47,11 +49,19 @@ static void sizes_are_decimal_or_binary(void **state)
     static const struct {
         const char *text;
         unsigned long long bytes;
-    } good[] = {{"0", 0},        {"512", 512},         {"512B", 512},        {"8KiB", 8192},
-                {"10kB", 10000}, {"10KB", 10000},      {"1.5MiB", 1572864}, {"2GB", 2000000000},
-                {"1TiB", 1ull << 40}, {"18446744073709551615", UINT64_MAX}};
-    static const char *const bad[] = {"", "8K", "8kb", "8Kib", "-1", "1.0001KiB", "x",
-                                      "18446744073709551616", "16777216TiB", "1,5MB"};
+    } good[] = {{"0", 0},
+                {"512", 512},
+                {"512B", 512},
+                {"8KiB", 8192},
+                {"10kB", 10000},
+                {"10KB", 10000},
+                {"1.5MiB", 1572864},
+                {"2GB", 2000000000},
+                {"1TiB", 1ull << 40},
+                {"18446744073709551615", UINT64_MAX}};
+    static const char *const bad[] = {
+        "",     "8K", "8kb", "8Kib", "-1", "1.0001KiB", "x", "18446744073709551616", "16777216TiB",
+        "1,5MB"};
     unsigned long long v;
 
     (void)state;
@@ -65,8 +75,9 @@ static void sizes_are_decimal_or_binary(void **state)
 
 static void integers_never_overflow(void **state)
 {
-    static const char *const bad[] = {"", "+", "1.0", "1e3", "0x1f", "9223372036854775808",
-                                      "-9223372036854775809", " 1", "1 ", "--1", "one"};
+    static const char *const bad[] = {
+        "",   "+",  "1.0", "1e3", "0x1f", "9223372036854775808", "-9223372036854775809",
+        " 1", "1 ", "--1", "one"};
     long long v;
 
     (void)state;
@@ -106,9 +117,8 @@ static void booleans_are_six_words(void **state)
 
 static void printed_values_are_read_back(void **state)
 {
-    static const unsigned long long values[] = {0,     1,       999,        1000,      1500,   60000,
-                                                90000, 3600000, 8192,       1 << 20,   1000001,
-                                                86400000, 1ull << 40};
+    static const unsigned long long values[] = {
+        0, 1, 999, 1000, 1500, 60000, 90000, 3600000, 8192, 1 << 20, 1000001, 86400000, 1ull << 40};
     unsigned long long v;
     char text[40];
 

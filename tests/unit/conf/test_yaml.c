@@ -46,13 +46,13 @@ static int parse(const char *text)
 }
 
 /* The first mistake is at this place and says this. */
-#define assert_mistake(LINE, COLUMN, WHAT)                                                         \
-    do {                                                                                           \
-        assert_true(diag.n_errors > 0);                                                            \
-        if (strstr(diag.item[0].what, WHAT) == NULL)                                               \
-            fail_msg("'%s' does not say '%s'", diag.item[0].what, WHAT);                           \
-        assert_int_equal(diag.item[0].line, LINE);                                                 \
-        assert_int_equal(diag.item[0].column, COLUMN);                                             \
+#define assert_mistake(LINE, COLUMN, WHAT)                               \
+    do {                                                                 \
+        assert_true(diag.n_errors > 0);                                  \
+        if (strstr(diag.item[0].what, WHAT) == NULL)                     \
+            fail_msg("'%s' does not say '%s'", diag.item[0].what, WHAT); \
+        assert_int_equal(diag.item[0].line, LINE);                       \
+        assert_int_equal(diag.item[0].column, COLUMN);                   \
     } while (0)
 
 static void nodes_remember_where_they_stood(void **state)
@@ -143,13 +143,17 @@ static void bytes_that_are_not_utf8_are_located(void **state)
     assert_int_equal(parse_n("a: b\0c", 6), -EINVAL);
     assert_mistake(1, 5, "control character");
     end(NULL), begin(NULL);
-    assert_int_equal(parse("\xff\xfe" "a"), -EINVAL); /* UTF-16 */
+    assert_int_equal(parse("\xff\xfe"
+                           "a"),
+                     -EINVAL); /* UTF-16 */
 }
 
 static void byte_order_mark_is_skipped(void **state)
 {
     (void)state;
-    assert_int_equal(parse("\xef\xbb\xbf" "a: 1\n"), 0);
+    assert_int_equal(parse("\xef\xbb\xbf"
+                           "a: 1\n"),
+                     0);
     assert_int_equal(root->key[0]->column, 1);
 }
 

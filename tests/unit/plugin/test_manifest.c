@@ -83,8 +83,7 @@ static const char *build(const char *source, const char *args)
     fputs(source, f);
     fclose(f);
     snprintf(path, sizeof path, "%s/x.so", dir);
-    snprintf(command, sizeof command,
-             "cc -w -fPIC -I'%s/include' '%s/x.c' -o '%s' %s 2>/dev/null",
+    snprintf(command, sizeof command, "cc -w -fPIC -I'%s/include' '%s/x.c' -o '%s' %s 2>/dev/null",
              sdk != NULL ? sdk : "sdk", dir, path, args);
     unlink(path);
     return system(command) == 0 ? path : NULL;
@@ -162,7 +161,8 @@ static void every_way_to_link_is_read(void **state)
 static void libraries_are_listed(void **state)
 {
     (void)state;
-    assert_int_equal(manifest_read(build(good, "-shared -Wl,--no-as-needed -lm"), &diag, &manifest), 0);
+    assert_int_equal(manifest_read(build(good, "-shared -Wl,--no-as-needed -lm"), &diag, &manifest),
+                     0);
     assert_string_equal(manifest->needed[0], "libm.so.6");
     assert_string_equal(manifest->needed[1], "libc.so.6");
     assert_null(manifest->needed[2]);
@@ -199,9 +199,9 @@ static void wrong_abi_says_which_is_wanted(void **state)
     assert_refused(minor, "-shared", "needs plugin ABI 1.9 at least; this server has 1.0");
 }
 
-#define PLUGIN(options, more)                                                                      \
-    "#include <bulkhead.h>\nstruct c { int n; const char *s; char b; };\n"                        \
-    "static const bh_opt o[] = {" options "};\n"                                                   \
+#define PLUGIN(options, more)                                              \
+    "#include <bulkhead.h>\nstruct c { int n; const char *s; char b; };\n" \
+    "static const bh_opt o[] = {" options "};\n"                           \
     "BH_PLUGIN(\"x\", \"1\", .options = o, .cfg_size = sizeof(struct c)" more ")\n"
 
 static void malformed_descriptors_are_refused(void **state)
@@ -222,7 +222,8 @@ static void malformed_descriptors_are_refused(void **state)
     assert_refused(PLUGIN("BH_ENUM(struct c, n, 0, 0, \"\"), BH_OPT_END", ""), "-shared",
                    "without choices");
     assert_refused(PLUGIN("BH_INT(struct c, n, 0, 0, 0, 0), BH_INT(struct c, n, 0, 0, 0, 0), "
-                          "BH_OPT_END", ""),
+                          "BH_OPT_END",
+                          ""),
                    "-shared", "that of another");
     assert_refused(PLUGIN("BH_OPT_END", ", .struct_size = 16"), "-shared", "struct_size is 16");
     assert_refused(PLUGIN("BH_OPT_END", ", .name = (char *)0x7fffffffffff"), "-shared",
@@ -270,7 +271,8 @@ static void unknown_libraries_keep_it_quiet(void **state)
     char args[PATH_MAX + 100];
 
     (void)state;
-    assert_non_null(build("int only_there(void) { return 1; }", "-shared -Wl,-soname,libgone.so.1"));
+    assert_non_null(
+        build("int only_there(void) { return 1; }", "-shared -Wl,-soname,libgone.so.1"));
     snprintf(args, sizeof args, "cp '%s/x.so' '%s/libgone.so'", dir, dir);
     assert_int_equal(system(args), 0);
     snprintf(args, sizeof args, "-shared -L'%s' -lgone", dir);

@@ -1,0 +1,743 @@
+/*
+ * master_run() as a whole, with roles made for it: workers that answer "pong" and do as the stage
+ * says, and a recorder that keeps what it finds.
+ */
+#include "master/master.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "ipc/shm.h"
+#include "scene.h"
+
+#define WORKERS     2
+#define MAX_RECORDS 16
+#define HOOK        7
+
+struct record {
+    uint32_t plugin, hook;
+    int32_t signo, pid;
+    char kind[32], request[64], id[40], verdict;
+};
+
+/* Shared by the test, the master and all its children. */
+static struct stage {
+    /* said by the test */
+    _Atomic int refuse_ready; /* a worker says why not */
+    _Atomic int die_early;    /* a worker dies before it is ready */
+    _Atomic int go;           /* ends "slow" */
+    /* said by the children */
+    _Atomic int pid[WORKERS]; /* serving */
+    _Atomic int n_starts[WORKERS];
+    _Atomic unsigned uid;
+    _Atomic int stuck; /* pid of the worker that hangs */
+    _Atomic int is_slow;
+    _Atomic int recorder_pid;
+    _Atomic int n_reopened;
+    _Atomic int n_workers_at_end; /* alive when the recorder ended; -1: it did not */
+    _Atomic uint64_t worker_deaths;
+    _Atomic int n_records;
+    struct record record[MAX_RECORDS];
+} * stage;
+
+static struct config_plugin plugin = {.name = "shaky", .module = "shaky", .pos = {12, 5}};
+static struct config_listener listener;
+static struct config cfg;
+static char dir[64], crash_dir[96], log_path[96], notify_path[96];
+static pid_t master;
+
+/* ---- The roles ---- */
+
+static volatile sig_atomic_t is_told;
+
+static void note(int signo)
+{
+    is_told = signo;
+}
+
+static void put_call(struct shm_worker *w, uint32_t plugin_number, const char *request)
+{
+    snprintf(w->call.request, sizeof w->call.request, "%s", request);
+    atomic_store(&w->call.hook, plugin_number != 0 ? HOOK : 0);
+    atomic_store(&w->call.plugin, plugin_number);
+}
+
+static _Noreturn void hang(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    atomic_store(&stage->stuck, getpid());
+    alarm(120); /* whatever becomes of the test */
+    for (;;)
+        pause();
+}
+
+static void answer(struct shm_worker *w, int fd)
+{
+    char request[32] = "";
+    ssize_t n = read(fd, request, sizeof request - 1);
+
+    if (n <= 0)
+        return;
+    request[strcspn(request, "\n")] = '\0';
+    put_call(w, 1, "GET /x\033y");
+    if (strcmp(request, "hang") == 0)
+        hang();
+    if (strcmp(request, "exit") == 0)
+        _exit(0);
+    if (strcmp(request, "last words") == 0) {
+        w->crash[3].pid = getpid();
+        w->crash[3].plugin = 1;
+        w->crash[3].verdict = SHM_WORKER_DIED;
+        strcpy(w->crash[3].id, "its-own");
+        atomic_store(&w->crash[3].state, SHM_CRASH_FILLING);
+        raise(SIGSEGV);
+    }
+    put_call(w, 0, "");
+    if (strcmp(request, "replace") == 0)
+        _exit(WORKER_REPLACE);
+    if (strcmp(request, "slow") == 0) {
+        atomic_store(&stage->is_slow, 1);
+        while (!atomic_load(&stage->go))
+            scene_pause();
+    }
+    if (write(fd, "pong\n", 5) < 0)
+        return;
+}
+
+static int fake_worker(const struct config *c, const struct setup *setup, struct shm *shm,
+                       int index, const int *listen_fds, int ready_fd)
+{
+    struct shm_worker *w = &shm->worker[index];
+
+    (void)c;
+    (void)setup;
+    if (sigaction(SIGTERM, &(struct sigaction){.sa_handler = note}, NULL) < 0)
+        return 1;
+    atomic_fetch_add(&stage->n_starts[index], 1);
+    if (atomic_load(&stage->refuse_ready)) {
+        static const char why[] = "plugin 'shaky' is shy";
+
+        return write(ready_fd, why, sizeof why - 1) > 0 ? WORKER_NOT_READY : 1;
+    }
+    if (atomic_load(&stage->die_early)) {
+        put_call(w, 1, "");
+        raise(SIGSEGV);
+    }
+    atomic_store(&stage->uid, geteuid());
+    if (write(ready_fd, "+", 1) != 1)
+        return 1;
+    close(ready_fd);
+    atomic_store(&stage->pid[index], getpid());
+    for (;;) {
+        struct pollfd pfd = {.fd = listen_fds[0], .events = POLLIN};
+        bool is_last = is_told; /* then: what is queued, and no more */
+        int fd;
+
+        poll(&pfd, 1, is_last ? 0 : 5);
+        while ((fd = accept4(listen_fds[0], NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+            answer(w, fd);
+            close(fd);
+        }
+        if (is_last)
+            return WORKER_STOPPED;
+    }
+}
+
+static void collect(struct shm *shm)
+{
+    for (int i = 0; i < WORKERS; i++) {
+        for (int j = 0; j < SHM_CRASH_SLOTS; j++) {
+            struct shm_crash *s = &shm->worker[i].crash[j];
+            struct record *r = &stage->record[stage->n_records % MAX_RECORDS];
+
+            if (atomic_load(&s->state) != SHM_CRASH_FULL)
+                continue;
+            *r = (struct record){s->plugin, s->hook, s->signo, s->pid, .verdict = s->verdict};
+            memcpy(r->kind, s->kind, sizeof r->kind);
+            memcpy(r->request, s->request, sizeof r->request);
+            memcpy(r->id, s->id, sizeof r->id);
+            atomic_store(&s->state, SHM_CRASH_FREE);
+            atomic_fetch_add(&stage->n_records, 1);
+        }
+    }
+    atomic_store(&stage->worker_deaths, atomic_load(&shm->plugin[0].worker_deaths));
+}
+
+static void note_reopen(int signo)
+{
+    (void)signo;
+    atomic_fetch_add(&stage->n_reopened, 1);
+}
+
+static int fake_recorder(const struct config *c, struct shm *shm)
+{
+    int alive = 0;
+
+    (void)c;
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = note}, NULL);
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = note_reopen}, NULL);
+    atomic_store(&stage->recorder_pid, getpid());
+    while (!is_told) {
+        collect(shm);
+        scene_pause();
+    }
+    collect(shm);
+    for (int i = 0; i < WORKERS; i++)
+        alive += atomic_load(&shm->worker[i].pid) != 0;
+    atomic_store(&stage->n_workers_at_end, alive);
+    return 0;
+}
+
+static int fake_preflight(const struct config *c, const struct setup *setup, struct shm *shm,
+                          int report_fd, int validate_only)
+{
+    (void)c;
+    (void)setup;
+    (void)shm;
+    (void)validate_only;
+    return write(report_fd, "ok\n", 3) == 3 ? 0 : 1;
+}
+
+static int bad_preflight(const struct config *c, const struct setup *setup, struct shm *shm,
+                         int report_fd, int validate_only)
+{
+    (void)c;
+    (void)setup;
+    (void)shm;
+    (void)validate_only;
+    return write(report_fd, "error: shaky is too shaky\n", 26) == 26 ? 1 : 2;
+}
+
+static const char *fake_hook_name(unsigned hook)
+{
+    return hook == HOOK ? "on_request" : "?";
+}
+
+static struct master_roles roles;
+
+/* ---- The scene ---- */
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(stage, 0, sizeof *stage);
+    atomic_store(&stage->n_workers_at_end, -1);
+    strcpy(dir, "/tmp/master-XXXXXX");
+    if (mkdtemp(dir) == NULL || chmod(dir, 0755) < 0)
+        return -1;
+    snprintf(crash_dir, sizeof crash_dir, "%s/crashes", dir);
+    snprintf(log_path, sizeof log_path, "%s/log", dir);
+    snprintf(notify_path, sizeof notify_path, "%s/notify", dir);
+    cfg = (struct config){
+        .path = "test.yaml",
+        .n_workers = WORKERS,
+        .listener = &listener,
+        .n_listeners = 1,
+        .plugin = &plugin,
+        .n_plugins = 1,
+        .limits.drain_ms = 60000,
+        .log = {.path = "-", .level = 4},
+        .crash.dir = crash_dir,
+        .respawn = {.restarts = 1000, .window_ms = 10000},
+    };
+    roles = (struct master_roles){.worker = fake_worker,
+                                  .recorder = fake_recorder,
+                                  .preflight = fake_preflight,
+                                  .hook_name = fake_hook_name};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (master > 0) { /* a test failed; SIGQUIT takes the workers along */
+        kill(master, SIGQUIT);
+        waitpid(master, NULL, 0);
+        master = 0;
+    }
+    unlink(log_path);
+    unlink(notify_path);
+    rmdir(crash_dir);
+    return rmdir(dir);
+}
+
+static void start(void)
+{
+    int keep, port = scene_free_port(&keep);
+
+    scene_listener_tcp(&listener, INADDR_LOOPBACK, port);
+    fflush(NULL);
+    master = fork();
+    assert_true(master >= 0);
+    if (master == 0) {
+        int fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0600);
+
+        prctl(PR_SET_PDEATHSIG, SIGQUIT);
+        dup2(fd, STDERR_FILENO);
+        close(fd);
+        close(keep);
+        _exit(master_run(&cfg, NULL, &roles));
+    }
+    close(keep);
+}
+
+static bool log_has(const char *text)
+{
+    static char log[1 << 20];
+    FILE *f = fopen(log_path, "re");
+    size_t n = f != NULL ? fread(log, 1, sizeof log - 1, f) : 0;
+
+    if (f != NULL)
+        fclose(f);
+    log[n] = '\0';
+    return strstr(log, text) != NULL;
+}
+
+static int is_serving(int worker)
+{
+    int pid = atomic_load(&stage->pid[worker]);
+
+    return pid > 0 && kill(pid, 0) == 0;
+}
+
+static void start_and_wait(void)
+{
+    start();
+    eventually(log_has("serving on"));
+    eventually(is_serving(0) && is_serving(1));
+}
+
+/* Exit status, or 128 + signal. */
+static int wait_end(void)
+{
+    int status;
+
+    eventually(waitpid(master, &status, WNOHANG) == master);
+    master = 0;
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int send_request(const char *text)
+{
+    int fd = scene_connect(&listener);
+
+    assert_true(fd >= 0);
+    assert_true(write(fd, text, strlen(text)) > 0);
+    return fd;
+}
+
+/* True for "pong", false when the connection ended without. Closes it. */
+static bool read_answer(int fd)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    char buf[16];
+    ssize_t n;
+
+    assert_int_equal(poll(&pfd, 1, (int)(scene_deadline(10000) - clock_mono_ms())), 1);
+    n = read(fd, buf, sizeof buf);
+    close(fd);
+    return n == 5 && memcmp(buf, "pong\n", 5) == 0;
+}
+
+static bool ask(const char *text)
+{
+    return read_answer(send_request(text));
+}
+
+static void kill_and_wait_for_successor(int worker)
+{
+    int pid = atomic_load(&stage->pid[worker]);
+
+    kill(pid, SIGKILL);
+    eventually(atomic_load(&stage->pid[worker]) != pid);
+}
+
+/* ---- Tests ---- */
+
+static void starts_serves_and_stops(void **state)
+{
+    (void)state;
+    start_and_wait();
+    for (int i = 0; i < 100; i++)
+        assert_true(ask("ping\n"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_true(log_has("(2 workers); open http://127.0.0.1:"));
+    assert_int_equal(stage->n_records, 0);
+}
+
+static void ctrl_c_stops_like_sigterm(void **state)
+{
+    (void)state;
+    start_and_wait();
+    kill(master, SIGINT);
+    for (int i = 0; i < WORKERS; i++)
+        kill(stage->pid[i], SIGINT); /* the terminal sends it to all */
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->n_records, 0);
+}
+
+static void killed_worker_under_load_refuses_nobody(void **state)
+{
+    enum { KILLS = 20 };
+    int n_lost = 0, n_asked = 0;
+
+    (void)state;
+    start_and_wait();
+    for (int i = 0; i < KILLS; i++) {
+        int pid = atomic_load(&stage->pid[i % WORKERS]);
+        int64_t end_ms = scene_deadline(10000);
+
+        kill(pid, SIGKILL);
+        do { /* send_request() fails the test when the connection is refused */
+            int fd[8];
+
+            for (int j = 0; j < 8; j++)
+                fd[j] = send_request("ping\n");
+            for (int j = 0; j < 8; j++)
+                n_lost += !read_answer(fd[j]);
+            n_asked += 8;
+            assert_true(clock_mono_ms() < end_ms);
+        } while (atomic_load(&stage->pid[i % WORKERS]) == pid);
+    }
+    /* Only what a worker had accepted when it died: it works on one at a time here. */
+    assert_true(n_asked >= KILLS * 8);
+    assert_true(n_lost <= KILLS);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    /* Those that struck it between two calls are nobody's fault, but recorded as well. */
+    assert_true(stage->n_records >= KILLS);
+    assert_true(stage->worker_deaths <= KILLS);
+}
+
+static void sigkill_is_charged_to_the_plugin_that_ran(void **state)
+{
+    const struct record *r = &stage->record[0];
+    int fd;
+
+    (void)state;
+    start_and_wait();
+    fd = send_request("hang\n");
+    eventually(stage->stuck > 0);
+    kill(stage->stuck, SIGKILL);
+    assert_false(read_answer(fd));
+    eventually(stage->n_records == 1 && stage->worker_deaths == 1);
+    assert_int_equal(r->plugin, 1);
+    assert_int_equal(r->hook, HOOK);
+    assert_int_equal(r->signo, SIGKILL);
+    assert_int_equal(r->verdict, SHM_WORKER_DIED);
+    assert_string_equal(r->kind, "worker_death");
+    assert_string_equal(r->request, "GET /x?y \n");
+    assert_int_equal(strlen(r->id), strlen("20260131T235959-w3-123456"));
+    eventually(log_has("was killed by SIGKILL in plugin 'shaky', on_request, at GET /x?y; crash "
+                       "record 20"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void raw_exit_in_a_plugin_is_charged_though_its_status_is_0(void **state)
+{
+    (void)state;
+    start_and_wait();
+    assert_false(ask("exit\n"));
+    eventually(stage->worker_deaths == 1 && stage->n_records == 1);
+    assert_int_equal(stage->record[0].signo, 0);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void last_words_of_a_worker_are_the_one_record(void **state)
+{
+    (void)state;
+    start_and_wait();
+    assert_false(ask("last words\n"));
+    eventually(stage->worker_deaths == 1);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->n_records, 1);
+    assert_string_equal(stage->record[0].id, "its-own");
+    assert_true(log_has("crash record its-own"));
+}
+
+static void worker_that_asks_for_it_is_replaced_uncharged(void **state)
+{
+    int before;
+
+    (void)state;
+    start_and_wait();
+    before = stage->n_starts[0] + stage->n_starts[1];
+    ask("replace\n");
+    eventually(stage->n_starts[0] + stage->n_starts[1] == before + 1);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->worker_deaths, 0);
+    assert_int_equal(stage->n_records, 0);
+}
+
+static void graceful_stop_finishes_what_was_begun_and_the_recorder_is_last(void **state)
+{
+    int fd;
+
+    (void)state;
+    start_and_wait();
+    fd = send_request("slow\n");
+    eventually(stage->is_slow);
+    kill(master, SIGTERM);
+    eventually(log_has("SIGTERM: stopping"));
+    assert_int_equal(stage->n_workers_at_end, -1);
+    atomic_store(&stage->go, 1);
+    assert_true(read_answer(fd));
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->n_workers_at_end, 0);
+    assert_int_equal(scene_connect(&listener), -1);
+}
+
+static void second_signal_stops_at_once(void **state)
+{
+    int fd;
+
+    (void)state;
+    start_and_wait();
+    fd = send_request("hang\n");
+    eventually(stage->stuck > 0);
+    kill(master, SIGTERM);
+    eventually(log_has("SIGTERM: stopping"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED); /* drain_ms is a minute */
+    assert_true(log_has("stopping at once"));
+    close(fd);
+}
+
+static void sigquit_stops_at_once(void **state)
+{
+    int fd;
+
+    (void)state;
+    start_and_wait();
+    fd = send_request("hang\n");
+    eventually(stage->stuck > 0);
+    kill(master, SIGQUIT);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->worker_deaths, 0);
+    close(fd);
+}
+
+static void worker_that_does_not_drain_is_killed_and_named(void **state)
+{
+    int fd;
+
+    (void)state;
+    cfg.limits.drain_ms = 1;
+    start_and_wait();
+    fd = send_request("hang\n");
+    eventually(stage->stuck > 0);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_true(log_has("did not finish in time (in plugin 'shaky', on_request"));
+    close(fd);
+}
+
+static void worker_that_is_not_ready_stops_the_start(void **state)
+{
+    (void)state;
+    atomic_store(&stage->refuse_ready, 1);
+    start();
+    assert_int_equal(wait_end(), MASTER_FAILED);
+    assert_true(log_has("is not ready: plugin 'shaky' is shy; nothing was started"));
+    assert_false(log_has("serving on"));
+}
+
+static void crash_before_ready_stops_the_start(void **state)
+{
+    (void)state;
+    atomic_store(&stage->die_early, 1);
+    start();
+    assert_int_equal(wait_end(), MASTER_FAILED);
+    assert_true(log_has("was killed by SIGSEGV in plugin 'shaky', on_request; crash record"));
+    assert_true(log_has("is not ready: was killed by SIGSEGV; nothing was started"));
+}
+
+static void successor_that_is_not_ready_is_tried_again_and_again(void **state)
+{
+    (void)state;
+    start_and_wait();
+    atomic_store(&stage->refuse_ready, 1);
+    kill(stage->pid[0], SIGKILL);
+    eventually(log_has("worker 0 is started again in 200 ms: it was not ready"));
+    assert_true(log_has("worker 0 is not ready: plugin 'shaky' is shy"));
+    atomic_store(&stage->refuse_ready, 0);
+    eventually(is_serving(0));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void worker_that_dies_too_often_is_started_later(void **state)
+{
+    (void)state;
+    cfg.respawn.restarts = 3;
+    start_and_wait();
+    for (int i = 0; i < 4; i++)
+        kill_and_wait_for_successor(0);
+    assert_true(
+        log_has("worker 0 is started again in 100 ms: it ended more than 3 times within 10000 ms"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void failed_preflight_starts_nothing(void **state)
+{
+    (void)state;
+    roles.preflight = bad_preflight;
+    start();
+    assert_int_equal(wait_end(), MASTER_FAILED);
+    assert_true(log_has("error: shaky is too shaky"));
+    assert_int_equal(stage->n_starts[0], 0);
+}
+
+static void recorder_is_respawned(void **state)
+{
+    int before;
+
+    (void)state;
+    start_and_wait();
+    eventually(stage->recorder_pid > 0);
+    before = stage->recorder_pid;
+    kill(before, SIGKILL);
+    eventually(stage->recorder_pid != before);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->n_workers_at_end, 0);
+}
+
+static void sigusr1_reaches_the_recorder_and_sighup_is_survived(void **state)
+{
+    (void)state;
+    start_and_wait();
+    eventually(stage->recorder_pid > 0);
+    kill(master, SIGHUP);
+    kill(master, SIGUSR1);
+    eventually(stage->n_reopened == 1);
+    eventually(log_has("reload is not in this version"));
+    assert_true(ask("ping\n"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void taken_address_is_explained(void **state)
+{
+    pid_t first;
+
+    (void)state;
+    start_and_wait();
+    first = master;
+    fflush(NULL);
+    master = fork();
+    if (master == 0) {
+        int fd = open(log_path, O_WRONLY | O_CLOEXEC | O_APPEND);
+
+        dup2(fd, STDERR_FILENO);
+        _exit(master_run(&cfg, NULL, &roles));
+    }
+    assert_int_equal(wait_end(), MASTER_FAILED);
+    master = first;
+    assert_true(log_has("test.yaml:7:3: error: listener 'test': cannot listen on"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void root_gives_its_rights_away(void **state)
+{
+    const struct passwd *nobody = getpwnam("nobody");
+    struct stat st;
+
+    (void)state;
+    if (geteuid() != 0 || nobody == NULL)
+        skip();
+    cfg.user = "nobody";
+    start_and_wait();
+    assert_int_equal(stage->uid, nobody->pw_uid);
+    assert_int_equal(stat(crash_dir, &st), 0);
+    assert_int_equal(st.st_uid, nobody->pw_uid);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void workers_follow_a_master_that_is_killed(void **state)
+{
+    int pid[WORKERS];
+
+    (void)state;
+    start_and_wait();
+    for (int i = 0; i < WORKERS; i++)
+        pid[i] = stage->pid[i];
+    kill(master, SIGKILL);
+    assert_int_equal(wait_end(), 128 + SIGKILL);
+    for (int i = 0; i < WORKERS; i++)
+        eventually(kill(pid[i], 0) < 0);
+}
+
+static void systemd_is_told(void **state)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = 20};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    char text[32] = "";
+
+    (void)state;
+    strcpy(un.sun_path, notify_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setenv("NOTIFY_SOCKET", notify_path, 1);
+    start();
+    unsetenv("NOTIFY_SOCKET");
+    assert_int_equal(recv(fd, text, sizeof text, 0), 7);
+    assert_memory_equal(text, "READY=1", 7);
+    kill(master, SIGTERM);
+    assert_int_equal(recv(fd, text, sizeof text, 0), 10);
+    assert_memory_equal(text, "STOPPING=1", 10);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    close(fd);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(starts_serves_and_stops),
+        TEST(ctrl_c_stops_like_sigterm),
+        TEST(killed_worker_under_load_refuses_nobody),
+        TEST(sigkill_is_charged_to_the_plugin_that_ran),
+        TEST(raw_exit_in_a_plugin_is_charged_though_its_status_is_0),
+        TEST(last_words_of_a_worker_are_the_one_record),
+        TEST(worker_that_asks_for_it_is_replaced_uncharged),
+        TEST(graceful_stop_finishes_what_was_begun_and_the_recorder_is_last),
+        TEST(second_signal_stops_at_once),
+        TEST(sigquit_stops_at_once),
+        TEST(worker_that_does_not_drain_is_killed_and_named),
+        TEST(worker_that_is_not_ready_stops_the_start),
+        TEST(crash_before_ready_stops_the_start),
+        TEST(successor_that_is_not_ready_is_tried_again_and_again),
+        TEST(worker_that_dies_too_often_is_started_later),
+        TEST(failed_preflight_starts_nothing),
+        TEST(recorder_is_respawned),
+        TEST(sigusr1_reaches_the_recorder_and_sighup_is_survived),
+        TEST(taken_address_is_explained),
+        TEST(root_gives_its_rights_away),
+        TEST(workers_follow_a_master_that_is_killed),
+        TEST(systemd_is_told),
+    };
+
+    stage = mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (stage == MAP_FAILED)
+        return 1;
+    return cmocka_run_group_tests_name("master", tests, NULL, NULL);
+}

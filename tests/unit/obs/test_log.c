@@ -1,0 +1,238 @@
+#include "obs/log.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "obs/timestamp.h"
+
+#define STAMP_LEN 24
+
+static char path[] = "/tmp/bulkhead-log-XXXXXX";
+static char text[1 << 20];
+
+static int make_file(void **state)
+{
+    int fd;
+
+    (void)state;
+    memset(path + strlen(path) - 6, 'X', 6);
+    fd = mkstemp(path);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+static int drop_file(void **state)
+{
+    (void)state;
+    log_open("-", LOG_INFO, false);
+    log_set_role("");
+    return unlink(path);
+}
+
+static size_t read_log(void)
+{
+    int fd = open(path, O_RDONLY);
+    ssize_t n = read(fd, text, sizeof text - 1);
+
+    close(fd);
+    assert_true(n >= 0);
+    text[n] = '\0';
+    return (size_t)n;
+}
+
+/* What the only line says after its time stamp. */
+static const char *said(void)
+{
+    assert_true(read_log() > STAMP_LEN);
+    return text + STAMP_LEN;
+}
+
+static void a_line_says_when_how_bad_who_and_what(void **state)
+{
+    int ms;
+    struct tm tm;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, false), 0);
+    log_set_role("worker 0");
+    log_error("%d of %s", 3, "four");
+    assert_string_equal(said(), " error worker 0: 3 of four\n");
+    assert_int_equal(sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &tm.tm_year, &tm.tm_mon,
+                            &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms),
+                     7);
+}
+
+static void less_severe_lines_are_left_out(void **state)
+{
+    (void)state;
+    assert_int_equal(log_open(path, LOG_WARN, false), 0);
+    log_info("no");
+    log_debug("no");
+    log_plugin(LOG_INFO, "p", "no", 2);
+    assert_false(log_is_on(LOG_INFO));
+    assert_int_equal(read_log(), 0);
+    log_warn("yes");
+    assert_string_equal(said(), " warn: yes\n");
+}
+
+static void a_plugins_line_names_the_instance(void **state)
+{
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, false), 0);
+    log_plugin(LOG_INFO, "limit", "bucket\nempty\n", 13);
+    assert_string_equal(said(), " info: plugin limit: bucket\\nempty\n");
+}
+
+static void nothing_in_a_message_can_forge_a_line(void **state)
+{
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, false), 0);
+    log_info("a\r\n2026 error: b\033[2J\x7f\xff\tc \xc3\xa9 \xc2\x9b");
+    assert_string_equal(said(),
+                        " info: a\\x0d\\n2026 error: b\\x1b[2J\\x7f\\xff\\tc \xc3\xa9 \\x9b\n");
+}
+
+static void json_lines_are_json(void **state)
+{
+    json_t *json;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, true), 0);
+    log_set_role("worker 1");
+    log_plugin(LOG_ERROR, "a\"b", "q\"\\\001\xff\n.", 7);
+    read_log();
+    json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    assert_string_equal(json_string_value(json_object_get(json, "level")), "error");
+    assert_string_equal(json_string_value(json_object_get(json, "role")), "worker 1");
+    assert_string_equal(json_string_value(json_object_get(json, "plugin")), "a\"b");
+    assert_string_equal(json_string_value(json_object_get(json, "message")),
+                        "q\"\\\001\xef\xbf\xbd\n.");
+    json_decref(json);
+}
+
+static void a_long_line_is_cut_and_stays_whole(void **state)
+{
+    static char message[10000];
+
+    (void)state;
+    for (int is_json = 0; is_json < 2; is_json++) {
+        json_t *json;
+
+        assert_int_equal(log_open(path, LOG_INFO, is_json), 0);
+        for (int unit = 0; unit < 2; unit++) {
+            size_t n;
+
+            /* An escape that is as long as possible, and must not be cut in two. */
+            memset(message, unit == 0 ? 'x' : '\002', sizeof message);
+            log_plugin(LOG_INFO, "p", message, sizeof message);
+            n = read_log();
+            assert_true(n > 4000 && n <= 4096);
+            assert_int_equal(text[n - 1], '\n');
+            assert_non_null(strstr(text, "..."));
+            assert_null(memchr(text, '\n', n - 1));
+            json = json_loads(text, 0, NULL);
+            assert_true(!is_json || json != NULL);
+            json_decref(json);
+            assert_int_equal(truncate(path, 0), 0);
+        }
+    }
+}
+
+static void *write_many(void *arg)
+{
+    for (int i = 0; i < 500; i++)
+        log_info("thread %d %0200d", i, 7);
+    return arg;
+}
+
+static void lines_of_threads_do_not_mix(void **state)
+{
+    pthread_t thread[4];
+    int n = 0;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, false), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, write_many, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    read_log();
+    for (char *p = text, *eol; (eol = strchr(p, '\n')) != NULL; p = eol + 1, n++) {
+        assert_memory_equal(p + STAMP_LEN, " info: thread ", 14);
+        assert_memory_equal(eol - 4, "0007", 4);
+        assert_true(eol - p >= STAMP_LEN + 14 + 2 + 200 && eol - p <= STAMP_LEN + 14 + 4 + 200);
+    }
+    assert_int_equal(n, 2000);
+}
+
+static void reopening_follows_a_rotation(void **state)
+{
+    char old[sizeof path + 4];
+
+    (void)state;
+    snprintf(old, sizeof old, "%s.1", path);
+    assert_int_equal(log_open(path, LOG_INFO, false), 0);
+    log_info("before");
+    assert_int_equal(rename(path, old), 0);
+    assert_int_equal(log_reopen(), 0);
+    log_info("after");
+    assert_string_equal(said(), " info: after\n");
+    unlink(old);
+}
+
+static void timestamps_are_right(void **state)
+{
+    static const struct {
+        int64_t s;
+        const char *text;
+    } known[] = {
+        {0, "1970-01-01T00:00:00.000Z"},          {951782400, "2000-02-29T00:00:00.000Z"},
+        {951868799, "2000-02-29T23:59:59.000Z"},  {951868800, "2000-03-01T00:00:00.000Z"},
+        {1798761599, "2026-12-31T23:59:59.000Z"}, {4107542400, "2100-03-01T00:00:00.000Z"},
+        {-1, "1969-12-31T23:59:59.000Z"},
+    };
+    char buf[TIMESTAMP_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        assert_int_equal(timestamp_format(known[i].s * 1000000000, buf), STAMP_LEN);
+        assert_string_equal(buf, known[i].text);
+    }
+    timestamp_format(INT64_C(1795467600123999999), buf);
+    assert_string_equal(buf, "2026-11-23T21:00:00.123Z");
+    timestamp_format(INT64_MIN, buf);
+    timestamp_format(INT64_MAX, buf);
+    assert_int_equal(strlen(buf), STAMP_LEN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_file, drop_file)
+        TEST(a_line_says_when_how_bad_who_and_what),
+        TEST(less_severe_lines_are_left_out),
+        TEST(a_plugins_line_names_the_instance),
+        TEST(nothing_in_a_message_can_forge_a_line),
+        TEST(json_lines_are_json),
+        TEST(a_long_line_is_cut_and_stays_whole),
+        TEST(lines_of_threads_do_not_mix),
+        TEST(reopening_follows_a_rotation),
+        cmocka_unit_test(timestamps_are_right),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
