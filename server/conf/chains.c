@@ -206,7 +206,7 @@ static void settle_methods(struct schema_reader *r, const struct yaml_node *list
         if (node->kind != YAML_SCALAR || node->is_null || node->len == 0)
             continue;
         if (node->text[strspn(node->text, token)] != '\0' || node->len > 32) {
-            for (; node->text[n] != '\0' && n < 32; n++)
+            for (; n < 32 && node->text[n] != '\0'; n++)
                 upper[n] = (char)toupper((unsigned char)node->text[n]);
             upper[n] = '\0';
             schema_error(r, node, where, upper[strspn(upper, token)] == '\0' ? upper : NULL,

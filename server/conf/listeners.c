@@ -92,7 +92,7 @@ static void settle_unix(struct schema_reader *r, const struct config *cfg,
                      l->address, (int)sizeof l->addr.un.sun_path - 1);
         return;
     }
-    strcpy(l->addr.un.sun_path, path);
+    memcpy(l->addr.un.sun_path, path, strlen(path) + 1);
     l->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
 }
 

@@ -14,6 +14,7 @@
 #include "http/internal.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/chain.h"
 #include "plugin/host.h"
 
 #define SPARE_MAX 1024
@@ -160,7 +161,9 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
 static void on_panic(void *cls, const char *file, unsigned line, const char *reason)
 {
     (void)cls;
-    log_error("libmicrohttpd gave up at %s:%u: %s", file, line, reason != NULL ? reason : "?");
+    log_error("libmicrohttpd gave up at %s:%u: %.*s (a descriptor closed behind its back?)", file, line,
+              (int)strcspn(reason != NULL ? reason : "", "\n"), reason != NULL ? reason : "");
+    chain_blame_last();
     abort();
 }
 

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "http/internal.h"
@@ -59,6 +60,15 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
     return true;
 }
 
+/* Ends the answer short of its end. Where the reader's first call fails, libmicrohttpd 0.9.75 marks
+ * the connection closed and forgets it until its idle timeout: the event of the shutdown wakes it. */
+static ssize_t cut(const struct exchange *x)
+{
+    if (x->conn != NULL)
+        shutdown(x->conn->fd, SHUT_RDWR);
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
 {
     struct exchange *x = arg;
@@ -66,7 +76,7 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
 
     (void)pos;
     if (x->is_gone)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+        return cut(x);
     while (x->out.n == 0) {
         bh_str chunk;
 
@@ -82,7 +92,7 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
             return 0;
         }
         if (x->is_gone || !chain_response_chunk(&x->req, &chunk, x->source_ended))
-            return MHD_CONTENT_READER_END_WITH_ERROR;
+            return cut(x);
         if (chunk.p == block) { /* unchanged: copied out at once, it fits */
             memcpy(buf, chunk.p, chunk.n);
             x->req.bytes_sent += chunk.n;

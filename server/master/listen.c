@@ -234,7 +234,7 @@ int listen_open(struct listen_set *set, const struct config *cfg, struct diag *d
 
     must(cfg->n_workers > 0 && cfg->n_listeners > 0);
     *set = (struct listen_set){.cfg = cfg};
-    set->fd = malloc(n_fds * sizeof set->fd[0]);
+    set->fd = calloc(n_fds, sizeof set->fd[0]);
     set->path = calloc((size_t)cfg->n_listeners, sizeof set->path[0]);
     if (set->fd == NULL || set->path == NULL) {
         listen_close(set);

@@ -393,13 +393,12 @@ static void master_fini(struct master *m)
 int master_run(const struct config *cfg, const struct setup *setup,
                const struct master_roles *roles)
 {
-    bool is_json = cfg->log.format == CONFIG_LOG_JSON;
     sigset_t signals, before;
     struct master m;
     int r;
 
     must(cfg != NULL && roles != NULL && cfg->n_workers > 0);
-    r = log_open(cfg->log.path, cfg->log.level, is_json);
+    r = log_open(cfg->log.path, cfg->log.level, cfg->log.format == CONFIG_LOG_JSON);
     if (r < 0) {
         fprintf(stderr, "bulkhead: cannot open the error log %s: %s (logs.error.path in %s)\n",
                 cfg->log.path, strerror(-r), cfg->path);

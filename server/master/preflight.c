@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -64,6 +63,15 @@ static void set_limits(void)
 #if !defined(BULKHEAD_SANITIZE) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     set_limit(RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES); /* the sanitizers' shadow is larger */
 #endif
+}
+
+/* Its own group, so that what it starts ends with it. */
+static void become_trial(const struct user *user, pid_t parent)
+{
+    setpgid(0, 0);
+    child_become(user, parent, false, "preflight");
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    set_limits();
 }
 
 /* ---- What it says ---- */
@@ -233,7 +241,7 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
                   const struct master_roles *roles, int validate_only, const struct user *user,
                   struct listen_set *listeners)
 {
-    struct report *rep;
+    struct report rep = {.len = 0};
     enum ending ending;
     int fd[2], status = 0, r;
     bool is_exit_0;
@@ -241,27 +249,22 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
 
     if (pipe2(fd, O_CLOEXEC) < 0)
         return -errno;
-    rep = calloc(1, sizeof *rep);
     /* Ignored by whoever started us, it would take the children's status away. */
     signal(SIGCHLD, SIG_DFL);
     fflush(NULL);
-    pid = rep != NULL ? fork() : -1;
+    pid = fork();
     if (pid < 0) {
         r = -errno;
         fprintf(stderr, "bulkhead: cannot try the plugins: %s\n", strerror(-r));
         fd_close(&fd[0]);
         fd_close(&fd[1]);
-        free(rep);
         return r;
     }
     if (pid == 0) {
-        setpgid(0, 0);
         fd_close(&fd[0]);
         if (listeners != NULL)
             listen_close_others(listeners, -1);
-        child_become(user, parent, false, "preflight");
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        set_limits();
+        become_trial(user, parent);
         status = roles->preflight(cfg, setup, shm, fd[1], validate_only);
         fflush(NULL);
         _exit(status);
@@ -269,18 +272,17 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
     setpgid(pid, pid); /* whoever is first */
     fd_close(&fd[1]);
     fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    ending = watch(pid, fd[0], rep, &status);
+    ending = watch(pid, fd[0], &rep, &status);
     fd_close(&fd[0]);
 
     is_exit_0 = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (ending == ENDED_BY_US)
         r = -EINTR;
     else
-        r = ending == ENDED_BY_ITSELF && rep->is_ok && is_exit_0 ? 0 : -ENOEXEC;
+        r = ending == ENDED_BY_ITSELF && rep.is_ok && is_exit_0 ? 0 : -ENOEXEC;
     /* A role that has said what is wrong has come to an orderly end. */
-    if (r == -ENOEXEC && !(rep->had_error && ending == ENDED_BY_ITSELF && WIFEXITED(status)))
-        tell(cfg, rep, ending, status);
-    free(rep);
+    if (r == -ENOEXEC && !(rep.had_error && ending == ENDED_BY_ITSELF && WIFEXITED(status)))
+        tell(cfg, &rep, ending, status);
     return r;
 }
 

@@ -118,14 +118,11 @@ static void put_end(struct line *l, const char *s)
 static void put_code(struct line *l, unsigned char code)
 {
     static const char hex[] = "0123456789abcdef";
-    const char digits[2] = {hex[code >> 4], hex[code & 15]};
-    const char *before = log_to.is_json ? "\\u00" : "\\x";
-    char escape[8];
-    size_t n = strlen(before);
 
-    memcpy(escape, before, n);
-    memcpy(escape + n, digits, 2);
-    put(l, escape, n + 2);
+    if (log_to.is_json)
+        put(l, (const char[]){'\\', 'u', '0', '0', hex[code >> 4], hex[code & 15]}, 6);
+    else
+        put(l, (const char[]){'\\', 'x', hex[code >> 4], hex[code & 15]}, 4);
 }
 
 static void put_escaped(struct line *l, const char *p, size_t n)

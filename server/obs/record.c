@@ -144,22 +144,17 @@ void record_clean(struct shm_crash *crash, uint32_t worker, uint32_t slot)
 /* Any bytes as a JSON string: what is not UTF-8 becomes U+FFFD. */
 static json_t *text(const char *p, size_t n)
 {
+    static const char replacement[3] = {'\xef', '\xbf', '\xbd'};
     char buf[3 * SHM_REQUEST_TEXT];
     size_t len = 0;
 
     while (n > 0 && len + 4 <= sizeof buf) {
-        size_t one = utf8_length(p, n);
+        size_t good = utf8_length(p, n), used = good > 0 ? good : 1;
 
-        if (one > 0) {
-            memcpy(buf + len, p, one);
-            len += one;
-        } else {
-            memcpy(buf + len, UTF8_REPLACEMENT, 3);
-            len += 3;
-        }
-        one += one == 0;
-        p += one;
-        n -= one;
+        memcpy(buf + len, good > 0 ? p : replacement, good > 0 ? good : sizeof replacement);
+        len += good > 0 ? good : sizeof replacement;
+        p += used;
+        n -= used;
     }
     return json_stringn(buf, len);
 }

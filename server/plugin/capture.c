@@ -101,9 +101,10 @@ static uint64_t fingerprint(const struct capture *c)
                         module_offset(c->reg[SHM_RIP])};
     uint64_t h = 0xcbf29ce484222325u;
 
-    /* A jump to a bad address: the place is the return address. */
-    for (size_t i = 0; i < sizeof part; i++)
-        h = (h ^ ((const uint8_t *)part)[i]) * 0x100000001b3u;
+    for (int i = 0; i < 4; i++) {
+        h = (h ^ part[i]) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
     return h != 0 ? h : 1;
 }
 

@@ -32,8 +32,17 @@ bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 
 /* ---- one call ---- */
 
+static uint32_t last_plugin;
+
+void chain_blame_last(void)
+{
+    recover_blame(last_plugin, HOOK_REQUEST);
+}
+
 static void begin_call(struct bh_req *req, int at, enum hook hook)
 {
+    if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
+        last_plugin = req->entry[at].inst->id;
     req->at = at;
     req->hook = hook;
     req->call++;
@@ -203,11 +212,12 @@ static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
 
         while (cap < need)
             cap *= 2;
-        if (p == NULL || body->n + 1 > cap / 2 || body->n == 0) {
+        if (p == NULL || cap > req->body_cap) {
             p = arena_alloc(&req->arena, cap);
             if (p == NULL)
                 return false;
-            if (body->n > 0)
+            req->body_cap = cap;
+            if (body->p != NULL)
                 memcpy(p, body->p, body->n);
         }
         memcpy(p + body->n, chunk.p, chunk.n);

@@ -50,4 +50,8 @@ void chain_fail_paused(struct bh_req *req, int kind);
 /* Deferred clean-ups, on_log; drops the references. Exactly once per request that was entered. */
 void chain_log(struct bh_req *req);
 
+/* The host cannot go on, and it is not known why: the plugin is charged whose on_request or
+ * on_request_body ran last. */
+void chain_blame_last(void);
+
 #endif

@@ -130,8 +130,11 @@ static bh_str decode(bh_req *req, const char *p, size_t n)
     if (out == NULL)
         return absent;
     for (size_t i = 0; i < n; i++) {
-        if (p[i] == '%' && i + 2 < n && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0) {
-            out[k++] = (char)(hex(p[i + 1]) << 4 | hex(p[i + 2]));
+        int hi = p[i] == '%' && i + 2 < n ? hex(p[i + 1]) : -1;
+        int lo = hi >= 0 ? hex(p[i + 2]) : -1;
+
+        if (lo >= 0) {
+            out[k++] = (char)(hi << 4 | lo);
             i += 2;
         } else {
             out[k++] = p[i] == '+' ? ' ' : p[i];

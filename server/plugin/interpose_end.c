@@ -87,8 +87,9 @@ void __assert_fail(const char *cond, const char *file, unsigned int line, const 
     int n = snprintf(text, sizeof text, "%s:%u: %s: Assertion `%s' failed.\n", file, line,
                      function != NULL ? function : "?", cond);
 
-    if (n > 0 && write(2, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1) < 0)
-        text[0] = text[0]; /* stderr is gone: the record still says it */
+    if (n > 0 && write(2, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1) < 0) {
+        /* stderr is gone: the record still says it */
+    }
     if (recover_is_armed()) {
         snprintf(recover_self.message, sizeof recover_self.message, "Assertion `%.120s' failed", cond);
         recover_raise("assert", SIGABRT);

@@ -28,6 +28,11 @@ static bool is_reserved(int signo)
 
 static void refuse(const char *what, int signo)
 {
+    static _Atomic int n_told;
+
+    errno = EPERM;
+    if (atomic_fetch_add(&n_told, 1) >= 10)
+        return; /* it is known by now */
     log_warn("a plugin called %s for signal %d, which belongs to the server: refused (EPERM)", what,
              signo);
     errno = EPERM;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "base/fd.h"
 #include "plugin/elf.h"
 
@@ -29,7 +30,8 @@ static const char *const standard_dirs[] = {
 };
 
 struct search {
-    char *done[MAX_LIBRARIES]; /* sonames */
+    struct arena arena;
+    const char *done[MAX_LIBRARIES]; /* sonames, in arena */
     int n_done;
     const char **open; /* names not found so far */
     size_t n_open;
@@ -134,6 +136,16 @@ static bool is_done(const struct search *s, const char *name)
     return false;
 }
 
+static bool mark_done(struct search *s, const char *name)
+{
+    char *copy = s->n_done < MAX_LIBRARIES ? arena_strndup(&s->arena, name, strlen(name)) : NULL;
+
+    if (copy == NULL)
+        return false;
+    s->done[s->n_done++] = copy;
+    return true;
+}
+
 static void search_needed(struct search *s, const struct elf *elf, const char *object, int depth);
 
 static void search_library(struct search *s, const char *path, int depth)
@@ -174,11 +186,9 @@ static void search_needed(struct search *s, const struct elf *elf, const char *o
             break;
         if (is_done(s, name))
             continue;
-        s->is_incomplete = s->n_done == MAX_LIBRARIES || depth > MAX_DEPTH ||
-                           (s->done[s->n_done] = strdup(name)) == NULL;
+        s->is_incomplete = depth > MAX_DEPTH || !mark_done(s, name);
         if (s->is_incomplete)
             break;
-        s->n_done++;
         if (find_library(s, elf, object, name, path, sizeof path))
             search_library(s, path, depth);
         else
@@ -217,6 +227,7 @@ int libraries_find_missing(const struct elf *elf, const char *path,
     struct search s = {0};
     int r;
 
+    arena_init(&s.arena, 1u << 20);
     r = collect_undefined(&s, elf);
     if (r == 0) {
         search_needed(&s, elf, path, 0);
@@ -225,8 +236,7 @@ int libraries_find_missing(const struct elf *elf, const char *path,
         for (size_t i = 0; i < *n; i++)
             missing[i] = s.open[i];
     }
-    for (int i = 0; i < s.n_done; i++)
-        free(s.done[i]);
+    arena_fini(&s.arena);
     free(s.open);
     free(s.cache);
     return r;

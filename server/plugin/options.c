@@ -344,12 +344,15 @@ static int apply_default(const bh_opt *o, struct target *t)
 {
     const struct yaml_node *node = NULL;
     struct yaml_node scratch;
+    int r;
 
     if (o->def == NULL)
         return 0;
     if (options_default_node(o, t->arena, &scratch, &node) < 0)
         return refuse(t->why, "is not YAML");
-    return apply_one(o, node, t);
+    r = apply_one(o, node, t);
+    t->culprit = NULL; /* no place in the file */
+    return r;
 }
 
 /* ---- The whole ---------------------------------------------------------------------------- */

@@ -324,24 +324,32 @@ static void describe(struct recover_thread *t, struct capture *c)
 /* The end of this process, with a record. Returns, for the signal to strike again by default. */
 static void die(struct recover_thread *t, struct capture *c)
 {
+    bool was_armed = t->top != NULL;
     struct shm_crash *record;
     char id[40];
 
+    /* Or interpose_signal.c would refuse us the default action, and the fault strike for ever. */
+    t->top = NULL;
     if (recover.pid != getpid())
         return; /* a forked child: none of the server's business */
     c->verdict = SHM_WORKER_DIED;
-    if (t->call != NULL && t->top != NULL) {
+    if (t->call != NULL && was_armed) {
         describe(t, c);
         record = t->fault.record;
     } else {
         c->plugin = recover_owner(c->reg[SHM_RIP]);
         c->hook = c->plugin != 0 ? HOOK_THREAD : HOOK_NONE;
-        if (c->plugin != 0)
+        if (c->plugin == 0 && t->call != NULL) { /* recover_blame() */
+            c->plugin = atomic_load(&t->call->plugin);
+            c->hook = atomic_load(&t->call->hook);
+        }
+        if (c->plugin != 0 && c->plugin <= recover.shm->n_plugins)
             atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
         capture_crash(c, &record, id);
     }
     if (record != NULL)
         recover_record_done(record);
+    t->top = NULL; /* nothing lands any more, and our own signal() is not refused */
 }
 
 static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *uc)
@@ -364,7 +372,7 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
     struct recover_frame *f = t->top;
     ucontext_t *uc = ctx;
     const char *abort_text = signo == SIGABRT ? glibc_message() : NULL;
-    uint64_t reg[SHM_REGS];
+    uint64_t reg[SHM_REGS] = {0};
     struct capture c = {.signo = signo,
                         .code = si->si_code,
                         .kind = "signal",
@@ -421,7 +429,7 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
     struct recover_frame *f = t->top;
     ucontext_t *uc = ctx;
     uintptr_t value = (uintptr_t)si->si_value.sival_ptr;
-    uint64_t reg[SHM_REGS];
+    uint64_t reg[SHM_REGS] = {0};
     struct capture c = {.signo = 0, .kind = "deadline", .reg = reg};
     int saved_errno = errno;
     const char *why;
@@ -471,7 +479,7 @@ void recover_raise(const char *kind, int signo)
 {
     struct recover_thread *t = &recover_self;
     struct recover_frame *f = t->top;
-    uint64_t reg[SHM_REGS];
+    uint64_t reg[SHM_REGS] = {0};
     struct capture c = {.signo = signo,
                         .kind = kind,
                         .message = t->message[0] != '\0' ? t->message : NULL,
@@ -494,9 +502,15 @@ void recover_raise(const char *kind, int signo)
         pause();
 }
 
+void recover_blame(uint32_t plugin, uint32_t hook)
+{
+    if (recover_self.call != NULL && !recover_is_armed())
+        recover_publish(recover_self.call, plugin, hook);
+}
+
 void recover_note_thread(const char *kind, uint32_t plugin)
 {
-    uint64_t reg[SHM_REGS];
+    uint64_t reg[SHM_REGS] = {0};
     struct capture c = {.kind = kind,
                         .reason = "in a thread that the plugin started",
                         .verdict = SHM_WORKER_DIED,
@@ -519,7 +533,7 @@ void recover_note_thread(const char *kind, uint32_t plugin)
 void recover_out_of_order(struct recover_frame *f)
 {
     struct recover_thread *t = &recover_self;
-    uint64_t reg[SHM_REGS];
+    uint64_t reg[SHM_REGS] = {0};
     struct capture c = {.kind = "boundary", .reg = reg};
 
     if (t->is_child_of_fork)

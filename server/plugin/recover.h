@@ -85,6 +85,10 @@ __attribute__((noreturn)) void recover_raise(const char *kind, int signo);
 /* The same from a plugin's own thread, which has no boundary: writes an X record. */
 void recover_note_thread(const char *kind, uint32_t plugin);
 
+/* The host cannot go on because of what a plugin did earlier (closed a descriptor, say): the death
+ * of this process that follows is charged to it. */
+void recover_blame(uint32_t plugin, uint32_t hook);
+
 /* Sends the deadline signal for call number seq to the loop thread. last: no further try will
  * follow; what cannot be recovered ends the process. */
 void recover_deadline(int tid, uint32_t seq, bool last);

@@ -107,6 +107,7 @@ struct bh_req {
     bool is_head; /* HEAD: no body is sent */
     uint64_t body_limit;
     bh_str body[2]; /* REQ: buffered; RESP: the chunk or body that a hook looks at */
+    size_t body_cap; /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;
     const char *route, *listener;
 

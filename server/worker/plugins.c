@@ -16,7 +16,7 @@
 static struct object *find_object(const struct plugins *p, const char *path)
 {
     for (int i = 0; i < p->n_objects; i++)
-        if (strcmp(p->object[i]->path, path) == 0)
+        if (p->object[i] != NULL && strcmp(p->object[i]->path, path) == 0)
             return p->object[i];
     return NULL;
 }

@@ -75,9 +75,12 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     if (r == 0)
         r = try_plugins(cfg, &plugins, &report_fd, validate_only != 0, &diag);
     for (int i = 0; i < diag.n; i++) {
+        size_t n;
+
         diag_format(&diag, i, text, sizeof text - 1);
-        strcat(text, "\n");
-        fd_write_all(report_fd, text, strlen(text));
+        n = strlen(text);
+        text[n++] = '\n';
+        fd_write_all(report_fd, text, n);
     }
     if (r < 0 && diag.n == 0) {
         snprintf(text, sizeof text, "error: cannot try the plugins: %s\n", strerror(-r));

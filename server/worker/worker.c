@@ -19,6 +19,7 @@
 #include "http/front.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/chain.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
@@ -248,8 +249,11 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
     close(ready_fd);
 
     r = serve();
-    if (r < 0)
-        log_error("the event loop cannot go on: %s", strerror(-r));
+    if (r < 0) {
+        log_error("the event loop cannot go on: %s (a descriptor closed behind its back?)",
+                  strerror(-r));
+        chain_blame_last();
+    }
     /* Connections that outlived the drain are cut by the end of the process; MHD_stop_daemon()
      * would abort on suspended ones. What plugins hold is given back in order all the same. */
     if (r == 0 && front_is_drained(worker.front)) {

@@ -1,3 +1,5 @@
+/* link: -Wl,--undefined=boundary_hook */
+/* (recover.c needs the section that boundary.c makes.) */
 #include <getopt.h>
 #include <jansson.h>
 #include <setjmp.h>

@@ -212,15 +212,16 @@ static void variables_in_brackets_get_a_hint_about_quotes(void **state)
 
 static void variables_cannot_grow_a_value_without_end(void **state)
 {
-    char big[60001], text[2000] = "a: \"";
+    char big[60001], text[2000];
+    size_t n = (size_t)sprintf(text, "a: \"");
 
     (void)state;
     memset(big, 'x', sizeof big - 1);
     big[sizeof big - 1] = '\0';
     setenv("BH_TEST_BIG", big, 1);
     for (int i = 0; i < 40; i++)
-        strcat(text, "${BH_TEST_BIG}");
-    strcat(text, "\"\n");
+        n += (size_t)sprintf(text + n, "${BH_TEST_BIG}");
+    sprintf(text + n, "\"\n");
     assert_int_equal(parse(text), -EINVAL);
     assert_mistake(1, 4, "longer than 1 MiB");
     unsetenv("BH_TEST_BIG");

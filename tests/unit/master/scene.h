@@ -1,5 +1,5 @@
 /*
- * scene.h - what the tests of the master share: deadlines, free ports, a config by hand.
+ * scene.h - what the tests of the master share: deadlines, listeners made by hand.
  */
 #ifndef TESTS_MASTER_SCENE_H
 #define TESTS_MASTER_SCENE_H
@@ -46,20 +46,7 @@ static inline void scene_pause(void)
         }                                            \
     } while (0)
 
-/* Taken by a bound socket that never listens, so that two tests do not get the same; the caller
- * closes *keep when the port is to be used. */
-static inline int scene_free_port(int *keep)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof in;
-
-    *keep = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(*keep >= 0);
-    assert_int_equal(bind(*keep, (struct sockaddr *)&in, len), 0);
-    assert_int_equal(getsockname(*keep, (struct sockaddr *)&in, &len), 0);
-    return ntohs(in.sin_port);
-}
-
+/* Port 0: the kernel chooses a free one. */
 static inline void scene_listener_tcp(struct config_listener *cl, uint32_t host, int port)
 {
     *cl = (struct config_listener){.name = "test", .address = "127.0.0.1:port", .pos = {7, 3}};

@@ -272,9 +272,7 @@ static int teardown(void **state)
 
 static void start(void)
 {
-    int keep, port = scene_free_port(&keep);
-
-    scene_listener_tcp(&listener, INADDR_LOOPBACK, port);
+    scene_listener_tcp(&listener, INADDR_LOOPBACK, 0);
     fflush(NULL);
     master = fork();
     assert_true(master >= 0);
@@ -284,13 +282,11 @@ static void start(void)
         prctl(PR_SET_PDEATHSIG, SIGQUIT);
         dup2(fd, STDERR_FILENO);
         close(fd);
-        close(keep);
         _exit(master_run(&cfg, NULL, &roles));
     }
-    close(keep);
 }
 
-static bool log_has(const char *text)
+static const char *find_in_log(const char *text)
 {
     static char log[1 << 20];
     FILE *f = fopen(log_path, "re");
@@ -299,7 +295,12 @@ static bool log_has(const char *text)
     if (f != NULL)
         fclose(f);
     log[n] = '\0';
-    return strstr(log, text) != NULL;
+    return strstr(log, text);
+}
+
+static bool log_has(const char *text)
+{
+    return find_in_log(text) != NULL;
 }
 
 static int is_serving(int worker)
@@ -311,8 +312,11 @@ static int is_serving(int worker)
 
 static void start_and_wait(void)
 {
+    static const char url[] = "open http://127.0.0.1:";
+
     start();
-    eventually(log_has("serving on"));
+    eventually(log_has(url));
+    listener.addr.in.sin_port = htons((uint16_t)strtol(find_in_log(url) + strlen(url), NULL, 10));
     eventually(is_serving(0) && is_serving(1));
 }
 

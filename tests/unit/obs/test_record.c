@@ -282,7 +282,7 @@ static void write_record(const char *id, int64_t mtime_s)
     char path[200];
     json_t *r;
 
-    strcpy(crash.id, id);
+    snprintf(crash.id, sizeof crash.id, "%s", id);
     r = to_json();
     assert_int_equal(record_dir_write(sub_dir, id, r), 0);
     json_decref(r);

@@ -1,0 +1,244 @@
+#include "scene.h"
+
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "matrix.h"
+
+static const char *const throw_places[] = {
+    "on_request", "on_request_body", "on_response", "on_response_body", "on_error",
+    "on_log",     "defer",           "close",       "offload",          "post"};
+static const char *const throw_whats[] = {"std", "int", "noexcept", "terminate"};
+
+#define N(ARRAY) (sizeof(ARRAY) / sizeof(ARRAY)[0])
+
+/* ---- the server ------------------------------------------------------------------------------ */
+
+/* Faults that are committed in close(): an instance and a route each. The others of column g would
+ * end the trial run of the plugins, and the server would not start. */
+static bool is_for_close(const struct matrix_fault *f, int row)
+{
+    return strchr(f->columns, 'g') != NULL && row + 1 != 8 && matrix[row].actual[6] != 'F';
+}
+
+static void write_plugins(FILE *out)
+{
+    fputs("plugins:\n"
+          "  f: {module: fault, deadline: 150ms, config: {from_request: true}}\n"
+          "  e: {module: fault, deadline: 150ms, config: {from_request: true, reply: false}}\n"
+          "  inside: {module: inside, deadline: 150ms}\n"
+          "  stream: {module: fault, config: {stream: true}}\n"
+          "  hold: {module: hold}\n",
+          out);
+    for (int row = 0; row < MATRIX_ROWS; row++) {
+        for (const struct matrix_fault *f = matrix[row].fault; f->name != NULL; f++) {
+            if (is_for_close(f, row))
+                fprintf(out,
+                        "  g_%s: {module: fault, config: {from_request: true, at: close, fault: %s}}\n",
+                        f->name, f->name);
+        }
+    }
+    for (size_t i = 0; i < N(throw_places); i++) {
+        bool replies = strcmp(throw_places[i], "on_error") != 0 &&
+                       strcmp(throw_places[i], "on_response_body") != 0;
+
+        for (size_t k = 0; k < N(throw_whats); k++)
+            fprintf(out, "  t_%s_%s: {module: throw, config: {at: %s, what: %s, reply: %s}}\n",
+                    throw_places[i], throw_whats[k], throw_places[i], throw_whats[k],
+                    replies ? "true" : "false");
+    }
+}
+
+static void write_routes(FILE *out)
+{
+    fputs("routes:\n"
+          "  - {match: {path: /f/**}, chain: [f]}\n"
+          "  - {match: {path: /e/**}, chain: [e, hold]}\n"
+          "  - {match: {path: /inside/**}, chain: [inside]}\n",
+          out);
+    for (int row = 0; row < MATRIX_ROWS; row++) {
+        for (const struct matrix_fault *f = matrix[row].fault; f->name != NULL; f++) {
+            if (is_for_close(f, row))
+                fprintf(out, "  - {match: {path: /g/%s}, chain: [g_%s]}\n", f->name, f->name);
+        }
+    }
+    for (size_t i = 0; i < N(throw_places); i++) {
+        const char *place = throw_places[i];
+        const char *behind = strcmp(place, "on_error") == 0           ? ", hold"
+                             : strcmp(place, "on_response_body") == 0 ? ", stream"
+                                                                      : "";
+
+        for (size_t k = 0; k < N(throw_whats); k++)
+            fprintf(out, "  - {match: {path: /throw/%s/%s/**}, chain: [t_%s_%s%s]}\n", place,
+                    throw_whats[k], place, throw_whats[k], behind);
+    }
+    fputs("  - {match: {path: /**}, chain: [hold]}\n", out);
+}
+
+static char *make_config(void)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+
+    assert_non_null(out);
+    fputs("version: 1\n"
+          "server: {workers: 1}\n"
+          "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+          "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+          "limits: {timeouts: {request: 700ms, drain: 2s}}\n"
+          "crash: {dir: @DIR@/crashes, keep: 10000}\n"
+          "respawn: {restarts: 1000}\n",
+          out);
+    write_plugins(out);
+    write_routes(out);
+    fclose(out);
+    return text;
+}
+
+static pid_t wait_for_worker(const struct scene *scene, pid_t other_than)
+{
+    pid_t pid = 0;
+
+    eventually(server_children(scene->srv, "bh-worker", &pid, 1) == 1 && pid != other_than);
+    return pid;
+}
+
+void scene_open(struct scene *scene)
+{
+    char *config = make_config();
+
+    memset(scene, 0, sizeof *scene);
+    scene->srv = server_start("%s", config);
+    free(config);
+    scene->worker = wait_for_worker(scene, 0);
+    scene->n_records = server_crash_count(scene->srv);
+    scene_gather(scene);
+}
+
+void scene_close(struct scene *scene)
+{
+    scene_disperse(scene);
+    assert_int_equal(server_stop(&scene->srv), 0);
+}
+
+bool scene_has_new_worker(struct scene *scene)
+{
+    pid_t pid = 0;
+
+    if (server_children(scene->srv, "bh-worker", &pid, 1) != 1 || pid == scene->worker)
+        return false;
+    scene->worker = pid;
+    return true;
+}
+
+void scene_renew_worker(struct scene *scene)
+{
+    scene_disperse(scene);
+    kill(scene->worker, SIGKILL);
+    scene->worker = wait_for_worker(scene, scene->worker);
+    eventually(scene_next(scene, 1) == NULL);
+}
+
+/* ---- the company ----------------------------------------------------------------------------- */
+
+static const char *expect(struct response *res, const char *body, const char *else_)
+{
+    bool is_right = res->status == 200 && strcmp(res->body, body) == 0;
+
+    response_free(&res);
+    return is_right ? NULL : else_;
+}
+
+void scene_gather(struct scene *scene)
+{
+    int port = scene->srv->port[0];
+
+    for (size_t i = 0; i < N(scene->idle); i++) {
+        if (scene->idle[i] == NULL) {
+            scene->idle[i] = conn_open(port);
+            expect(conn_request(scene->idle[i], "GET", "/ok", NULL, NULL, 0), "ok\n", NULL);
+        }
+    }
+    if (scene->half == NULL)
+        scene->half = conn_open(port);
+    conn_sendf(scene->half, "POST /ok HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf");
+    if (scene->held == NULL)
+        scene->held = conn_open(port);
+    conn_sendf(scene->held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    /* An answer on another connection: the worker has read what came before. */
+    expect(conn_request(scene->idle[0], "GET", "/ok", NULL, NULL, 0), "ok\n", NULL);
+}
+
+void scene_disperse(struct scene *scene)
+{
+    for (size_t i = 0; i < N(scene->idle); i++)
+        conn_close(&scene->idle[i]);
+    conn_close(&scene->half);
+    conn_close(&scene->held);
+}
+
+const char *scene_harm(struct scene *scene)
+{
+    const char *harm = NULL;
+
+    for (size_t i = 0; i < N(scene->idle) && harm == NULL; i++) {
+        harm = expect(conn_request(scene->idle[i], "GET", "/ok", NULL, NULL, 0), "ok\n",
+                      "an idle connection was harmed");
+    }
+    if (harm != NULL)
+        return harm;
+    conn_send(scene->half, "done", 4);
+    harm = expect(conn_response(scene->half, "POST"), "ok\n", "a half sent request was harmed");
+    if (harm != NULL)
+        return harm;
+    harm = expect(conn_request(scene->idle[0], "GET", "/release", NULL, NULL, 0), "ok\n",
+                  "the ticket of a paused request is gone");
+    if (harm != NULL)
+        return harm;
+    return expect(conn_response(scene->held, "GET"), "held\n", "a paused request was harmed");
+}
+
+const char *scene_next(struct scene *scene, int n)
+{
+    struct conn *conn = conn_open(scene->srv->port[0]);
+    const char *wrong = NULL;
+
+    for (int i = 0; i < n && wrong == NULL; i++)
+        wrong = expect(conn_request(conn, "GET", "/f/next", NULL, NULL, 0), "ok\n",
+                       "a request after it was answered wrong");
+    conn_close(&conn);
+    return wrong;
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+static json_t *load_record(const struct scene *scene, size_t nth)
+{
+    char *text = server_crash_record(scene->srv, nth);
+    json_t *record = json_loads(text, 0, NULL);
+
+    free(text);
+    assert_non_null(record);
+    return record;
+}
+
+json_t *scene_record(struct scene *scene, const char *hook, int timeout_ms)
+{
+    int64_t end = harness_deadline_ms(timeout_ms);
+
+    do {
+        while (scene->n_records < server_crash_count(scene->srv)) {
+            json_t *record = load_record(scene, scene->n_records++);
+            const char *has = json_string_value(json_object_get(record, "hook"));
+
+            if (hook == NULL || (has != NULL && strcmp(has, hook) == 0))
+                return record;
+            json_decref(record);
+        }
+    } while (harness_pause(end));
+    return NULL;
+}
