@@ -295,6 +295,9 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
     if (++self->requests % self->cfg->every != 0)
         plan->kind = NULL;
 
+    /* Nothing to do with the answer's body: files then go out by sendfile, with their length. */
+    if (plan->kind == NULL || plan->at != AT_RESPONSE_BODY)
+        bh_body_want(req, BH_RESP, BH_BODY_NONE, 0);
     commit(plan, AT_REQUEST);
     if (plan->kind != NULL && plan->at == AT_HOST_CALL)
         fault_host_call(plan);

@@ -241,13 +241,14 @@ static void print_process(FILE *out, const json_t *record)
         fputs("\nRegisters\n", out);
     json_object_foreach(registers, name, value)
     {
+        bool is_last = ++n % 3 == 0;
         char text[64];
 
-        snprintf(text, sizeof text, "%-6s %-18s", name, or_dash(json_string_value(value)));
-        fputs("  ", out);
+        snprintf(text, sizeof text, is_last ? "%-6s %s" : "%-6s %-20s", name,
+                 or_dash(json_string_value(value)));
+        fputs(n % 3 == 1 ? "  " : "", out);
         crash_print_clean(out, text);
-        if (++n % 3 == 0)
-            fputc('\n', out);
+        fputs(is_last ? "\n" : "", out);
     }
 }
 

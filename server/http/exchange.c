@@ -281,8 +281,8 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
     (void)url;
     if (x == NULL || x->is_gone)
         return MHD_NO;
-    is_first = !x->has_begun;
-    if (is_first)
+    is_first = !x->is_past_head; /* made again by the library when it was suspended in it */
+    if (!x->has_begun)
         begin(x, mhd, method, version);
     publish(x);
 
@@ -290,6 +290,7 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
         run_head(x);
     if (x->is_suspended)
         return MHD_YES;
+    x->is_past_head = true;
     if (is_first) {
         /* A reply queued now closes the connection: only where the body is not worth reading. */
         if (x->has_reply && x->req.has_body && x->content_length > DISCARD_MAX)
@@ -330,7 +331,7 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         publish(x);
         req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
         if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
-            req->reply.kind != REPLY_STREAM)
+            req->reply.kind != REPLY_STREAM && req->reply.status != 304 && req->reply.status != 204)
             req->bytes_sent = req->reply.len;
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)

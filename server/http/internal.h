@@ -49,6 +49,7 @@ struct exchange {
     char cut_bytes[2]; /* ... and what stood there */
     char *uri;
     bool has_begun;    /* the head was read */
+    bool is_past_head; /* and on_request is through: what comes now is the body, or its end */
     bool has_reply;
     bool wants_body;
     bool is_suspended;

@@ -109,12 +109,27 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
     return (ssize_t)max;
 }
 
+static ssize_t read_nothing(void *arg, uint64_t pos, char *buf, size_t max)
+{
+    (void)arg;
+    (void)pos;
+    (void)buf;
+    (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
 static struct MHD_Response *create_body(struct exchange *x)
 {
     struct reply *reply = &x->req.reply;
     struct MHD_Response *response;
     bool is_filtered = chain_filters_body(&x->req);
 
+    if (reply->status == 304 || reply->status == 204)
+        /* Never a body. The length of a 304 is that of its 200 (RFC 9110 8.6), if we know it; an
+         * unknown one goes out as `Transfer-Encoding: chunked`, as RFC 9112 6.1 permits. */
+        return MHD_create_response_from_callback(
+            reply->len > 0 && reply->len != UINT64_MAX ? reply->len : MHD_SIZE_UNKNOWN, BLOCK_SIZE,
+            read_nothing, NULL, NULL);
     if (reply->kind == REPLY_BYTES)
         return MHD_create_response_from_buffer((size_t)reply->len, (void *)(uintptr_t)reply->bytes,
                                                MHD_RESPMEM_PERSISTENT);

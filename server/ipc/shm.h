@@ -14,17 +14,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SHM_PAGE 4096
-#define SHM_SINKS 32
-#define SHM_CRASH_SLOTS 8
-#define SHM_FOLDS 64
-#define SHM_RING_SIZE (1u << 20)
-#define SHM_STACK_COPY (64u << 10)
-#define SHM_MODULES 64
-#define SHM_PATH_STEPS 64
+#define SHM_PAGE         4096
+#define SHM_SINKS        32
+#define SHM_CRASH_SLOTS  8
+#define SHM_FOLDS        64
+#define SHM_RING_SIZE    (1u << 20)
+#define SHM_STACK_COPY   (64u << 10)
+#define SHM_MODULES      64
+#define SHM_PATH_STEPS   64
 #define SHM_REQUEST_TEXT 8192
-#define SHM_LABEL 192
-#define SHM_LINE_MAX 65535 /* longer log lines are cut */
+#define SHM_LABEL        192
+#define SHM_LINE_MAX     65535 /* longer log lines are cut */
 
 /* ---- call attribution ---- */
 
@@ -33,7 +33,7 @@
 struct shm_call {
     _Atomic uint32_t seq; /* changes with every call: the watchdog samples it */
     _Atomic uint32_t plugin;
-    _Atomic uint32_t hook; /* enum hook, plugin/hook.h */
+    _Atomic uint32_t hook;   /* enum hook, plugin/hook.h */
     char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
 };
 
@@ -57,16 +57,34 @@ struct shm_module { /* one mapped object, for symbols */
     char path[240];  /* empty: the executable */
 };
 
-struct shm_step { /* one stop of the error on its way up the chain */
+struct shm_step {    /* one stop of the error on its way up the chain */
     uint32_t plugin; /* index + 1 */
     int32_t verdict; /* BH_* of its on_error; BH_FAIL when it crashed too */
     uint32_t had_hook;
     uint32_t had_crash; /* it crashed, or ran past its deadline, in its turn */
 };
 
-enum shm_reg { /* order of shm_crash.reg */
-    SHM_RAX, SHM_RBX, SHM_RCX, SHM_RDX, SHM_RSI, SHM_RDI, SHM_RBP, SHM_RSP, SHM_R8, SHM_R9,
-    SHM_R10, SHM_R11, SHM_R12, SHM_R13, SHM_R14, SHM_R15, SHM_RIP, SHM_EFLAGS, SHM_REGS
+/* Order of shm_crash.reg. */
+enum shm_reg {
+    SHM_RAX,
+    SHM_RBX,
+    SHM_RCX,
+    SHM_RDX,
+    SHM_RSI,
+    SHM_RDI,
+    SHM_RBP,
+    SHM_RSP,
+    SHM_R8,
+    SHM_R9,
+    SHM_R10,
+    SHM_R11,
+    SHM_R12,
+    SHM_R13,
+    SHM_R14,
+    SHM_R15,
+    SHM_RIP,
+    SHM_EFLAGS,
+    SHM_REGS
 };
 
 /*
@@ -82,11 +100,11 @@ struct shm_crash {
     int32_t pid, tid;
     uint32_t plugin; /* index + 1; 0: not in a plugin call */
     uint32_t hook;
-    int32_t signo;   /* 0: see kind */
-    int32_t code;    /* si_code */
-    char kind[32];   /* "signal", "exit", "pthread_exit", "deadline", ... */
-    char verdict;    /* enum shm_verdict */
-    char reason[96]; /* why this verdict: "fault in plugin code", "allocator lock held", ... */
+    int32_t signo;     /* 0: see kind */
+    int32_t code;      /* si_code */
+    char kind[32];     /* "signal", "exit", "pthread_exit", "deadline", ... */
+    char verdict;      /* enum shm_verdict */
+    char reason[96];   /* why this verdict: "fault in plugin code", "allocator lock held", ... */
     char message[256]; /* of abort(), assert(), glibc */
     uint64_t fault_addr;
     uint64_t reg[SHM_REGS];
@@ -114,8 +132,8 @@ struct shm_fold {
     _Atomic int64_t last_ns;
     char id[40]; /* the record */
     /* recorder only: */
-    uint64_t written;    /* count in the file */
-    int64_t written_ms;  /* when, monotonic */
+    uint64_t written;   /* count in the file */
+    int64_t written_ms; /* when, monotonic */
 };
 
 /* ---- log lines ---- */
@@ -140,10 +158,10 @@ struct shm_sink { /* claimed by any worker, with compare-and-swap */
 
 /* ---- the whole ---- */
 
-struct shm_plugin { /* any worker, atomic adds */
-    _Atomic uint64_t crashes;   /* all, folded ones too */
+struct shm_plugin {           /* any worker, atomic adds */
+    _Atomic uint64_t crashes; /* all, folded ones too */
     _Atomic uint64_t deadlines;
-    _Atomic uint64_t failures;  /* BH_FAIL */
+    _Atomic uint64_t failures; /* BH_FAIL */
     _Atomic uint64_t worker_deaths;
 };
 

@@ -39,7 +39,7 @@ enum {
  * They start with an empty signal mask, PR_SET_PDEATHSIG SIGTERM, and as cfg->user when the server
  * was started as root. SIGINT, SIGHUP, SIGPIPE and SIGUSR1 are ignored (a terminal sends Ctrl-C to
  * the whole group, but stopping is the master's business), in the recorder SIGQUIT as well; all
- * others have their default action. SIGUSR1 asks for log_open() anew.
+ * others have their default action. SIGUSR1 asks for log_reopen().
  */
 struct master_roles {
     /* Serves until told to stop by SIGTERM (drain; may come more than once) or SIGQUIT (at once).
@@ -57,8 +57,9 @@ struct master_roles {
     /* Tries all plugins: dlopen, validate, open, close; validate_only, for `check`: no open. Runs
      * in a child with limits. To report_fd it writes lines (one write each, so that a crash loses
      * none):
-     *   plugin NAME stage STAGE [object PATH]   before each stage: hook_name(), "load" for dlopen
-     *   error: TEXT                             what is wrong; "  hint: TEXT" may follow
+     *   plugin NAME stage STAGE [object PATH]   before each stage: hook_name(), "load" for dlopen;
+     *                                           the object need be told once
+     *   [FILE:LINE:COLUMN: ]error: TEXT         what is wrong; "  hint: TEXT" may follow
      *   ok                                      the last, and only when all is well
      * and then returns 0. */
     int (*preflight)(const struct config *cfg, const struct setup *setup, struct shm *shm,

@@ -101,10 +101,15 @@ static void end_line(struct report *rep)
     rep->len = 0;
     rep->is_ok = strcmp(line, "ok") == 0;
     if (strncmp(line, "plugin ", 7) == 0) {
+        char before[sizeof rep->plugin];
+
+        memcpy(before, rep->plugin, sizeof before);
         copy_field(line, "plugin ", false, rep->plugin, sizeof rep->plugin);
         copy_field(line, " stage ", false, rep->stage, sizeof rep->stage);
-        copy_field(line, " object ", true, rep->object, sizeof rep->object);
-    } else if (strncmp(line, "error: ", 7) == 0 || (rep->had_error && line[0] == ' ')) {
+        /* Said once per plugin. */
+        if (strstr(line, " object ") != NULL || strcmp(before, rep->plugin) != 0)
+            copy_field(line, " object ", true, rep->object, sizeof rep->object);
+    } else if (strstr(line, "error: ") != NULL || (rep->had_error && line[0] == ' ')) {
         rep->had_error = true; /* its hint is indented */
         fprintf(stderr, "%s\n", line);
         log_error("preflight: %s", line);

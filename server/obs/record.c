@@ -197,11 +197,15 @@ static json_t *plugin_json(const struct record_source *src)
 
 static json_t *signal_json(const struct shm_crash *crash)
 {
+    /* Of a worker that was killed, the master knows the signal and no more. */
+    bool has_code = strcmp(crash->kind, "worker_death") != 0;
+
     if (crash->signo == 0)
         return json_null();
-    return json_pack("{si ss si ss}", "number", crash->signo, "name",
-                     record_signal_name(crash->signo), "code", crash->code, "code_name",
-                     record_code_name(crash->signo, crash->code));
+    return json_pack(
+        "{si ss so so}", "number", crash->signo, "name", record_signal_name(crash->signo), "code",
+        has_code ? json_integer(crash->code) : json_null(), "code_name",
+        has_code ? json_string(record_code_name(crash->signo, crash->code)) : json_null());
 }
 
 /* Is the address that comes with this signal one that somebody tried to use? */

@@ -45,6 +45,7 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
         last_plugin = req->entry[at].inst->id;
     req->at = at;
     req->hook = hook;
+    req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
 }
 
@@ -133,6 +134,7 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     default:
         break;
     }
+    request_undo(req); /* also what it changed before it paused, or went on without a reply */
     if (failure_handle(req, req->at, hook,
                        verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL))
         return true; /* fail_open: as if it were not there */
@@ -189,6 +191,34 @@ bool chain_wants_body(const struct bh_req *req)
     return false;
 }
 
+/* Appends to a body that is kept whole. It grows by doubling, inside the arena: the waste is bounded
+ * by the body itself. False: no memory. */
+static bool append(struct arena *a, bh_str *body, size_t *cap, bh_str chunk)
+{
+    size_t need = body->n + chunk.n + 1;
+    char *p = (char *)(uintptr_t)body->p;
+
+    if (chunk.n == 0)
+        return true;
+    if (need > *cap) {
+        size_t more = *cap < 4096 ? 4096 : *cap;
+
+        while (more < need)
+            more *= 2;
+        p = arena_alloc(a, more);
+        if (p == NULL)
+            return false;
+        if (body->n > 0)
+            memcpy(p, body->p, body->n);
+        *cap = more;
+    }
+    memcpy(p + body->n, chunk.p, chunk.n);
+    body->p = p;
+    body->n += chunk.n;
+    p[body->n] = '\0';
+    return true;
+}
+
 /* Keeps the bytes for plugins that want them whole. False: over the limit of plugin *who. */
 static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
 {
@@ -205,27 +235,7 @@ static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
         if (chunk.n > e->max[BH_REQ] || body->n > e->max[BH_REQ] - chunk.n)
             return false;
     }
-    if (is_wanted && chunk.n > 0) {
-        /* Grows by doubling, inside the arena: the waste is bounded by the body itself. */
-        size_t cap = 4096, need = body->n + chunk.n + 1;
-        char *p = (char *)body->p;
-
-        while (cap < need)
-            cap *= 2;
-        if (p == NULL || cap > req->body_cap) {
-            p = arena_alloc(&req->arena, cap);
-            if (p == NULL)
-                return false;
-            req->body_cap = cap;
-            if (body->p != NULL)
-                memcpy(p, body->p, body->n);
-        }
-        memcpy(p + body->n, chunk.p, chunk.n);
-        body->p = p;
-        body->n += chunk.n;
-        p[body->n] = '\0';
-    }
-    return true;
+    return !is_wanted || append(&req->arena, body, &req->body_cap, chunk);
 }
 
 enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
@@ -272,6 +282,7 @@ void chain_fail_paused(struct bh_req *req, int kind)
 {
     enum hook hook = req->phase == PHASE_BODY ? HOOK_REQUEST_BODY : HOOK_REQUEST;
 
+    request_undo(req);
     if (failure_handle(req, req->at, hook, kind)) {
         req->resume_verdict = BH_CONTINUE; /* fail_open */
         return;
@@ -301,6 +312,8 @@ static bool show_response(struct bh_req *req, int i)
     else if (verdict >= 0 && d->on_response_body != NULL && e->want[BH_RESP] != BH_BODY_NONE &&
              req->reply.kind == REPLY_BYTES && !req->is_head) {
         hook = HOOK_RESPONSE_BODY;
+        if (e->want[BH_RESP] == BH_BODY_BUFFER && req->reply.len > e->max[BH_RESP])
+            return failure_handle(req, i, hook, BH_E_LIMIT);
         req->body[BH_RESP] = bh_sn(req->reply.bytes, (size_t)req->reply.len);
         verdict = call_body(req, i, hook, d->on_response_body, req->body[BH_RESP], true);
         if (verdict >= 0) {
@@ -345,6 +358,18 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
 
         if (!takes_body(e, BH_RESP) || e->inst->desc->on_response_body == NULL)
             continue;
+        if (e->want[BH_RESP] == BH_BODY_BUFFER) {
+            if (chunk->n > e->max[BH_RESP] || e->held.n > e->max[BH_RESP] - chunk->n ||
+                !append(&req->arena, &e->held, &e->held_cap, *chunk)) {
+                log_error("plugin '%s': the response is larger than the %llu bytes it buffers",
+                          e->inst->cfg->name, (unsigned long long)e->max[BH_RESP]);
+                failure_truncate(req, i, BH_E_LIMIT);
+                return false;
+            }
+            *chunk = end && e->held.n > 0 ? e->held : bh_s("");
+            if (!end)
+                return true; /* nothing for anybody until it is whole */
+        }
         req->body[BH_RESP] = *chunk;
         verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inst->desc->on_response_body, *chunk, end);
         if (verdict < 0) {

@@ -46,12 +46,14 @@ static struct shm_crash *take_record(struct bh_req *req)
     return record;
 }
 
-static void add_step(struct shm_crash *record, const struct entry *e, bool had_hook, bh_rc verdict)
+static void add_step(struct shm_crash *record, const struct entry *e, bool had_hook, bool had_crash,
+                     bh_rc verdict)
 {
     if (record == NULL || record->n_steps == SHM_PATH_STEPS)
         return;
     record->step[record->n_steps++] =
-        (struct shm_step){.plugin = e->inst->id, .verdict = verdict, .had_hook = had_hook};
+        (struct shm_step){.plugin = e->inst->id, .verdict = verdict, .had_hook = had_hook,
+                           .had_crash = had_crash};
 }
 
 static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
@@ -84,7 +86,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     bh_rc verdict = BH_FAIL;
 
     if (e->inst->desc->on_error == NULL) {
-        add_step(record, e, false, BH_CONTINUE);
+        add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
     req->at = i;
@@ -99,7 +101,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         e->flags |= ENTRY_OUT;
         verdict = BH_FAIL;
     }
-    add_step(record, e, true, verdict);
+    add_step(record, e, true, !came_back, verdict);
     if (verdict == BH_DONE && req->reply.kind != REPLY_NONE)
         return true;
     if (came_back)
@@ -107,13 +109,13 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     return false;
 }
 
-static int default_status(int kind)
+static int default_status(int kind, enum hook hook)
 {
     switch (kind) {
     case BH_E_QUARANTINED:
         return 503;
     case BH_E_LIMIT:
-        return 413;
+        return hook == HOOK_REQUEST_BODY ? 413 : 500; /* a response is no fault of the client's */
     case BH_E_DEADLINE:
         return 504;
     default:
@@ -169,7 +171,7 @@ bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
         atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
     }
     if (!is_open)
-        answer(req, at, &err, default_status(kind), record);
+        answer(req, at, &err, default_status(kind, hook), record);
     if (record != NULL)
         recover_record_done(record);
     if (kind == FAILURE_CRASHED)

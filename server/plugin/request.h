@@ -70,6 +70,8 @@ struct entry { /* one plugin of the chain, for this request */
     uint8_t flags;
     uint8_t want[2]; /* BH_BODY_* by side */
     uint64_t max[2];
+    bh_str held; /* of a response it wants whole, while that is streamed */
+    size_t held_cap;
 };
 
 enum phase {

@@ -17,6 +17,7 @@
 #include "obs/log.h"
 #include "recorder/crashes.h"
 #include "recorder/sinks.h"
+#include "recorder/symbolise.h"
 
 #define NAP_MS        100  /* between passes while there is something to do: lines gather */
 #define TELL_EVERY_MS 1000 /* about dropped lines */
@@ -144,12 +145,15 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
         /* What came before that store saw no sleeper, and did not wake anybody. */
         if (!is_busy && make_pass(shm, false))
             continue;
+        if (!is_busy)
+            symbolise_rest();
         poll(fds, 2, is_busy ? NAP_MS : -1);
     } while (!handle_signals(signal_fd));
 
     end_ms = clock_mono_ms() + LAST_MS;
     while (make_pass(shm, true) && clock_mono_ms() < end_ms)
         ;
+    symbolise_rest();
     close(signal_fd);
     return 0;
 }

@@ -10,14 +10,18 @@
 #include "recorder/unwind.h"
 
 #define MAX_GUESSES 16
+#define N_OPEN      4
 #define MAX_FILE    200 /* of a trace's 64 frames; longer paths lose their front */
 
 struct trace {
-    struct unwind u;
+    struct unwind *u;
     struct record_trace *out;
     uint64_t last_sp; /* of the outermost frame so far */
     bool is_first_a_call;
 };
+
+/* Of the last crashes: the next, of the same worker, is likely to have the same. */
+static struct unwind objects[N_OPEN];
 
 /* How a thread gets from where the fault is to where it was noticed. Prefixes when they end in '*'. */
 static const char *const machinery[] = {
@@ -171,22 +175,21 @@ static void name_by_scopes(struct trace *t, Dwfl_Module *mod, uint64_t at, const
 
 static void name_frame(struct trace *t, struct record_frame *f, int object, bool is_call)
 {
-    const struct unwind_object *o = &t->u.object[object];
-    const char *path = t->u.crash->module[object].path;
+    const struct unwind_object *o = &t->u->object[object];
     uint64_t at = f->pc - is_call;
     int first = t->out->n - 1, line = 0;
     Dwfl_Line *found;
-    const char *symbol, *file, *slash = strrchr(path, '/');
+    const char *symbol, *file;
     GElf_Off offset = 0;
     GElf_Sym sym;
 
     f->is_plugin = o->is_plugin;
     f->is_charged = o->is_charged;
-    copy_string(f->module, sizeof f->module, slash != NULL ? slash + 1 : path);
+    copy_string(f->module, sizeof f->module, o->name);
     if (o->mod == NULL)
         return;
     symbol = dwfl_module_addrinfo(o->mod, at, &offset, &sym, NULL, NULL, NULL);
-    f->offset = symbol != NULL ? offset + is_call : at - t->u.crash->module[object].bias;
+    f->offset = symbol != NULL ? offset + is_call : at - t->u->crash->module[object].bias;
     found = dwfl_module_getsrc(o->mod, at);
     file = found != NULL ? dwfl_lineinfo(found, NULL, &line, NULL, NULL, NULL) : NULL;
     set_place(f, file, line);
@@ -200,14 +203,14 @@ static void name_frame(struct trace *t, struct record_frame *f, int object, bool
 
 static void add_pc(struct trace *t, uint64_t pc, bool is_call, bool is_guess)
 {
-    int object = unwind_object_at(&t->u, pc - is_call);
+    int object = unwind_object_at(t->u, pc - is_call);
     struct record_frame *f = add_frame(t, pc);
 
     if (f == NULL)
         return;
     /* An object whose file could not be read gets the benefit of the doubt. */
     f->is_code = object >= 0 &&
-                 (t->u.object[object].mod == NULL || unwind_is_code(&t->u, pc - is_call));
+                 (t->u->object[object].mod == NULL || unwind_is_code(t->u, pc - is_call));
     f->is_guess = is_guess;
     if (object >= 0)
         name_frame(t, f, object, is_call);
@@ -255,22 +258,22 @@ static void skip_bad_jump(struct trace *t)
 {
     uint64_t from;
 
-    if (unwind_object_at(&t->u, t->u.pc) >= 0 && unwind_is_code(&t->u, t->u.pc))
+    if (unwind_object_at(t->u, t->u->pc) >= 0 && unwind_is_code(t->u, t->u->pc))
         return;
-    add_pc(t, t->u.pc, false, false);
-    t->last_sp = t->u.sp;
-    if (!unwind_read(&t->u, t->u.sp, &from, sizeof from) || !is_return_address(&t->u, from))
+    add_pc(t, t->u->pc, false, false);
+    t->last_sp = t->u->sp;
+    if (!unwind_read(t->u, t->u->sp, &from, sizeof from) || !is_return_address(t->u, from))
         return;
     /* libdw takes the first frame for one that was interrupted, not for one that has called. One
      * byte back is within the call, where tables and lines are those of the caller. */
-    t->u.pc = from - 1;
-    t->u.sp += 8;
+    t->u->pc = from - 1;
+    t->u->sp += 8;
     t->is_first_a_call = true;
 }
 
 static void guess_rest(struct trace *t)
 {
-    const struct shm_crash *crash = t->u.crash;
+    const struct shm_crash *crash = t->u->crash;
     uint64_t value, last = t->out->n > 0 ? t->out->frame[t->out->n - 1].pc : 0;
     uint64_t from = t->last_sp > crash->stack_addr ? t->last_sp : crash->stack_addr;
     int n = 0;
@@ -279,7 +282,7 @@ static void guess_rest(struct trace *t)
         if (at < crash->stack_addr || at - crash->stack_addr + 8 > crash->stack_len)
             break;
         memcpy(&value, crash->stack + (at - crash->stack_addr), sizeof value);
-        if (value == last || !is_return_address(&t->u, value))
+        if (value == last || !is_return_address(t->u, value))
             continue;
         add_pc(t, value, true, true);
         last = value;
@@ -287,22 +290,38 @@ static void guess_rest(struct trace *t)
     }
 }
 
+static struct unwind *find_open(const struct shm_crash *crash)
+{
+    static unsigned next;
+
+    for (int i = 0; i < N_OPEN; i++) {
+        if (unwind_is_for(&objects[i], crash))
+            return &objects[i];
+    }
+    return &objects[next++ % N_OPEN];
+}
+
 void symbolise(const struct shm_crash *crash, const struct recorder_plugin *plugin, int n_plugins,
                struct record_trace *out)
 {
-    struct trace t = {.out = out};
+    struct trace t = {.u = find_open(crash), .out = out};
     bool is_complete;
 
     out->n = 0;
-    if (unwind_open(&t.u, crash, plugin, n_plugins) < 0) {
+    if (unwind_open(t.u, crash, plugin, n_plugins) < 0) {
         add_frame(&t, crash->reg[SHM_RIP]);
         return;
     }
     skip_bad_jump(&t);
-    is_complete = (t.is_first_a_call || out->n == 0) && unwind_run(&t.u, on_unwound, &t);
+    is_complete = (t.is_first_a_call || out->n == 0) && unwind_run(t.u, on_unwound, &t);
     if (out->n == 0)
-        add_pc(&t, t.u.pc, false, false);
+        add_pc(&t, t.u->pc, false, false);
     if (!is_complete)
         guess_rest(&t);
-    unwind_close(&t.u);
+}
+
+void symbolise_rest(void)
+{
+    for (int i = 0; i < N_OPEN; i++)
+        unwind_close(&objects[i]);
 }

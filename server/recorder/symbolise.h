@@ -17,4 +17,7 @@ struct shm_crash;
 void symbolise(const struct shm_crash *crash, const struct recorder_plugin *plugin, int n_plugins,
                struct record_trace *out);
 
+/* Gives back what is kept for the next crash: tens of megabytes of debug information. */
+void symbolise_rest(void);
+
 #endif

@@ -103,23 +103,33 @@ static int open_object(const struct shm_module *m, const struct recorder_plugin 
     return fd;
 }
 
-static void report_object(struct unwind *u, uint32_t i, const struct recorder_plugin *plugin,
-                          int n_plugins)
+/* Whose object a module is: that can differ from crash to crash. */
+static const struct recorder_plugin *find_owner(struct unwind *u, uint32_t i,
+                                                const struct recorder_plugin *plugin, int n_plugins)
 {
     const struct shm_module *m = &u->crash->module[i];
     const struct recorder_plugin *owner = NULL;
-    char name[32];
-    int fd;
+    struct unwind_object *o = &u->object[i];
 
+    o->is_charged = false;
     for (int p = 0; p < n_plugins; p++) {
         if (!is_object_of(m, plugin, p))
             continue;
         if (owner == NULL)
             owner = &plugin[p];
-        u->object[i].is_plugin = true;
-        u->object[i].is_charged |= u->crash->plugin == (uint32_t)p + 1;
+        o->is_charged |= u->crash->plugin == (uint32_t)p + 1;
     }
-    fd = open_object(m, owner);
+    o->is_plugin = owner != NULL;
+    o->name = base_name(owner != NULL && owner->object != NULL ? owner->object : m->path);
+    return owner;
+}
+
+static void report_object(struct unwind *u, uint32_t i, const struct recorder_plugin *owner)
+{
+    const struct shm_module *m = &u->crash->module[i];
+    char name[32];
+    int fd = open_object(m, owner);
+
     if (fd < 0)
         return;
     snprintf(name, sizeof name, "%u", i); /* libdw merges modules of one name */
@@ -145,28 +155,52 @@ static const Dwfl_Callbacks dwfl_callbacks = {
     .find_debuginfo = dwfl_standard_find_debuginfo,
 };
 
-int unwind_open(struct unwind *u, const struct shm_crash *crash,
-                const struct recorder_plugin *plugin, int n_plugins)
+bool unwind_is_for(const struct unwind *u, const struct shm_crash *crash)
 {
-    memset(u, 0, sizeof *u);
-    u->crash = crash;
-    u->pc = crash->reg[SHM_RIP];
-    u->sp = crash->reg[SHM_RSP];
+    return u->dwfl != NULL && u->made.n == crash->n_modules &&
+           memcmp(u->made.module, crash->module, crash->n_modules * sizeof crash->module[0]) == 0;
+}
+
+static int open_objects(struct unwind *u, const struct recorder_plugin *plugin, int n_plugins)
+{
+    const struct shm_crash *crash = u->crash;
+
     elf_version(EV_CURRENT);
     u->dwfl = dwfl_begin(&dwfl_callbacks);
     if (u->dwfl == NULL)
         return -ENOMEM;
     dwfl_report_begin(u->dwfl);
     for (uint32_t i = 0; i < crash->n_modules; i++)
-        report_object(u, i, plugin, n_plugins);
+        report_object(u, i, find_owner(u, i, plugin, n_plugins));
     dwfl_report_end(u->dwfl, NULL, NULL);
+    u->made.n = crash->n_modules;
+    memcpy(u->made.module, crash->module, crash->n_modules * sizeof crash->module[0]);
     return 0;
+}
+
+int unwind_open(struct unwind *u, const struct shm_crash *crash,
+                const struct recorder_plugin *plugin, int n_plugins)
+{
+    int r = 0;
+
+    if (unwind_is_for(u, crash)) {
+        u->crash = crash;
+        for (uint32_t i = 0; i < crash->n_modules; i++)
+            find_owner(u, i, plugin, n_plugins);
+    } else {
+        unwind_close(u);
+        u->crash = crash;
+        r = open_objects(u, plugin, n_plugins);
+    }
+    u->pc = crash->reg[SHM_RIP];
+    u->sp = crash->reg[SHM_RSP];
+    return r;
 }
 
 void unwind_close(struct unwind *u)
 {
     dwfl_end(u->dwfl);
-    u->dwfl = NULL;
+    memset(u, 0, sizeof *u);
 }
 
 int unwind_object_at(const struct unwind *u, uint64_t addr)
@@ -239,22 +273,12 @@ bool unwind_read(const struct unwind *u, uint64_t addr, void *to, size_t n)
 
 /* ---- unwinding ---- */
 
-struct run {
-    struct unwind *u;
-    unwind_each *each;
-    void *arg;
-    int n;
-    bool is_stopped;
-};
-
 static pid_t next_thread(Dwfl *dwfl, void *arg, void **thread_arg)
 {
-    struct run *run = arg;
-
     (void)dwfl;
     if (*thread_arg != NULL)
         return 0;
-    *thread_arg = run;
+    *thread_arg = arg;
     return 1; /* any number: there is this one thread */
 }
 
@@ -268,21 +292,19 @@ static bool get_thread(Dwfl *dwfl, pid_t tid, void *arg, void **thread_arg)
 
 static bool read_word(Dwfl *dwfl, Dwarf_Addr addr, Dwarf_Word *out, void *arg)
 {
-    const struct run *run = arg;
-
     (void)dwfl;
-    return unwind_read(run->u, addr, out, sizeof *out);
+    return unwind_read(arg, addr, out, sizeof *out);
 }
 
 static bool set_registers(Dwfl_Thread *thread, void *arg)
 {
-    const struct run *run = arg;
+    const struct unwind *u = arg;
     Dwarf_Word regs[N_DWARF_REGS];
 
     for (size_t i = 0; i < N_DWARF_REGS; i++)
-        regs[i] = run->u->crash->reg[dwarf_regs[i]];
-    regs[DWARF_RSP] = run->u->sp;
-    regs[DWARF_RIP] = run->u->pc;
+        regs[i] = u->crash->reg[dwarf_regs[i]];
+    regs[DWARF_RSP] = u->sp;
+    regs[DWARF_RIP] = u->pc;
     return dwfl_thread_state_registers(thread, 0, N_DWARF_REGS, regs);
 }
 
@@ -295,7 +317,7 @@ static const Dwfl_Thread_Callbacks thread_callbacks = {
 
 static int on_frame(Dwfl_Frame *state, void *arg)
 {
-    struct run *run = arg;
+    struct unwind *u = arg;
     Dwarf_Addr pc;
     Dwarf_Word sp;
     bool is_exact;
@@ -304,21 +326,25 @@ static int on_frame(Dwfl_Frame *state, void *arg)
         return DWARF_CB_ABORT;
     if (dwfl_frame_reg(state, DWARF_RSP, &sp) != 0)
         sp = 0;
-    run->n++;
-    if (run->each(run->arg, pc, !is_exact, sp))
+    u->run.n++;
+    if (u->run.each(u->run.arg, pc, !is_exact, sp))
         return DWARF_CB_OK;
-    run->is_stopped = true;
+    u->run.is_stopped = true;
     return DWARF_CB_ABORT;
 }
 
 bool unwind_run(struct unwind *u, unwind_each *each, void *arg)
 {
-    struct run run = {.u = u, .each = each, .arg = arg};
     int r;
 
     /* The architecture is that of the first module with a file; there has to be one. */
-    if (!dwfl_attach_state(u->dwfl, NULL, 1, &thread_callbacks, &run))
+    if (!u->is_attached && !dwfl_attach_state(u->dwfl, NULL, 1, &thread_callbacks, u))
         return false;
-    r = dwfl_getthread_frames(u->dwfl, 1, on_frame, &run);
-    return run.is_stopped || (r == 0 && run.n > 0);
+    u->is_attached = true;
+    u->run.each = each;
+    u->run.arg = arg;
+    u->run.n = 0;
+    u->run.is_stopped = false;
+    r = dwfl_getthread_frames(u->dwfl, 1, on_frame, u);
+    return u->run.is_stopped || (r == 0 && u->run.n > 0);
 }

@@ -135,6 +135,7 @@ void async_forget(struct exchange *x)
     exchange_set_ticket(x, NULL);
     atomic_store(&t->is_gone, 1);
     t->x = NULL;
+    list_remove(&t->node); /* its time is of no interest any more */
     if (claim(t, atomic_load(&t->state)))
         give_ticket(t);
     /* Else it is on its way here: async_run() takes it from the stack. */
@@ -263,20 +264,26 @@ static bh_rc take_reply(bh_req *req, const bh_ticket *t)
     return BH_DONE;
 }
 
+/* From a thread anything may come. */
+static bh_rc known_verdict(int32_t v)
+{
+    return v == BH_CONTINUE || v == BH_DONE || v == BH_DECLINE ? v : BH_FAIL;
+}
+
 static void deliver(bh_ticket *t)
 {
     struct exchange *x = t->x;
-    bh_req *req;
+    bh_req *req = x != NULL ? exchange_request(x) : NULL;
 
-    if (x == NULL) {
+    if (x != NULL)
+        exchange_set_ticket(x, NULL);
+    atomic_store(&t->is_gone, 1);
+    if (req == NULL || !req->is_paused) { /* over, or the plugin did not pause for it */
         if (t->has_crash && t->crash.record != NULL)
             recover_record_done(t->crash.record);
         return;
     }
-    req = exchange_request(x);
-    exchange_set_ticket(x, NULL);
-    atomic_store(&t->is_gone, 1);
-    req->resume_verdict = t->verdict;
+    req->resume_verdict = known_verdict(t->verdict);
     if (t->has_crash) {
         recover_self.fault = t->crash;
         chain_fail_paused(req, FAILURE_CRASHED);
@@ -304,7 +311,14 @@ void async_expire(void)
 
         if (t->deadline_ns > host_loop_mono_ns)
             return;
-        async_forget(x);
+        list_remove(&t->node);
+        if (!claim(t, atomic_load(&t->state)))
+            continue; /* resumed at the last moment: async_run() will find it */
+        exchange_set_ticket(x, NULL);
+        give_ticket(t);
+        atomic_store(&t->is_gone, 1);
+        if (!exchange_request(x)->is_paused)
+            continue; /* the plugin did not pause for it */
         log_warn("a request was paused past its time: %.*s", (int)exchange_request(x)->path.n,
                  exchange_request(x)->path.p);
         chain_fail_paused(exchange_request(x), BH_E_DEADLINE);

@@ -75,6 +75,8 @@ static int open_descriptors(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGUSR1);
+    signal(SIGUSR1, SIG_DFL); /* the master ignores it: an ignored signal does not reach a signalfd */
     sigprocmask(SIG_BLOCK, &set, NULL);
     worker.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -146,7 +148,9 @@ static void take_signals(void)
     struct signalfd_siginfo si;
 
     while (read(worker.signal_fd, &si, sizeof si) == sizeof si) {
-        if (si.ssi_signo == SIGTERM)
+        if (si.ssi_signo == SIGUSR1)
+            log_reopen();
+        else if (si.ssi_signo == SIGTERM)
             begin_drain();
         else
             worker.must_stop = true;

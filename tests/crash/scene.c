@@ -148,6 +148,7 @@ void scene_renew_worker(struct scene *scene)
 static const char *expect(struct response *res, const char *body, const char *else_)
 {
     bool is_right = res->status == 200 && strcmp(res->body, body) == 0;
+if (!is_right && else_) print_error("DBG %d %s closed %d\n", res->status, res->body, res->closed);
 
     response_free(&res);
     return is_right ? NULL : else_;
@@ -169,8 +170,8 @@ void scene_gather(struct scene *scene)
     if (scene->held == NULL)
         scene->held = conn_open(port);
     conn_sendf(scene->held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
-    /* An answer on another connection: the worker has read what came before. */
-    expect(conn_request(scene->idle[0], "GET", "/ok", NULL, NULL, 0), "ok\n", NULL);
+    eventually(expect(conn_request(scene->idle[0], "GET", "/held", NULL, NULL, 0), "ok\n", "no") ==
+               NULL);
 }
 
 void scene_disperse(struct scene *scene)

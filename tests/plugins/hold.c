@@ -1,8 +1,9 @@
 /*
  * hold.c - requests that wait, end, or fail as the test wants: the company in which plugins crash.
  *
- * By the end of the path: /hold waits until a /release comes to the same worker; /fail returns
- * BH_FAIL, for the on_error hooks before it; everything else is answered "ok".
+ * By the end of the path: /hold waits until a /release comes to the same worker, and /held tells
+ * whether one does; /fail returns BH_FAIL, for the on_error hooks before it; everything else is
+ * answered "ok".
  */
 #include <bulkhead.h>
 
@@ -26,6 +27,8 @@ static bh_rc on_request(void *self, bh_req *req, void *ctx)
         held = bh_ticket_take(req, 60000);
         return held != NULL ? BH_PAUSE : BH_FAIL;
     }
+    if (ends_in(path, "/held"))
+        return bh_reply(req, held != NULL ? 200 : 404, "text/plain", held != NULL ? "ok\n" : "no\n");
     if (ends_in(path, "/release")) {
         bh_rc r = held != NULL ? bh_resume_reply(held, 200, "text/plain", "held\n", 5) : BH_ENOENT;
 

@@ -9,9 +9,10 @@
 #include "master/internal.h"
 #include "scene.h"
 
-static struct config_plugin plugin = {.name = "x", .module = "xmod", .pos = {12, 5}};
+static struct config_plugin plugin[] = {{.name = "x", .module = "xmod", .pos = {12, 5}},
+                                        {.name = "y", .module = "ymod", .pos = {13, 5}}};
 static const struct config cfg = {
-    .path = "test.yaml", .plugin = &plugin, .n_plugins = 1, .log = {.path = "-", .level = 3}};
+    .path = "test.yaml", .plugin = plugin, .n_plugins = 2, .log = {.path = "-", .level = 3}};
 static char said[8192]; /* on stderr */
 static pid_t *left_running;
 
@@ -38,9 +39,13 @@ static int preflight(const struct config *c, const struct setup *setup, struct s
         raise(SIGSEGV);
         return 0;
     case 'S': raise(SIGSEGV); return 0;
+    case 'c':
+        report(fd, "plugin x stage close\n");
+        raise(SIGBUS);
+        return 0;
     case 'e': return 0;
     case 'a': report(fd, "ok\nplugin x stage close\n"); return 0;
-    case 'm': report(fd, "error: the x is \033[31mwrong\n  hint: right it\n"); return 1;
+    case 'm': report(fd, "f:1:2: error: the x is \033[31mwrong\n  hint: right it\n"); return 1;
     case 't': nanosleep(&for_ever, NULL); return 0;
     case 'f':
         for (int i = 0; i < 1000000; i++)
@@ -56,8 +61,7 @@ static int preflight(const struct config *c, const struct setup *setup, struct s
         report(fd, "ok\n");
         return 0;
     case 'l':
-        plugin.name = "not the parent's";
-        report(fd, "plugin x stage load\n");
+        report(fd, "plugin y stage load\n");
         raise(SIGILL);
         return 0;
     default: return 9;
@@ -109,11 +113,18 @@ static void crash_names_plugin_object_signal_and_stage(void **state)
                 "nothing was started");
 }
 
+static void object_is_remembered_over_the_stages(void **state)
+{
+    (void)state;
+    assert_int_equal(try('c'), -1);
+    assert_said("plugin 'x' (/lib/x y.so) crashed with SIGBUS in close()");
+}
+
 static void crash_of_a_constructor_is_told_so(void **state)
 {
     (void)state;
     assert_int_equal(try('l'), -1);
-    assert_said("plugin 'x' (xmod) crashed with SIGILL in its constructor");
+    assert_said("plugin 'y' (ymod) crashed with SIGILL in its constructor");
 }
 
 static void exit_status_0_without_ok_is_no_pass(void **state)
@@ -141,7 +152,7 @@ static void errors_are_printed_through_but_escaped(void **state)
 {
     (void)state;
     assert_int_equal(try('m'), -1);
-    assert_said("error: the x is ?[31mwrong\n  hint: right it\n");
+    assert_said("f:1:2: error: the x is ?[31mwrong\n  hint: right it\n");
     assert_null(strstr(said, "\033"));
     assert_null(strstr(said, "exit("));
 }
@@ -195,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ok_as_last_word_is_a_pass),
         cmocka_unit_test(crash_names_plugin_object_signal_and_stage),
+        cmocka_unit_test(object_is_remembered_over_the_stages),
         cmocka_unit_test(crash_of_a_constructor_is_told_so),
         cmocka_unit_test(exit_status_0_without_ok_is_no_pass),
         cmocka_unit_test(ok_before_the_end_is_no_pass),

@@ -1,0 +1,298 @@
+/*
+ * test_streaming.c - replies that come bit by bit: framing, back-pressure, and clients that leave.
+ */
+#include "harness.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static struct server *start(void)
+{
+    return server_start("version: 1\n"
+                        "server: {workers: 1}\n"
+                        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                        "limits: {timeouts: {drain: 5s}}\n"
+                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                        "plugins:\n"
+                        "  log: {module: probe, config: {file: @DIR@/trace}}\n"
+                        "  s: {module: streamer}\n"
+                        "routes:\n"
+                        "  - {match: {path: /plain}, chain: [s]}\n"
+                        "  - {match: {path: /**}, chain: [log, s]}\n"
+                        "crash: {dir: @DIR@/crashes, keep: 100}\n");
+}
+
+static void an_unknown_length_is_chunked(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct response *res = conn_request(conn, "GET", "/plain?n=3&size=4", NULL, NULL, 0);
+
+        assert_int_equal(res->status, 200);
+        assert_string_equal(response_header(res, "Transfer-Encoding"), "chunked");
+        assert_null(response_header(res, "Content-Length"));
+        assert_string_equal(res->body, "ddddccccbbbb");
+        assert_false(res->closed);
+        response_free(&res);
+    }
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_known_length_is_announced(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res = conn_request(conn, "GET", "/plain?n=3&size=4&len=12", NULL, NULL, 0);
+
+    (void)state;
+    assert_string_equal(response_header(res, "Content-Length"), "12");
+    assert_null(response_header(res, "Transfer-Encoding"));
+    assert_string_equal(res->body, "ddddccccbbbb");
+    response_free(&res);
+    res = conn_request(conn, "GET", "/plain?n=0&len=0", NULL, NULL, 0);
+    assert_int_equal(res->status, 200);
+    assert_string_equal(response_header(res, "Content-Length"), "0");
+    response_free(&res);
+    assert_true(conn_is_idle(conn));
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void an_empty_stream_is_an_empty_body(void **state)
+{
+    struct server *srv = start();
+    struct response *res = server_get(srv, "/plain?n=0");
+
+    (void)state;
+    assert_int_equal(res->status, 200);
+    assert_int_equal(res->body_len, 0);
+    assert_false(res->truncated);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void for_http_1_0_the_connection_ends_the_stream(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    char *all;
+
+    (void)state;
+    conn_sendf(conn, "GET /plain?n=3&size=4 HTTP/1.0\r\nHost: a\r\n\r\n");
+    all = conn_read_all(conn, NULL);
+    assert_null(strstr(all, "chunked"));
+    assert_non_null(strstr(all, "\r\n\r\nddddccccbbbb"));
+    assert_string_equal(strstr(all, "\r\n\r\n") + 4, "ddddccccbbbb");
+    free(all);
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void head_gets_no_bytes_of_a_stream(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct response *res = conn_request(conn, "HEAD", i ? "/?n=3&via=post" : "/plain?n=3", NULL, NULL, 0);
+
+        assert_int_equal(res->status, 200);
+        response_free(&res);
+    }
+    /* Whatever came after the head would be taken for the next answer. */
+    {
+        struct response *res = conn_request(conn, "GET", "/plain?n=1&size=1", NULL, NULL, 0);
+
+        assert_string_equal(res->body, "b");
+        response_free(&res);
+    }
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_stream_shorter_than_announced_is_cut(void **state)
+{
+    struct server *srv = start();
+    struct response *res = server_get(srv, "/plain?n=2&size=4&len=100");
+
+    (void)state;
+    assert_int_equal(res->status, 200);
+    assert_true(res->truncated);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_stream_longer_than_announced_does_not_spill(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res = conn_request(conn, "GET", "/plain?n=3&size=4&len=6", NULL, NULL, 0);
+
+    (void)state;
+    assert_string_equal(res->body, "ddddcc");
+    response_free(&res);
+    res = conn_request(conn, "GET", "/plain?n=1&size=3", NULL, NULL, 0);
+    assert_true(res->status == 200 || res->status == 0); /* kept or closed, but nothing in between */
+    if (res->status == 200)
+        assert_string_equal(res->body, "bbb");
+    response_free(&res);
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void nothing_is_taken_after_the_end(void **state)
+{
+    struct server *srv = start();
+    struct response *res = server_get(srv, "/plain?n=1&size=3&after=yes");
+
+    (void)state;
+    assert_null(response_header(res, "X-After"));
+    assert_string_equal(res->body, "bbb");
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void chunks_of_posted_calls_arrive_as_they_are_written(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    char got[512];
+    ssize_t n = 0;
+    struct response *res;
+
+    (void)state;
+    /* The stream stays open, so whatever arrives has been flushed. */
+    conn_sendf(conn, "GET /plain?n=2&size=4&via=post&open=yes HTTP/1.1\r\nHost: a\r\n\r\n");
+    memset(got, 0, sizeof got);
+    eventually((n = recv(conn_fd(conn), got, sizeof got - 1, MSG_PEEK | MSG_DONTWAIT)) > 0 &&
+               strstr(got, "bbbb") != NULL);
+    conn_close(&conn);
+    res = server_get(srv, "/plain?n=100&size=100&via=post");
+    assert_int_equal(res->body_len, 10000);
+    assert_false(res->truncated);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void writing_stops_at_one_mebibyte(void **state)
+{
+    struct server *srv = start();
+    struct response *res = server_get(srv, "/plain?fill=yes");
+
+    (void)state;
+    assert_string_equal(res->body, "taken 1048576, then -7");
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_slow_reader_gets_every_byte(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res;
+
+    (void)state;
+    conn_sendf(conn, "GET /plain?n=200&size=60000&via=post HTTP/1.1\r\nHost: a\r\n\r\n");
+    /* Other requests run while 12 MB wait for a client that does not read. */
+    for (int i = 0; i < 20; i++) {
+        res = server_get(srv, "/plain?n=1&size=1");
+        assert_string_equal(res->body, "b");
+        response_free(&res);
+    }
+    res = conn_response(conn, "GET");
+    assert_int_equal(res->body_len, 200 * 60000);
+    assert_false(res->truncated);
+    for (size_t i = 0; i < 200; i++) {
+        assert_int_equal(res->body[i * 60000], 'a' + (int)((200 - i) % 26));
+        assert_int_equal(res->body[i * 60000 + 59999], 'a' + (int)((200 - i) % 26));
+    }
+    response_free(&res);
+    conn_close(&conn);
+    server_wait_log(srv, "the stream is over, 0 chunks left, refused some");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_client_that_leaves_ends_the_stream(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    char trace[512];
+    char got[64];
+    char *text;
+
+    (void)state;
+    snprintf(trace, sizeof trace, "%s/trace", srv->dir);
+    conn_sendf(conn, "GET /?n=100000&size=1000&via=post HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(recv(conn_fd(conn), got, sizeof got, MSG_DONTWAIT) > 0);
+    conn_close(&conn);
+    server_wait_log(srv, "the stream is over");
+    text = file_read(trace);
+    assert_non_null(strstr(text, "log on_log"));
+    free(text);
+    assert_int_equal(server_crash_count(srv), 0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_client_that_leaves_an_idle_stream_is_noticed(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    char got[64];
+
+    (void)state;
+    conn_sendf(conn, "GET /?n=1&size=10&via=post&open=yes HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(recv(conn_fd(conn), got, sizeof got, MSG_DONTWAIT) > 0);
+    conn_close(&conn);
+    server_wait_log(srv, "the stream is over");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_drain_lets_a_stream_finish(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res;
+
+    (void)state;
+    conn_sendf(conn, "GET /plain?n=300&size=60000&via=post HTTP/1.1\r\nHost: a\r\n\r\n");
+    res = server_get(srv, "/plain?n=1&size=1");
+    response_free(&res);
+    assert_int_equal(kill(srv->pid, SIGTERM), 0);
+    res = conn_response(conn, "GET");
+    assert_int_equal(res->body_len, 300 * 60000);
+    assert_false(res->truncated);
+    response_free(&res);
+    conn_close(&conn);
+    assert_int_equal(server_wait_exit(srv), 0);
+    server_stop(&srv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_unknown_length_is_chunked),
+        cmocka_unit_test(a_known_length_is_announced),
+        cmocka_unit_test(an_empty_stream_is_an_empty_body),
+        cmocka_unit_test(for_http_1_0_the_connection_ends_the_stream),
+        cmocka_unit_test(head_gets_no_bytes_of_a_stream),
+        cmocka_unit_test(a_stream_shorter_than_announced_is_cut),
+        cmocka_unit_test(a_stream_longer_than_announced_does_not_spill),
+        cmocka_unit_test(nothing_is_taken_after_the_end),
+        cmocka_unit_test(chunks_of_posted_calls_arrive_as_they_are_written),
+        cmocka_unit_test(writing_stops_at_one_mebibyte),
+        cmocka_unit_test(a_slow_reader_gets_every_byte),
+        cmocka_unit_test(a_client_that_leaves_ends_the_stream),
+        cmocka_unit_test(a_client_that_leaves_an_idle_stream_is_noticed),
+        cmocka_unit_test(a_drain_lets_a_stream_finish),
+    };
+
+    return cmocka_run_group_tests_name("streaming", tests, NULL, NULL);
+}
