@@ -20,7 +20,7 @@ PLUGINS_NO_SANITIZE := fault
 
 # Undefined symbols are refused here already: a plugin gets everything from the host's table.
 define plugin-rules
-$(B)/obj/plugins/$(1)/%: UNIT_FLAGS = -fPIC -Isdk/include -Isdk/testing $$(PLUGIN_CFLAGS_$(1))
+$(B)/obj/plugins/$(1)/%: UNIT_FLAGS = -fPIC -fvisibility=hidden -Isdk/include -Isdk/testing $$(PLUGIN_CFLAGS_$(1))
 $(B)/obj/plugins/$(1)/%: NO_SANITIZE = $(filter $(1),$(PLUGINS_NO_SANITIZE))
 $(B)/plugins/$(1).so: NO_SANITIZE = $(filter $(1),$(PLUGINS_NO_SANITIZE))
 PLUGIN_CFLAGS_$(1) := $(if $(call plugin-deps,$(1)),$(shell $(PKG_CONFIG) --cflags $(call plugin-deps,$(1)) 2>/dev/null))

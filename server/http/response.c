@@ -118,6 +118,20 @@ static ssize_t read_nothing(void *arg, uint64_t pos, char *buf, size_t max)
     return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
+static struct MHD_Response *create_reader(struct exchange *x, uint64_t len,
+                                          MHD_ContentReaderCallback read)
+{
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        len == UINT64_MAX ? MHD_SIZE_UNKNOWN : len, BLOCK_SIZE, read, x, NULL);
+
+    /* After a head that promises chunks and has no body (HEAD, 304) libmicrohttpd 0.9.75 sends the
+     * last chunk all the same, and the client takes it for the next answer: so no framing is
+     * announced, and the connection ends. */
+    if (response != NULL && len == UINT64_MAX && (x->req.is_head || x->req.reply.status == 304))
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    return response;
+}
+
 static struct MHD_Response *create_body(struct exchange *x)
 {
     struct reply *reply = &x->req.reply;
@@ -125,11 +139,8 @@ static struct MHD_Response *create_body(struct exchange *x)
     bool is_filtered = chain_filters_body(&x->req);
 
     if (reply->status == 304 || reply->status == 204)
-        /* Never a body. The length of a 304 is that of its 200 (RFC 9110 8.6), if we know it; an
-         * unknown one goes out as `Transfer-Encoding: chunked`, as RFC 9112 6.1 permits. */
-        return MHD_create_response_from_callback(
-            reply->len > 0 && reply->len != UINT64_MAX ? reply->len : MHD_SIZE_UNKNOWN, BLOCK_SIZE,
-            read_nothing, NULL, NULL);
+        /* Never a body. The length of a 304 is that of its 200 (RFC 9110 8.6), if we know it. */
+        return create_reader(x, reply->len > 0 ? reply->len : UINT64_MAX, read_nothing);
     if (reply->kind == REPLY_BYTES)
         return MHD_create_response_from_buffer((size_t)reply->len, (void *)(uintptr_t)reply->bytes,
                                                MHD_RESPMEM_PERSISTENT);
@@ -141,10 +152,7 @@ static struct MHD_Response *create_body(struct exchange *x)
     }
     if (reply->kind == REPLY_STREAM)
         stream_on_data(reply->stream, on_stream_data, x);
-    return MHD_create_response_from_callback(is_filtered || reply->len == UINT64_MAX
-                                                 ? MHD_SIZE_UNKNOWN
-                                                 : reply->len,
-                                             BLOCK_SIZE, read_body, x, NULL);
+    return create_reader(x, is_filtered ? UINT64_MAX : reply->len, read_body);
 }
 
 struct MHD_Response *response_create(struct exchange *x)

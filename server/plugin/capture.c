@@ -98,7 +98,7 @@ static uint64_t module_offset(uint64_t pc)
 static uint64_t fingerprint(const struct capture *c)
 {
     uint64_t part[4] = {c->plugin, c->hook, (uint64_t)c->signo << 32 | (uint8_t)c->kind[0],
-                        module_offset(c->reg[SHM_RIP])};
+                        module_offset(c->place != 0 ? c->place : c->reg[SHM_RIP])};
     uint64_t h = 0xcbf29ce484222325u;
 
     for (int i = 0; i < 4; i++) {

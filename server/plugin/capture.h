@@ -19,6 +19,7 @@ struct capture { /* what the handler knows */
     char verdict;                        /* enum shm_verdict */
     uint32_t plugin, hook;
     const uint64_t *reg; /* SHM_REGS of them */
+    uint64_t place;      /* in a plugin: what repeats are told by; 0: as rip */
 };
 
 void capture_init(struct shm *shm, int worker);

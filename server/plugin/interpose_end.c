@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "plugin/recover.h"
+#include "plugin/text.h"
 
 /* libc's own; found once. */
 #define REAL(name, type) ((type)real_function(#name))
@@ -30,7 +31,7 @@ static void *real_function(const char *name)
 /* From a plugin's own thread: it takes the worker along, but is charged and on record. */
 static void note_thread(const char *kind, const void *caller)
 {
-    uint32_t plugin = recover_owner((uintptr_t)caller);
+    uint32_t plugin = text_owner((uintptr_t)caller);
 
     if (plugin != 0)
         recover_note_thread(kind, plugin);
@@ -76,7 +77,7 @@ void abort(void)
 {
     if (recover_is_armed())
         recover_raise("abort", SIGABRT);
-    note_thread("abort", __builtin_return_address(0));
+    /* In a thread of a plugin's own the handler of the signal charges it. */
     REAL(abort, void (*)(void))();
     __builtin_unreachable();
 }

@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,28 +12,24 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include "base/must.h"
 #include "plugin/capture.h"
+#include "plugin/text.h"
 
 #ifndef __x86_64__
 #error "the recovery boundary knows x86-64 only"
 #endif
 
 #define ALT_STACK_SIZE (128u << 10) /* and a guard page below */
-#define MAX_RANGES 512
 
 __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
 
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
 #define N_FAULT_SIGNALS (sizeof fault_signals / sizeof fault_signals[0])
-
-struct range {
-    uintptr_t lo, hi;
-    uint32_t plugin;
-};
 
 static struct {
     struct shm *shm;
@@ -42,10 +37,6 @@ static struct {
     int cwd;
     mode_t umask;
     int deadline_signal;
-    struct range text[MAX_RANGES]; /* executable segments of plugin objects */
-    _Atomic int n_text;
-    struct range blocking[32]; /* libc functions that may be left while they wait */
-    int n_blocking;
     const char *const *abort_msg; /* glibc's __abort_msg: a struct {size; char msg[]} pointer */
 } recover;
 
@@ -66,28 +57,6 @@ static void install(int signo, void (*handler)(int, siginfo_t *, void *))
 static void on_fault(int signo, siginfo_t *si, void *ctx);
 static void on_deadline(int signo, siginfo_t *si, void *ctx);
 
-/* System calls that hold no lock while they wait: leaving one is like leaving plugin code. */
-static void find_blocking_calls(void)
-{
-    static const char *const names[] = {
-        "nanosleep", "clock_nanosleep", "poll",    "ppoll",   "select",     "pselect", "epoll_wait",
-        "read",      "write",           "recv",    "recvfrom", "recvmsg",   "send",    "sendto",
-        "sendmsg",   "accept",          "accept4", "connect", "epoll_pwait", "pause",  "wait4",
-        "sigsuspend"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        void *p = dlsym(RTLD_DEFAULT, names[i]);
-        const ElfW(Sym) *sym = NULL;
-        Dl_info info;
-
-        if (p == NULL || dladdr1(p, &info, (void **)&sym, RTLD_DL_SYMENT) == 0 || sym == NULL ||
-            sym->st_size == 0)
-            continue;
-        recover.blocking[recover.n_blocking++] =
-            (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size, 0};
-    }
-}
-
 int recover_init(struct shm *shm, int worker)
 {
     recover.shm = shm;
@@ -97,7 +66,7 @@ int recover_init(struct shm *shm, int worker)
     recover.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     recover.deadline_signal = SIGRTMIN + 3;
     recover.abort_msg = dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE");
-    find_blocking_calls();
+    text_init();
     if (worker >= 0)
         capture_init(shm, worker);
     for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
@@ -144,47 +113,10 @@ void recover_thread_fini(void)
     recover_self.alt_stack = NULL;
 }
 
-struct add_object {
-    const char *path;
-    uint32_t plugin;
-};
-
-static int add_text(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    const struct add_object *a = arg;
-
-    (void)size;
-    if (strcmp(info->dlpi_name, a->path) != 0)
-        return 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-        int n = atomic_load(&recover.n_text);
-
-        if (ph->p_type != PT_LOAD || (ph->p_flags & PF_X) == 0 || n == MAX_RANGES)
-            continue;
-        recover.text[n] = (struct range){info->dlpi_addr + ph->p_vaddr,
-                                         info->dlpi_addr + ph->p_vaddr + ph->p_memsz, a->plugin};
-        atomic_store(&recover.n_text, n + 1);
-    }
-    return 1;
-}
-
 void recover_add_object(const char *path, uint32_t plugin)
 {
-    struct add_object a = {path, plugin};
-
-    dl_iterate_phdr(add_text, &a);
+    text_add_object(path, plugin);
     capture_modules();
-}
-
-uint32_t recover_owner(uintptr_t pc)
-{
-    int n = atomic_load(&recover.n_text);
-
-    for (int i = 0; i < n; i++)
-        if (pc >= recover.text[i].lo && pc < recover.text[i].hi)
-            return recover.text[i].plugin;
-    return 0;
 }
 
 /* ---- judging ---- */
@@ -307,6 +239,30 @@ void recover_landed(void)
 
 /* ---- faults ---- */
 
+/* The innermost address on the stack that is in a plugin: of the fault, or who called what faulted.
+ * 0: there is none near by. The kernel reads, as the stack pointer may lead nowhere; page by page,
+ * as it may be near the stack's end. */
+static uintptr_t find_plugin_code(const uint64_t *reg)
+{
+    uint64_t word[SHM_PAGE / sizeof(uint64_t)];
+    uintptr_t at = reg[SHM_RSP] & ~(uintptr_t)7;
+
+    if (text_owner(reg[SHM_RIP]) != 0)
+        return reg[SHM_RIP];
+    for (int i = 0; i < 2; i++) {
+        size_t n = SHM_PAGE - (at & (SHM_PAGE - 1));
+        struct iovec to = {word, n}, from = {(void *)at, n};
+
+        if (process_vm_readv(recover.pid, &to, 1, &from, 1, 0) != (ssize_t)n)
+            return 0;
+        for (size_t k = 0; k < n / sizeof word[0]; k++)
+            if (text_owner(word[k]) != 0)
+                return word[k];
+        at += n;
+    }
+    return 0;
+}
+
 static void describe(struct recover_thread *t, struct capture *c)
 {
     struct recover_fault *fault = &t->fault;
@@ -316,6 +272,7 @@ static void describe(struct recover_thread *t, struct capture *c)
     strncpy(fault->kind, c->kind, sizeof fault->kind - 1);
     c->plugin = atomic_load(&t->call->plugin);
     c->hook = atomic_load(&t->call->hook);
+    c->place = find_plugin_code(c->reg);
     if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins)
         atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
     capture_crash(c, &fault->record, fault->record_id);
@@ -328,7 +285,8 @@ static void die(struct recover_thread *t, struct capture *c)
     struct shm_crash *record;
     char id[40];
 
-    /* Or interpose_signal.c would refuse us the default action, and the fault strike for ever. */
+    /* Nothing lands any more, and our own signal() is not refused (or the fault would strike for
+     * ever). */
     t->top = NULL;
     if (recover.pid != getpid())
         return; /* a forked child: none of the server's business */
@@ -337,7 +295,7 @@ static void die(struct recover_thread *t, struct capture *c)
         describe(t, c);
         record = t->fault.record;
     } else {
-        c->plugin = recover_owner(c->reg[SHM_RIP]);
+        c->plugin = text_owner(t->call != NULL ? c->reg[SHM_RIP] : find_plugin_code(c->reg));
         c->hook = c->plugin != 0 ? HOOK_THREAD : HOOK_NONE;
         if (c->plugin == 0 && t->call != NULL) { /* recover_blame() */
             c->plugin = atomic_load(&t->call->plugin);
@@ -349,7 +307,6 @@ static void die(struct recover_thread *t, struct capture *c)
     }
     if (record != NULL)
         recover_record_done(record);
-    t->top = NULL; /* nothing lands any more, and our own signal() is not refused */
 }
 
 static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *uc)
@@ -398,7 +355,7 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
     c.reason = why;
     die(t, &c);
     signal(signo, SIG_DFL);
-    if (si->si_code <= 0)
+    if (si->si_code <= 0 || signo == SIGTRAP) /* what does not strike again by itself */
         syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signo);
 }
 
@@ -411,16 +368,6 @@ void recover_deadline(int tid, uint32_t seq, bool last)
     si.si_pid = recover.pid;
     si.si_value.sival_ptr = (void *)((uintptr_t)seq | (last ? (uintptr_t)1 << 32 : 0));
     syscall(SYS_rt_tgsigqueueinfo, recover.pid, tid, recover.deadline_signal, &si);
-}
-
-static bool may_leave(uintptr_t pc)
-{
-    if (recover_owner(pc) != 0)
-        return true;
-    for (int i = 0; i < recover.n_blocking; i++)
-        if (pc >= recover.blocking[i].lo && pc < recover.blocking[i].hi)
-            return true;
-    return false;
 }
 
 static void on_deadline(int signo, siginfo_t *si, void *ctx)
@@ -440,7 +387,7 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
         return; /* that call is over */
     capture_registers(uc, reg);
     why = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
-    if (why == NULL && !may_leave(reg[SHM_RIP]))
+    if (why == NULL && text_owner(reg[SHM_RIP]) == 0 && !text_is_waiting(reg[SHM_RIP]))
         why = "past its deadline outside plugin code";
     if (why == NULL) {
         uint32_t plugin = atomic_load(&t->call->plugin);

@@ -73,12 +73,8 @@ int recover_init(struct shm *shm, int worker);
 int recover_thread_init(struct shm_call *call);
 void recover_thread_fini(void);
 
-/* Text of a plugin object, so that the handler knows plugin code; and a new snapshot of all loaded
- * objects for the symboliser. After each dlopen. plugin: index + 1 of its first instance. */
+/* Text of a plugin object (text.h), and a new snapshot of all loaded objects for the symboliser. After each dlopen. plugin: index + 1 of its first instance. */
 void recover_add_object(const char *path, uint32_t plugin);
-
-/* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
-uint32_t recover_owner(uintptr_t pc);
 
 /* Called by interposed exit() and the like, on a thread that is armed: never returns then. */
 __attribute__((noreturn)) void recover_raise(const char *kind, int signo);

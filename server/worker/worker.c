@@ -223,6 +223,8 @@ static int serve(void)
         async_run();
         async_expire();
         front_run(worker.front, listeners);
+        if (recover_is_armed()) /* no call runs here: one was left by longjmp() */
+            recover_out_of_order(NULL);
         if (worker.is_draining &&
             (front_is_drained(worker.front) || clock_mono_ms() >= worker.drain_until_ms))
             break;

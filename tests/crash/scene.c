@@ -148,7 +148,6 @@ void scene_renew_worker(struct scene *scene)
 static const char *expect(struct response *res, const char *body, const char *else_)
 {
     bool is_right = res->status == 200 && strcmp(res->body, body) == 0;
-if (!is_right && else_) print_error("DBG %d %s closed %d\n", res->status, res->body, res->closed);
 
     response_free(&res);
     return is_right ? NULL : else_;

@@ -80,6 +80,8 @@ __attribute__((format(printf, 2, 3))) static void note(struct instance *self, co
     va_start(ap, fmt);
     k = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
     va_end(ap);
+    if ((size_t)n + (size_t)k > sizeof line - 2)
+        k = (int)sizeof line - 2 - n; /* was cut */
     if (k < 0 || write(self->fd, strcat(line, "\n"), (size_t)(n + k) + 1) < 0)
         bh_log(self->inst, BH_LOG_ERROR, "cannot write the trace");
 }

@@ -1,0 +1,25 @@
+/*
+ * text.h - whose code an address is.
+ *
+ * Filled while objects are loaded, asked by fault handlers: no lock, no allocation, no loader call.
+ */
+#ifndef PLUGIN_TEXT_H
+#define PLUGIN_TEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Finds the libc functions that text_is_waiting() knows. Not for handlers. */
+void text_init(void);
+
+/* The executable segments of an object that was just loaded. Not for handlers. */
+void text_add_object(const char *path, uint32_t plugin);
+
+/* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
+uint32_t text_owner(uintptr_t pc);
+
+/* In a system call wrapper that holds no lock while it waits: leaving it is like leaving the code
+ * that called it. Async-signal-safe. */
+bool text_is_waiting(uintptr_t pc);
+
+#endif
