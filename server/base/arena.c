@@ -89,7 +89,7 @@ void *arena_zalloc(struct arena *a, size_t n)
 
 char *arena_strndup(struct arena *a, const char *p, size_t n)
 {
-    char *s = arena_alloc_aligned(a, n + 1, 1);
+    char *s = n == SIZE_MAX ? NULL : arena_alloc_aligned(a, n + 1, 1);
 
     if (s == NULL)
         return NULL;

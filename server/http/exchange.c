@@ -64,6 +64,21 @@ static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char 
                : MHD_NO;
 }
 
+/* What the library's memory for this connection (front_pool_size()) leaves to the fields of the
+ * answer: it keeps the request's head there, a record for each field, and cookies a second time. */
+static size_t room_for_answer(const struct bh_req *req, uint32_t head)
+{
+    size_t pool = front_pool_size(head), used = req->target.n + 512;
+
+    for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
+        const struct field *f = &req->hdr[BH_REQ].v[i];
+        bool is_cookie = f->name.n == 6 && strncasecmp(f->name.p, "cookie", 6) == 0;
+
+        used += f->name.n + f->value.n + 68 + (is_cookie ? f->value.n : 0);
+    }
+    return used + 256 > pool ? 256 : pool - used < head ? pool - used : head;
+}
+
 static uint64_t read_length(const struct field *f)
 {
     uint64_t n = 0;
@@ -147,6 +162,7 @@ static void begin(struct exchange *x, struct MHD_Connection *mhd, const char *me
     req->body_limit = x->listener->front->cfg->limits.body;
     req->path = req->target;
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, add_field, x);
+    req->head_limit = room_for_answer(req, x->listener->front->cfg->limits.head);
 
     f = fields_find(&req->hdr[BH_REQ], "content-length", 14, 0);
     x->content_length = f != NULL ? read_length(f) : 0;

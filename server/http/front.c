@@ -18,6 +18,7 @@
 #include "plugin/host.h"
 
 #define SPARE_MAX 1024
+#define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
 
 extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through it */
 
@@ -136,8 +137,7 @@ static void on_mhd_log(void *cls, const char *fmt, va_list ap)
 
 static int start_daemon(struct listener *l, int fd, const struct config *cfg)
 {
-    /* The library's largest head is about half its pool (measured); no request fits into less. */
-    size_t pool = (size_t)cfg->limits.head * 2 + 512;
+    size_t pool = front_pool_size(cfg->limits.head);
     const union MHD_DaemonInfo *info;
 
     l->daemon = MHD_start_daemon(
@@ -287,6 +287,21 @@ void front_run(struct front *f, unsigned mask)
 
 /* ---- the end ---- */
 
+/* Takes in what waits to be accepted: the library accepts some ten connections at a time, and those
+ * still in the queue are reset when the socket is closed. */
+static void accept_rest(struct MHD_Daemon *daemon)
+{
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_LISTEN_FD);
+    struct pollfd queue = {.events = POLLIN};
+
+    MHD_run(daemon);
+    if (info == NULL)
+        return;
+    queue.fd = info->listen_fd;
+    for (int i = 0; i < DRAIN_RUNS_MAX && poll(&queue, 1, 0) > 0; i++)
+        MHD_run(daemon);
+}
+
 void front_drain(struct front *f)
 {
     struct list *node, *next;
@@ -295,7 +310,7 @@ void front_drain(struct front *f)
     for (int i = 0; i < f->n_listeners; i++) {
         int fd;
 
-        MHD_run(f->listener[i].daemon); /* what is in the queue already is still served */
+        accept_rest(f->listener[i].daemon);
         fd = MHD_quiesce_daemon(f->listener[i].daemon);
         fd_close(&fd);
     }

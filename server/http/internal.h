@@ -75,6 +75,13 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
 /* The reply as libmicrohttpd's response; NULL: no memory. response.c */
 struct MHD_Response *response_create(struct exchange *x);
 
+/* The library's memory for one connection. The largest head it takes is about half of that
+ * (measured); no request fits into less. */
+static inline size_t front_pool_size(uint32_t head)
+{
+    return (size_t)head * 2 + 512;
+}
+
 void exchange_suspend(struct exchange *x);
 
 /* Spare exchanges, so that a request costs no malloc. front.c */

@@ -163,8 +163,9 @@ struct MHD_Response *response_create(struct exchange *x)
     if (response == NULL)
         return NULL;
     for (uint32_t i = 0; i < f->n; i++)
-        if (f->v[i].name.p != NULL)
-            MHD_add_response_header(response, f->v[i].name.p, f->v[i].value.p);
+        if (f->v[i].name.p != NULL) /* the library takes no empty value; a space means the same */
+            MHD_add_response_header(response, f->v[i].name.p,
+                                    f->v[i].value.n > 0 ? f->v[i].value.p : " ");
     if (x->listener->front->is_draining)
         MHD_add_response_header(response, "Connection", "close");
     return response;

@@ -14,7 +14,8 @@
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
-    req->entry = arena_zalloc(&req->arena, (size_t)n * sizeof *req->entry);
+    /* One more, empty: req->at is n when all were entered. */
+    req->entry = arena_zalloc(&req->arena, ((size_t)n + 1) * sizeof *req->entry);
     if (req->entry == NULL)
         return false;
     for (int i = 0; i < n; i++) {

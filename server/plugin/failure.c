@@ -171,7 +171,7 @@ bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
         atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
     }
     if (!is_open)
-        answer(req, at, &err, default_status(kind, hook), record);
+        answer(req, at, &err, default_status(err.kind, hook), record);
     if (record != NULL)
         recover_record_done(record);
     if (kind == FAILURE_CRASHED)

@@ -17,7 +17,8 @@
 #include "plugin/request.h"
 #include "plugin/stream.h"
 
-#define HEADER_MAX 8192 /* bytes of one value */
+#define HEADER_MAX 8192          /* bytes of one value */
+#define REQUEST_HEAD_MAX 262144 /* of all fields, with what plugins add */
 
 static bool is_req(const bh_req *req)
 {
@@ -53,6 +54,23 @@ static bool is_host_owned(const char *name, size_t n)
     return false;
 }
 
+/* Would the fields of one side, with n bytes more, pass the limit? The head of an answer that does
+ * could not be sent at all: libmicrohttpd builds it in the connection's memory. */
+static bool is_full(const struct bh_req *req, int32_t side, bh_str name, size_t n, bool replace)
+{
+    const struct fields *f = &req->hdr[side];
+    size_t max = side == BH_REQ ? REQUEST_HEAD_MAX : req->head_limit;
+    size_t sum = name.n + n + 4;
+
+    if (max == 0)
+        return false;
+    for (uint32_t i = 0; i < f->n; i++)
+        if (f->v[i].name.p != NULL && !(replace && f->v[i].name.n == name.n &&
+                                        strncasecmp(f->v[i].name.p, name.p, name.n) == 0))
+            sum += f->v[i].name.n + f->v[i].value.n + 4; /* ": " and CRLF */
+    return sum > max;
+}
+
 static bool may_change(const bh_req *req, int32_t side)
 {
     if (side == BH_REQ)
@@ -71,7 +89,7 @@ static bh_rc change_header(bh_req *req, int32_t side, const char *name, const ch
         return BH_EPHASE;
     if (!is_token(name, &len) || is_host_owned(name, len))
         return BH_EINVAL;
-    if (n > HEADER_MAX)
+    if (n > HEADER_MAX || is_full(req, side, bh_sn(name, len), n, replace))
         return BH_ELIMIT;
     for (size_t i = 0; i < n; i++)
         if (v[i] == '\r' || v[i] == '\n' || v[i] == '\0')
@@ -253,16 +271,19 @@ static bh_rc host_send_fd(bh_req *req, int32_t status, const char *ctype, int32_
 
 static bh_rc host_send_file(bh_req *req, const char *path, const char *ctype)
 {
+    bh_rc r = check_reply(req, 200, ctype);
     char full[PATH_MAX];
     struct stat st;
-    int fd;
+    int fd, n;
 
-    if (!is_req(req) || path == NULL || req->entry == NULL)
-        return BH_EINVAL;
+    if (r != BH_OK || path == NULL)
+        return r != BH_OK ? r : BH_EINVAL;
     if (path[0] == '/')
-        snprintf(full, sizeof full, "%s", path);
+        n = snprintf(full, sizeof full, "%s", path);
     else
-        snprintf(full, sizeof full, "%s/%s", req->entry[req->at].inst->config->dir, path);
+        n = snprintf(full, sizeof full, "%s/%s", req->entry[req->at].inst->config->dir, path);
+    if (n < 0 || (size_t)n >= sizeof full)
+        return BH_ENOENT;
     fd = open(full, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return errno == EACCES ? BH_EPERM : BH_ENOENT;
@@ -338,7 +359,7 @@ static bh_rc host_defer(bh_req *req, void (*fn)(void *), void *arg)
 
     if (!is_req(req) || fn == NULL)
         return BH_EINVAL;
-    if (req->phase == PHASE_LOG || req->entry == NULL)
+    if (req->phase == PHASE_LOG || req->entry == NULL || req->at == req->n_entries)
         return BH_EPHASE;
     d = arena_alloc(&req->arena, sizeof *d);
     if (d == NULL)

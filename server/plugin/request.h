@@ -108,6 +108,7 @@ struct bh_req {
     bool has_body;
     bool is_head; /* HEAD: no body is sent */
     uint64_t body_limit;
+    size_t head_limit; /* of the answer's fields; 0: none */
     bh_str body[2]; /* REQ: buffered; RESP: the chunk or body that a hook looks at */
     size_t body_cap; /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;

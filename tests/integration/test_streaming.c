@@ -95,26 +95,23 @@ static void for_http_1_0_the_connection_ends_the_stream(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
-static void head_gets_no_bytes_of_a_stream(void **state)
+static void head_gets_no_byte_of_a_stream(void **state)
 {
+    static const char *const targets[] = {"/plain?n=3", "/?n=3&via=post", "/plain?n=3&size=4&len=12"};
     struct server *srv = start();
-    struct conn *conn = conn_open(srv->port[0]);
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        struct response *res = conn_request(conn, "HEAD", i ? "/?n=3&via=post" : "/plain?n=3", NULL, NULL, 0);
+    for (int i = 0; i < 3; i++) {
+        struct conn *conn = conn_open(srv->port[0]);
+        char *all;
 
-        assert_int_equal(res->status, 200);
-        response_free(&res);
+        conn_sendf(conn, "HEAD %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", targets[i]);
+        all = conn_read_all(conn, NULL);
+        assert_int_equal(strncmp(all, "HTTP/1.1 200 ", 13), 0);
+        assert_string_equal(strstr(all, "\r\n\r\n"), "\r\n\r\n"); /* not so much as a last chunk */
+        free(all);
+        conn_close(&conn);
     }
-    /* Whatever came after the head would be taken for the next answer. */
-    {
-        struct response *res = conn_request(conn, "GET", "/plain?n=1&size=1", NULL, NULL, 0);
-
-        assert_string_equal(res->body, "b");
-        response_free(&res);
-    }
-    conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -262,12 +259,12 @@ static void a_drain_lets_a_stream_finish(void **state)
     struct response *res;
 
     (void)state;
-    conn_sendf(conn, "GET /plain?n=300&size=60000&via=post HTTP/1.1\r\nHost: a\r\n\r\n");
+    conn_sendf(conn, "GET /plain?n=100&size=60000&via=post HTTP/1.1\r\nHost: a\r\n\r\n");
     res = server_get(srv, "/plain?n=1&size=1");
     response_free(&res);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     res = conn_response(conn, "GET");
-    assert_int_equal(res->body_len, 300 * 60000);
+    assert_int_equal(res->body_len, 100 * 60000);
     assert_false(res->truncated);
     response_free(&res);
     conn_close(&conn);
@@ -282,7 +279,7 @@ int main(void)
         cmocka_unit_test(a_known_length_is_announced),
         cmocka_unit_test(an_empty_stream_is_an_empty_body),
         cmocka_unit_test(for_http_1_0_the_connection_ends_the_stream),
-        cmocka_unit_test(head_gets_no_bytes_of_a_stream),
+        cmocka_unit_test(head_gets_no_byte_of_a_stream),
         cmocka_unit_test(a_stream_shorter_than_announced_is_cut),
         cmocka_unit_test(a_stream_longer_than_announced_does_not_spill),
         cmocka_unit_test(nothing_is_taken_after_the_end),
