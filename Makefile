@@ -151,7 +151,7 @@ setup:
 # The sub-make reads the Makefile again, now that the packages are there.
 run: setup
 	@$(MAKE) all
-	@echo "Bulkhead is starting: open http://127.0.0.1:8080/ (Ctrl-C stops it)"
+	@echo "Bulkhead is starting: open http://$${BULKHEAD_ADDRESS:-127.0.0.1:8080}/ (Ctrl-C stops it)"
 	@exec $(BULKHEAD) run -c config/bulkhead.yaml
 
 docs: all

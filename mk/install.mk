@@ -36,12 +36,13 @@ install: all
 	done
 	$(Q)$(if $(wildcard sdk/plugin.mk),install -m 644 sdk/plugin.mk $(DESTDIR)$(datadir)/plugin.mk)
 	$(Q)cd config 2>/dev/null || exit 0; \
-	find . -type f ! -path './www/*' | while read -r file; do \
+	find . -type f ! -path './www/*' ! -path './crashes/*' | while read -r file; do \
 	    to=$(DESTDIR)$(confdir)/$${file#./}; \
 	    if [ -e "$$to" ]; then echo "  KEEP   $$to"; continue; fi; \
 	    mkdir -p "$${to%/*}"; \
 	    case $$file in \
-	    *.yaml) sed -e 's|\(\.\./\)*build/plugins|$(pluginsdir)|g' -e 's|root: www\b|root: $(datadir)/www|' "$$file" > "$$to" ;; \
+	    *.yaml) sed -e 's|\(\.\./\)*build/plugins|$(pluginsdir)|g' -e 's|root: www\b|root: $(datadir)/www|' \
+	        -e 's|^crash: {dir: crashes|crash: {dir: /var/lib/bulkhead/crashes|' "$$file" > "$$to" ;; \
 	    *) cp "$$file" "$$to" ;; \
 	    esac || exit 1; \
 	done

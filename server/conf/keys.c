@@ -245,7 +245,7 @@ const struct schema config_keys[] = {
      .help = "Version of this format"},
     {"server", SCHEMA_MAP, .keys = server_keys, .help = "The processes"},
     {"listeners", SCHEMA_LIST, .keys = listener_keys, .items = &listener_items, .is_required = true,
-     .min = 1, .max = 64, .help = "Where to accept connections"},
+     .min = 1, .max = 32, .help = "Where to accept connections"},
     {"limits", SCHEMA_MAP, .keys = limit_keys, .help = "What one worker and one request may use"},
     {"modules", SCHEMA_MAP, .keys = module_keys, .help = "Where plugin objects are"},
     {"plugins", SCHEMA_NAMED, .keys = plugin_keys, .items = &plugin_items,

@@ -57,6 +57,13 @@ static void install(int signo, void (*handler)(int, siginfo_t *, void *))
 static void on_fault(int signo, siginfo_t *si, void *ctx);
 static void on_deadline(int signo, siginfo_t *si, void *ctx);
 
+static void install_all(void)
+{
+    for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
+        install(fault_signals[i], on_fault);
+    install(recover.deadline_signal, on_deadline);
+}
+
 int recover_init(struct shm *shm, int worker)
 {
     recover.shm = shm;
@@ -69,9 +76,7 @@ int recover_init(struct shm *shm, int worker)
     text_init();
     if (worker >= 0)
         capture_init(shm, worker);
-    for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
-        install(fault_signals[i], on_fault);
-    install(recover.deadline_signal, on_deadline);
+    install_all();
     return recover_thread_init(&shm->worker[worker >= 0 ? worker : 0].call);
 }
 
@@ -117,6 +122,9 @@ void recover_add_object(const char *path, uint32_t plugin)
 {
     text_add_object(path, plugin);
     capture_modules();
+    /* Its constructors ran in no call: whatever they did to the signals is undone. */
+    install_all();
+    recover_landed();
 }
 
 /* ---- judging ---- */

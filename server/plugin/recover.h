@@ -73,7 +73,9 @@ int recover_init(struct shm *shm, int worker);
 int recover_thread_init(struct shm_call *call);
 void recover_thread_fini(void);
 
-/* Text of a plugin object (text.h), and a new snapshot of all loaded objects for the symboliser. After each dlopen. plugin: index + 1 of its first instance. */
+/* Text of a plugin object (text.h), a new snapshot of all loaded objects for the symboliser, and
+ * the signals as they were before its constructors. After each dlopen. plugin: index + 1 of its
+ * first instance. */
 void recover_add_object(const char *path, uint32_t plugin);
 
 /* Called by interposed exit() and the like, on a thread that is armed: never returns then. */

@@ -49,7 +49,7 @@ int stream_append(struct stream *s, const void *p, size_t n, bool end)
     if (n > 0) {
         if (s->waiting > 0 && s->waiting + n > STREAM_MAX)
             return -EAGAIN;
-        b = n > SIZE_MAX - sizeof *b ? NULL : malloc(sizeof *b + n);
+        b = n > PTRDIFF_MAX - sizeof *b ? NULL : malloc(sizeof *b + n);
         if (b == NULL)
             return -ENOMEM;
         b->next = NULL;
