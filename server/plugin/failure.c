@@ -21,7 +21,8 @@ static void describe_request(const struct bh_req *req, struct shm_crash *record)
     char *out = record->request;
     size_t size = sizeof record->request, n;
 
-    n = redact_request_line(out, size, req->method.p, req->target.p, req->target.n, req->protocol.p);
+    n = redact_request_line(out, size, req->method.p, req->target.p, req->target.n,
+                            req->protocol.p);
     for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
         const struct field *f = &req->hdr[BH_REQ].v[i];
 
@@ -51,9 +52,8 @@ static void add_step(struct shm_crash *record, const struct entry *e, bool had_h
 {
     if (record == NULL || record->n_steps == SHM_PATH_STEPS)
         return;
-    record->step[record->n_steps++] =
-        (struct shm_step){.plugin = e->inst->id, .verdict = verdict, .had_hook = had_hook,
-                           .had_crash = had_crash};
+    record->step[record->n_steps++] = (struct shm_step){
+        .plugin = e->inst->id, .verdict = verdict, .had_hook = had_hook, .had_crash = had_crash};
 }
 
 static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
@@ -61,19 +61,20 @@ static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
 {
     char how[64];
 
+    /* Folded repeats are counted in the record: one line each would flood the log. */
+    if (fault->record == NULL && fault->record_id[0] != '\0')
+        return;
     if (fault->is_deadline)
         snprintf(how, sizeof how, "ran past its deadline of %u ms", inst->cfg->deadline_ms);
     else if (fault->signo != 0)
         snprintf(how, sizeof how, "crashed with SIG%s", sigabbrev_np(fault->signo));
     else
         snprintf(how, sizeof how, "called %s()", fault->kind);
-    /* Folded repeats are counted in the record: one line each would flood the log. */
-    if (fault->record != NULL || fault->record_id[0] == '\0')
-        log_error("plugin '%s' %s in %s%s%.*s %.*s; crash record %s", inst->cfg->name, how,
-                  hook_name(hook), req != NULL ? ", request " : "",
-                  req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
-                  req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
-                  fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
+    log_error("plugin '%s' %s in %s%s%.*s %.*s; crash record %s", inst->cfg->name, how,
+              hook_name(hook), req != NULL ? ", request " : "",
+              req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
+              req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
+              fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
 }
 
 /* ---- on_error ---- */
@@ -112,14 +113,11 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
 static int default_status(int kind, enum hook hook)
 {
     switch (kind) {
-    case BH_E_QUARANTINED:
-        return 503;
+    case BH_E_QUARANTINED: return 503;
     case BH_E_LIMIT:
         return hook == HOOK_REQUEST_BODY ? 413 : 500; /* a response is no fault of the client's */
-    case BH_E_DEADLINE:
-        return 504;
-    default:
-        return 500;
+    case BH_E_DEADLINE: return 504;
+    default: return 500;
     }
 }
 
@@ -227,8 +225,9 @@ void chain_host_reply(struct bh_req *req, int status, const char *detail)
         if ((titles[i][0][0] - '0') * 100 + (titles[i][0][1] - '0') * 10 + titles[i][0][2] - '0' ==
             status)
             title = titles[i][1];
-    text = arena_printf(&req->arena, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n",
-                        title, status, detail != NULL ? ",\"detail\":\"" : "",
+    text = arena_printf(&req->arena,
+                        "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n", title,
+                        status, detail != NULL ? ",\"detail\":\"" : "",
                         detail != NULL ? detail : "", detail != NULL ? "\"" : "");
     reply.bytes = text != NULL ? text : "";
     reply.len = strlen(reply.bytes);

@@ -22,7 +22,7 @@ enum {
 };
 
 struct matrix_fault {
-    const char *name;     /* in plugins/fault, tests/plugins/inside.c, or of throw.cc ("throw:std") */
+    const char *name; /* in plugins/fault, tests/plugins/inside.c, or of throw.cc ("throw:std") */
     const char *function; /* that a crash record must name; NULL: it cannot be known */
     const char *cause;    /* in the record: a signal's name or the kind; NULL: there may be none */
     const char *columns;  /* where it is tried */

@@ -16,7 +16,7 @@ struct scene {
     struct conn *idle[3], *half, *held;
 };
 
-/* The routes are those of scene.c: /f /e /g/FAULT /inside /throw/PLACE/WHAT /ok /hold /release. */
+/* The routes are those of scene.c: /f /e /g/FAULT /inside /throw/PLACE/WHAT, and hold.c's. */
 void scene_open(struct scene *scene);
 /* Also checks that the server ends in order. */
 void scene_close(struct scene *scene);
@@ -34,8 +34,8 @@ bool scene_has_new_worker(struct scene *scene);
 /* The same, after killing the worker: the next fault finds a clean one. */
 void scene_renew_worker(struct scene *scene);
 
-/* Waits for the first record since n_records that names this hook (NULL: any); the caller decrefs.
- * NULL: none came in time. */
-struct json_t *scene_record(struct scene *scene, const char *hook, int timeout_ms);
+/* Waits for the first new record of that process (0: any), that hook and that verdict (NULL, 0: any);
+ * the caller decrefs. NULL: none came in time. */
+struct json_t *scene_record(struct scene *scene, pid_t worker, const char *hook, char verdict);
 
 #endif

@@ -1,56 +1,69 @@
 /*
  * test_matrix.c - the crash matrix, executed: each fault in each place, in company.
+ *
+ * Parts of it run side by side, in processes of their own; what they saw gathers in shared memory,
+ * and is printed as a table at the end. `test_matrix --markdown` writes docs/crash-model.md instead.
+ *
+ * BULKHEAD_MATRIX_REQUESTS: how many requests must be answered right after each fault (50).
+ * BULKHEAD_MATRIX_ONLY: one fault alone, for whoever looks into it.
  */
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "matrix.h"
+#include "refusal.h"
 #include "scene.h"
-
-/* Where a fault is committed, and which request brings it there. */
-struct place {
-    char column;
-    const char *name; /* what plugins/fault calls it */
-    const char *hook; /* in the record */
-};
-
-static const struct place places[] = {
-    {'a', "on_request", "on_request"},
-    {'b', "on_request_body", "on_request_body"},
-    {'c', "on_response_body", "on_response_body"},
-    {'d', "on_log", "on_log"},
-    {'g', "close", "close"},
-    {'h', "offload", "offload"},
-    {'h', "post", "post"},
-    {'h', "thread", "thread"},
-    {'i', "allocator", "on_request"},
-    {'j', "loader", "on_request"},
-    {'j', "stdio", "on_request"},
-    {'k', "host_call", "on_request"},
-    {'k', "host_call:defer", "defer"}, /* a bad function to call at the end of the request */
-    {'l', "on_response", "on_response"},
-    {'l', "on_error", "on_error"},
-    {'l', "defer", "defer"},
-};
 
 #define N(ARRAY) (sizeof(ARRAY) / sizeof(ARRAY)[0])
 
-static char observed[MATRIX_ROWS][MATRIX_N_COLUMNS];
-static int n_wrong;
-static int n_next = 50;
+/* Where a fault is committed. */
+struct place {
+    char column;
+    const char *name; /* as plugins/fault and tests/plugins/inside.c call it */
+    const char *hook; /* in the record */
+    int job;          /* in matrix_row.jobs */
+};
+
+static const struct place places[] = {
+    {'a', "on_request", "on_request", 0},
+    {'b', "on_request_body", "on_request_body", 0},
+    {'c', "on_response_body", "on_response_body", 0},
+    {'d', "on_log", "on_log", 0},
+    {'g', "close", "close", 0},
+    {'h', "offload", "offload", 0},
+    {'h', "post", "post", 1},
+    {'h', "thread", "thread", 2},
+    {'i', "allocator", "on_request", 0},
+    {'j', "loader", "on_request", 0},
+    {'j', "stdio", "on_request", 0},
+    {'k', "host_call", "on_request", 0},
+    {'k', "host_call (defer)", "defer", 0}, /* a bad function, to be called at the request's end */
+    {'l', "on_response", "on_response", 0},
+    {'l', "on_error", "on_error", 0},
+    {'l', "defer", "defer", 0},
+};
 
 struct probe {
     int row;
     const struct matrix_fault *fault;
     const struct place *place;
-    char instance[64];
-    char target[256];
+    char instance[64], target[256];
 };
 
-__attribute__((format(printf, 2, 3))) static void wrong(const struct probe *p, const char *format, ...)
+static char (*observed)[MATRIX_N_COLUMNS]; /* shared by the parts */
+static const char *only;
+static int n_next = 50;
+static int n_wrong; /* in this test */
+
+__attribute__((format(printf, 2, 3))) static void wrong(const struct probe *p, const char *format,
+                                                        ...)
 {
     va_list args;
     char text[512];
@@ -63,139 +76,100 @@ __attribute__((format(printf, 2, 3))) static void wrong(const struct probe *p, c
     n_wrong++;
 }
 
-/* ---- one probe ------------------------------------------------------------------------------- */
+/* ---- what to expect -------------------------------------------------------------------------- */
+
+static bool is_throw(const struct matrix_fault *f)
+{
+    return strncmp(f->name, "throw:", 6) == 0;
+}
+
+static char expected_outcome(const struct probe *p)
+{
+    if (p->place->column == 'h')
+        return matrix[p->row].jobs[p->place->job];
+    if (p->fault->instead != '\0')
+        return p->fault->instead == 'R' && p->place->column == 'c' ? 'T' : p->fault->instead;
+    return matrix[p->row].actual[p->place->column - 'a'];
+}
+
+static bool is_tried(const struct probe *p)
+{
+    char expected = expected_outcome(p), column = p->place->column;
+
+    if (strchr(p->fault->columns, column) == NULL || expected == CELL_NONE ||
+        expected == CELL_UNRUN || expected == 'F')
+        return false;
+    if (column == 'g' && is_throw(p->fault))
+        return false; /* when the worker ends: a_worker_ends_in_order_whatever_close_does() */
+    /* Each fault is fit for one kind of bad pointer. */
+    return column != 'k' ||
+           (strcmp(p->fault->name, "jump") == 0) == (strcmp(p->place->hook, "defer") == 0);
+}
+
+/* Nothing dies of these, and nothing is recorded. */
+static bool is_harmless(const struct probe *p)
+{
+    int row = p->row + 1;
+
+    return row == 18 || row == 20 || (row == 11 && strcmp(p->place->hook, "thread") == 0);
+}
+
+static bool is_deadline(const struct probe *p)
+{
+    return p->fault->cause != NULL && strcmp(p->fault->cause, "deadline") == 0;
+}
+
+/* Of a request that was the one to pay. */
+static int expected_status(const struct probe *p)
+{
+    static const char *const after_the_answer[] = {"on_log", "defer", "post", "thread"};
+    const char *hook = p->place->hook;
+
+    for (size_t i = 0; i < N(after_the_answer); i++)
+        if (strcmp(hook, after_the_answer[i]) == 0)
+            return 200;
+    /* on_error crashes on a failure's way to 500, close after a crash. */
+    return is_deadline(p) && strcmp(hook, "on_error") != 0 && strcmp(hook, "close") != 0 ? 504
+                                                                                         : 500;
+}
+
+/* Some places have a function of their own that faults. */
+static const char *expected_function(const struct probe *p)
+{
+    if (p->place->column == 'i')
+        return "inside_";
+    if (p->place->column == 'k' && strncmp(p->fault->name, "bad_", 4) != 0)
+        return strcmp(p->place->hook, "defer") == 0 ? NULL : "fault_host_call";
+    return p->fault->function;
+}
+
+/* ---- committing it --------------------------------------------------------------------------- */
 
 static void aim(struct probe *p)
 {
     const char *fault = p->fault->name, *place = p->place->name;
     char column = p->place->column;
 
-    if (strncmp(fault, "throw:", 6) == 0) {
+    if (is_throw(p->fault)) {
         snprintf(p->instance, sizeof p->instance, "t_%s_%s", place, fault + 6);
         snprintf(p->target, sizeof p->target, "/throw/%s/%s%s", place, fault + 6,
                  strcmp(place, "on_error") == 0 ? "/fail" : "");
     } else if (column == 'i' || column == 'j') {
         strcpy(p->instance, "inside");
         snprintf(p->target, sizeof p->target, "/inside?fault=%s&at=%s", fault, place);
-    } else if (column == 'g') {
+    } else if (column == 'g') { /* an instance that has crashed is closed */
         snprintf(p->instance, sizeof p->instance, "g_%s", fault);
         snprintf(p->target, sizeof p->target, "/g/%s?fault=segv&at=on_request", fault);
     } else if (strcmp(place, "on_error") == 0) {
         strcpy(p->instance, "e");
         snprintf(p->target, sizeof p->target, "/e/fail?fault=%s&at=on_error", fault);
     } else {
-        if (strncmp(fault, "bad_", 4) == 0)
-            place = "on_request"; /* they call the host by themselves */
-        else if (column == 'k')
-            place = "host_call";
+        if (column == 'k') /* the faults bad_* call the host by themselves */
+            place = strncmp(fault, "bad_", 4) == 0 ? "on_request" : "host_call";
         strcpy(p->instance, "f");
         snprintf(p->target, sizeof p->target, "/f/%s?fault=%s&at=%s%s", fault, fault, place,
                  column == 'c' ? "&stream=1&chunk=3" : "");
     }
-}
-
-static bool is_harmless(const struct probe *p)
-{
-    return p->row + 1 == 18 || p->row + 1 == 20;
-}
-
-static bool is_after_the_answer(const char *hook)
-{
-    return strcmp(hook, "on_log") == 0 || strcmp(hook, "defer") == 0 || strcmp(hook, "post") == 0 ||
-           strcmp(hook, "thread") == 0;
-}
-
-static int expected_status(const struct probe *p)
-{
-    if (is_after_the_answer(p->place->hook))
-        return 200;
-    if (p->place->column == 'g')
-        return 500; /* of the crash that makes the instance close */
-    if (p->fault->cause != NULL && strcmp(p->fault->cause, "deadline") == 0 &&
-        strcmp(p->place->hook, "on_error") != 0)
-        return 504;
-    return 500;
-}
-
-static const char *text_at(json_t *record, const char *key, const char *sub)
-{
-    const char *s = json_string_value(
-        sub != NULL ? json_object_get(json_object_get(record, key), sub) : json_object_get(record, key));
-
-    return s != NULL ? s : "nothing";
-}
-
-/* As the place, or, where that is one of the header's inline functions, as its caller. */
-static bool names_function(json_t *record, const char *function)
-{
-    const json_t *frames = json_object_get(record, "backtrace");
-
-    if (function == NULL || strstr(text_at(record, "where", "function"), function) != NULL)
-        return true;
-    for (size_t i = 0; i < json_array_size(frames) && i < 12; i++) {
-        const char *name = json_string_value(json_object_get(json_array_get(frames, i), "function"));
-
-        if (name != NULL && strstr(name, function) != NULL)
-            return true;
-    }
-    return false;
-}
-
-/* Some places have a function of their own that faults. */
-static const char *faulting_function(const struct probe *p)
-{
-    if (p->place->column == 'i')
-        return "inside_";
-    if (p->place->column == 'k' && strncmp(p->fault->name, "bad_", 4) != 0)
-        return strcmp(p->fault->name, "jump") == 0 ? NULL : "fault_host_call";
-    return p->fault->function;
-}
-
-/* Charged to whom, for what, where? */
-static void check_record(const struct probe *p, json_t *record, char outcome)
-{
-    const char *verdict = text_at(record, "verdict", NULL), *cause = p->fault->cause;
-    const char *instance = text_at(record, "plugin", "instance");
-    const char *signal = text_at(record, "signal", "name"), *kind = text_at(record, "kind", NULL);
-
-    if (strcmp(instance, p->instance) != 0 && strcmp(p->place->hook, "thread") != 0)
-        wrong(p, "charged to %s instead of %s", instance, p->instance);
-    if (verdict[0] != outcome)
-        wrong(p, "the record's verdict is %s, not %c", verdict, outcome);
-    if (cause == NULL)
-        return;
-    if (strcmp(text_at(record, "hook", NULL), p->place->hook) != 0)
-        wrong(p, "charged to the hook %s", text_at(record, "hook", NULL));
-    if (strcmp(signal, cause) != 0 && strcmp(kind, cause) != 0)
-        wrong(p, "the record says %s, signal %s instead of %s", kind, signal, cause);
-    if (!names_function(record, faulting_function(p)))
-        wrong(p, "the record names %s instead of %s", text_at(record, "where", "function"),
-              faulting_function(p));
-}
-
-static char judge(const struct probe *p, const struct response *res, bool is_replaced,
-                  const json_t *record)
-{
-    if (is_replaced)
-        return 'X';
-    if (p->place->column == 'c' && res->status == 200 && res->truncated)
-        return 'T';
-    if (record != NULL || res->status >= 500)
-        return 'R';
-    return is_harmless(p) && res->status == 200 ? 'R' : 'N';
-}
-
-static char expected_outcome(const struct probe *p)
-{
-    return matrix[p->row].actual[p->place->column - 'a'];
-}
-
-static void note(const struct probe *p, char outcome)
-{
-    char *cell = &observed[p->row][p->place->column - 'a'];
-
-    if (*cell == CELL_UNRUN || matrix_rank(outcome) > matrix_rank(*cell))
-        *cell = outcome;
 }
 
 static struct response *commit(struct scene *scene, const struct probe *p)
@@ -209,6 +183,8 @@ static struct response *commit(struct scene *scene, const struct probe *p)
     return res;
 }
 
+/* ---- what became of it ----------------------------------------------------------------------- */
+
 /* The boundary stands as before: one more crash is one more 500. */
 static const char *crash_once_more(struct scene *scene)
 {
@@ -216,11 +192,10 @@ static const char *crash_once_more(struct scene *scene)
     bool is_right = res->status == 500;
 
     response_free(&res);
-    json_decref(scene_record(scene, NULL, HARNESS_WAIT_MS));
     return is_right ? NULL : "the boundary does not work after it";
 }
 
-/* Everything else goes on, in the same worker? NULL, or what does not. */
+/* Does everything else go on, in the same worker? NULL, or what does not. */
 static const char *look_around(struct scene *scene, const struct probe *p)
 {
     const char *harm = scene_harm(scene);
@@ -245,81 +220,130 @@ static bool waits_for_new_worker(struct scene *scene, int timeout_ms)
     return true;
 }
 
-static json_t *find_record(struct scene *scene, const struct probe *p, bool is_replaced)
+static json_t *find_record(struct scene *scene, const struct probe *p, pid_t worker)
+{
+    if (worker != scene->worker)
+        return scene_record(scene, worker, NULL, 'X');
+    if (p->fault->cause == NULL || expected_outcome(p) == 'N' || is_harmless(p))
+        return NULL;
+    return scene_record(scene, worker, p->place->hook, '\0');
+}
+
+static char judge(const struct probe *p, const struct response *res, bool is_replaced,
+                  const json_t *record)
 {
     if (is_replaced)
-        return scene_record(scene, NULL, HARNESS_WAIT_MS);
-    if (p->fault->cause == NULL || expected_outcome(p) == 'N')
-        return NULL;
-    return scene_record(scene, p->place->hook, HARNESS_WAIT_MS);
+        return 'X';
+    if (record != NULL)
+        return p->place->column == 'c' && res->status == 200 && res->truncated ? 'T' : 'R';
+    return is_harmless(p) ? 'R' : 'N';
+}
+
+static const char *text_at(const json_t *record, const char *key, const char *sub)
+{
+    const json_t *value = json_object_get(record, key);
+    const char *s = json_string_value(sub != NULL ? json_object_get(value, sub) : value);
+
+    return s != NULL ? s : "nothing";
+}
+
+/* As the place, or, where that is one of the header's inline functions, as a caller of it. */
+static bool names_function(const json_t *record, const char *function)
+{
+    const json_t *frames = json_object_get(record, "backtrace");
+
+    if (function == NULL || strstr(text_at(record, "where", "function"), function) != NULL)
+        return true;
+    for (size_t i = 0; i < json_array_size(frames) && i < 12; i++) {
+        if (strstr(text_at(json_array_get(frames, i), "function", NULL), function) != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* Charged to whom, for what, where? */
+static void check_record(const struct probe *p, const json_t *record, char outcome)
+{
+    const char *instance = text_at(record, "plugin", "instance"), *cause = p->fault->cause;
+    const char *hook = text_at(record, "hook", NULL), *function = expected_function(p);
+    const char *signal = text_at(record, "signal", "name"), *kind = text_at(record, "kind", NULL);
+
+    if (text_at(record, "verdict", NULL)[0] != outcome)
+        wrong(p, "the record's verdict is %s, not %c", text_at(record, "verdict", NULL), outcome);
+    if (matrix_is_uncharged(p->row + 1, p->place->name))
+        return;
+    if (strcmp(instance, p->instance) != 0)
+        wrong(p, "charged to %s instead of %s", instance, p->instance);
+    if (cause == NULL)
+        return;
+    if (strcmp(hook, p->place->hook) != 0)
+        wrong(p, "charged to the hook %s", hook);
+    if (strcmp(signal, cause) != 0 && strcmp(kind, cause) != 0)
+        wrong(p, "the record says %s, signal %s instead of %s", kind, signal, cause);
+    if (!names_function(record, function))
+        wrong(p, "the record names %s instead of %s", text_at(record, "where", "function"),
+              function);
+}
+
+/* The worst counts. What is not noticed may be later: that is no better. */
+static void note(const struct probe *p, char outcome)
+{
+    char *cell = &observed[p->row][p->place->column - 'a'];
+
+    if (expected_outcome(p) == 'N' && outcome == 'X')
+        outcome = 'N';
+    if (*cell == CELL_UNRUN || matrix_rank(outcome) > matrix_rank(*cell))
+        *cell = outcome;
 }
 
 static void run_probe(struct scene *scene, struct probe *p)
 {
     char expected = expected_outcome(p), outcome;
+    bool may_harm = matrix_rank(expected) >= matrix_rank('X'), is_replaced;
+    pid_t worker = scene->worker;
     struct response *res;
     const char *harm = NULL;
-    bool is_replaced;
     json_t *record;
 
-int64_t t0 = harness_now_ms();
     aim(p);
     scene_gather(scene);
     res = commit(scene, p);
-    if (matrix_rank(expected) < matrix_rank('X'))
+    if (!may_harm)
         harm = look_around(scene, p);
-    is_replaced = waits_for_new_worker(scene, expected == 'X' ? 1500 : 0);
-    record = find_record(scene, p, is_replaced);
+    is_replaced = waits_for_new_worker(scene, expected == 'X' ? 3000 : 0);
+    record = find_record(scene, p, worker);
     outcome = judge(p, res, is_replaced, record);
     note(p, outcome);
 
     if (matrix_rank(outcome) > matrix_rank(expected))
         wrong(p, "came to %c instead of %c", outcome, expected);
-    else if (harm != NULL)
+    if (harm != NULL)
         wrong(p, "%s", harm);
     if (record != NULL)
         check_record(p, record, outcome);
-    else if (outcome != 'N' && p->fault->cause != NULL)
-        wrong(p, "there is no crash record");
+    else if (is_replaced)
+        wrong(p, "a worker died without a record");
     if (outcome == 'R' && !is_harmless(p) && res->status != expected_status(p))
         wrong(p, "answered %d instead of %d", res->status, expected_status(p));
     json_decref(record);
     response_free(&res);
 
-    if (is_replaced || matrix_rank(expected) >= matrix_rank('X')) {
+    if (may_harm || is_replaced) {
         scene_disperse(scene);
         harm = scene_next(scene, n_next);
         if (harm != NULL)
             wrong(p, "%s", harm);
-        if (!is_replaced) { /* what it has done silently shall not fall upon the next */
+        if (!is_replaced) /* what it has done silently shall not fall upon the next */
             scene_renew_worker(scene);
-            json_decref(scene_record(scene, NULL, HARNESS_WAIT_MS));
-        }
     }
-if (getenv("SLOW") && harness_now_ms()-t0 > 400) fprintf(stderr,"SLOW %s %s %d\n", p->fault->name, p->place->name, (int)(harness_now_ms()-t0));
 }
 
-/* ---- the tests ------------------------------------------------------------------------------- */
-
-/* The table says so; and not every fault can be brought about in every place of a column. */
-static bool is_tried(const struct probe *p)
+static void run_probes(const char *columns, bool (*wants)(int row))
 {
-    char expected = expected_outcome(p);
-    const char *place = p->place->name;
+    struct scene scene;
 
-    if (strchr(p->fault->columns, p->place->column) == NULL || expected == CELL_NONE ||
-        expected == CELL_UNRUN || expected == 'F')
-        return false;
-    if (strncmp(p->fault->name, "throw:", 6) == 0 && strcmp(place, "thread") == 0)
-        return false; /* throw.cc starts none */
-    return p->place->column != 'k' ||
-           (strcmp(p->fault->name, "jump") == 0) == (strcmp(place, "host_call:defer") == 0);
-}
-
-static void run_rows(struct scene *scene, const char *columns, bool (*wants)(int row))
-{
-    const char *only = getenv("BULKHEAD_MATRIX_ONLY"); /* a fault: for whoever looks into one */
-
+    n_wrong = 0;
+    scene_open(&scene);
     for (int row = 0; row < MATRIX_ROWS; row++) {
         for (const struct matrix_fault *f = matrix[row].fault; wants(row + 1) && f->name; f++) {
             for (size_t i = 0; i < N(places); i++) {
@@ -327,11 +351,15 @@ static void run_rows(struct scene *scene, const char *columns, bool (*wants)(int
 
                 if (strchr(columns, p.place->column) != NULL && is_tried(&p) &&
                     (only == NULL || strcmp(only, f->name) == 0))
-                    run_probe(scene, &p);
+                    run_probe(&scene, &p);
             }
         }
     }
+    scene_close(&scene);
+    assert_int_equal(n_wrong, 0);
 }
+
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 static bool is_in_process(int row)
 {
@@ -343,42 +371,200 @@ static bool is_beyond(int row)
     return !is_in_process(row);
 }
 
-static void what_the_boundary_catches_costs_one_request(void **state)
+static void a_crash_in_a_hook_costs_one_request(void **state)
 {
-    struct scene scene;
-
     (void)state;
-    n_wrong = 0;
-    scene_open(&scene);
-    run_rows(&scene, "abcdkl", is_in_process);
-    scene_close(&scene);
-    assert_int_equal(n_wrong, 0);
+    run_probes("abcdkl", is_in_process);
 }
 
-static void what_it_does_not_catch_costs_the_worker(void **state)
+static void a_crash_elsewhere_costs_no_more_than_the_worker(void **state)
 {
-    struct scene scene;
-
     (void)state;
-    n_wrong = 0;
-    scene_open(&scene);
-    run_rows(&scene, "ghij", is_in_process);
-    run_rows(&scene, MATRIX_COLUMNS, is_beyond);
-    scene_close(&scene);
-    assert_int_equal(n_wrong, 0);
+    run_probes("ghij", is_in_process);
 }
 
-int main(void)
+static void what_the_boundary_cannot_catch_is_replaced_or_refused(void **state)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_the_boundary_catches_costs_one_request),
-        cmocka_unit_test(what_it_does_not_catch_costs_the_worker),
-    };
+    (void)state;
+    run_probes(MATRIX_COLUMNS, is_beyond);
+}
 
-    memset(observed, CELL_UNRUN, sizeof observed);
-    int r = cmocka_run_group_tests_name("matrix", tests, NULL, NULL);
-    for (int i = 0; i < MATRIX_ROWS; i++) {
-        printf("%2d  %s\n    %s\n    %.12s\n", i + 1, matrix[i].specified, matrix[i].actual, observed[i]);
+static void a_worker_ends_in_order_whatever_close_does(void **state)
+{
+    static const char *const whats[] = {"std", "int", "noexcept", "terminate"};
+    struct scene scene;
+    char *path, *log;
+
+    (void)state;
+    scene_open(&scene);
+    path = strdup(scene.srv->log);
+    scene_close(&scene);
+    log = file_read(path);
+    for (size_t i = 0; i < N(whats); i++) {
+        char line[128];
+
+        snprintf(line, sizeof line, "worker 0: plugin 't_close_%s': close() crashed with SIGABRT",
+                 whats[i]);
+        if (strstr(log, line) == NULL)
+            fail_msg("the log does not say: %s", line);
     }
-    return r;
+    observed[7]['g' - 'a'] = 'R';
+    free(log);
+    free(path);
+}
+
+static void a_plugin_that_faults_while_it_is_loaded_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(refusal_run(observed, only), 0);
+}
+
+static void what_cannot_hurt_while_loading_is_not_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(refusal_spared(observed, only), 0);
+}
+
+static void every_difference_from_the_specification_has_a_reason(void **state)
+{
+    (void)state;
+    for (int row = 0; row < MATRIX_ROWS; row++) {
+        if (matrix_unexplained(row) != '\0')
+            fail_msg("row %d, column %c", row + 1, matrix_unexplained(row));
+    }
+}
+
+static void the_page_is_up_to_date(void **state)
+{
+    const char *sdk = getenv("BULKHEAD_SDK");
+    char path[4096], *page, *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+
+    (void)state;
+    assert_non_null(out);
+    matrix_markdown(out);
+    fclose(out);
+    snprintf(path, sizeof path, "%s/../docs/crash-model.md", sdk != NULL ? sdk : "sdk");
+    page = file_read(path);
+    if (page == NULL || strcmp(page, text) != 0)
+        fail_msg(
+            "docs/crash-model.md is out of date: test_matrix --markdown > docs/crash-model.md");
+    free(page);
+    free(text);
+}
+
+/* Better is worth knowing, too. Only what was not tried may be left open. */
+static void the_table_says_what_was_seen(void **state)
+{
+    int n = 0;
+
+    (void)state;
+    for (int row = 0; row < MATRIX_ROWS && only == NULL; row++) {
+        for (int c = 0; c < MATRIX_N_COLUMNS; c++) {
+            char says = matrix[row].actual[c];
+
+            if (says == CELL_NONE || observed[row][c] == says)
+                continue;
+            print_error("row %d, column %c: the table says %c, what was seen is %c\n", row + 1,
+                        MATRIX_COLUMNS[c], says, observed[row][c]);
+            n++;
+        }
+    }
+    assert_int_equal(n, 0);
+}
+
+/* ---- parts, side by side --------------------------------------------------------------------- */
+
+struct part {
+    const char *name;
+    struct CMUnitTest tests[4];
+    size_t n;
+    pid_t pid;
+    FILE *output;
+};
+
+static struct part parts[] = {
+    {"matrix: hooks", {cmocka_unit_test(a_crash_in_a_hook_costs_one_request)}, 1, 0, NULL},
+    {"matrix: elsewhere",
+     {cmocka_unit_test(a_crash_elsewhere_costs_no_more_than_the_worker),
+      cmocka_unit_test(a_worker_ends_in_order_whatever_close_does)},
+     2,
+     0,
+     NULL},
+    {"matrix: beyond the boundary",
+     {cmocka_unit_test(what_the_boundary_cannot_catch_is_replaced_or_refused)},
+     1,
+     0,
+     NULL},
+    {"matrix: loading",
+     {cmocka_unit_test(a_plugin_that_faults_while_it_is_loaded_is_refused),
+      cmocka_unit_test(what_cannot_hurt_while_loading_is_not_refused)},
+     2,
+     0,
+     NULL},
+};
+
+static void start_part(struct part *part)
+{
+    pid_t parent = getpid();
+
+    part->output = tmpfile();
+    if (part->output == NULL)
+        abort();
+    fflush(NULL);
+    part->pid = fork();
+    if (part->pid != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the servers have the same, and follow */
+    if (getppid() != parent)
+        _exit(1);
+    dup2(fileno(part->output), STDOUT_FILENO);
+    dup2(fileno(part->output), STDERR_FILENO);
+    exit(_cmocka_run_group_tests(part->name, part->tests, part->n, NULL, NULL) != 0);
+}
+
+/* True when all of it went well. */
+static bool finish_part(struct part *part)
+{
+    char buf[4096];
+    size_t n;
+    int status = -1;
+
+    waitpid(part->pid, &status, 0);
+    rewind(part->output);
+    while ((n = fread(buf, 1, sizeof buf, part->output)) > 0)
+        fwrite(buf, 1, n, stdout);
+    fclose(part->output);
+    return status == 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest about_the_table[] = {
+        cmocka_unit_test(every_difference_from_the_specification_has_a_reason),
+        cmocka_unit_test(the_page_is_up_to_date),
+        cmocka_unit_test(the_table_says_what_was_seen),
+    };
+    const char *requests = getenv("BULKHEAD_MATRIX_REQUESTS");
+    bool is_well = true;
+
+    if (argc > 1 && strcmp(argv[1], "--markdown") == 0) {
+        matrix_markdown(stdout);
+        return 0;
+    }
+    only = getenv("BULKHEAD_MATRIX_ONLY");
+    if (requests != NULL)
+        n_next = (int)strtol(requests, NULL, 10);
+    observed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (observed == MAP_FAILED)
+        return 1;
+    memset(observed, CELL_UNRUN, sizeof(char[MATRIX_ROWS][MATRIX_N_COLUMNS]));
+    for (size_t i = 0; i < N(parts); i++)
+        start_part(&parts[i]);
+    for (size_t i = 0; i < N(parts); i++)
+        is_well &= finish_part(&parts[i]);
+    is_well &= cmocka_run_group_tests_name("matrix: the table", about_the_table, NULL, NULL) == 0;
+    matrix_print(stdout, observed);
+    return is_well ? 0 : 1;
 }

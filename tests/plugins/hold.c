@@ -28,12 +28,14 @@ static bh_rc on_request(void *self, bh_req *req, void *ctx)
         return held != NULL ? BH_PAUSE : BH_FAIL;
     }
     if (ends_in(path, "/held"))
-        return bh_reply(req, held != NULL ? 200 : 404, "text/plain", held != NULL ? "ok\n" : "no\n");
+        return bh_reply(req, held != NULL ? 200 : 404, "text/plain",
+                        held != NULL ? "ok\n" : "no\n");
     if (ends_in(path, "/release")) {
         bh_rc r = held != NULL ? bh_resume_reply(held, 200, "text/plain", "held\n", 5) : BH_ENOENT;
 
         held = NULL;
-        return bh_reply(req, r == BH_OK ? 200 : 404, "text/plain", r == BH_OK ? "ok\n" : "nobody\n");
+        return bh_reply(req, r == BH_OK ? 200 : 404, "text/plain",
+                        r == BH_OK ? "ok\n" : "nobody\n");
     }
     return bh_reply(req, 200, "text/plain", "ok\n");
 }

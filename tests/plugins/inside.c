@@ -64,7 +64,8 @@ static void in_allocator(const char *name)
 __attribute__((noinline)) static void inside_throw(void)
 {
     void *lib = dlopen("libstdc++.so.6", RTLD_NOW);
-    void *(*allocate)(size_t) = lib ? (void *(*)(size_t))dlsym(lib, "__cxa_allocate_exception") : NULL;
+    void *(*allocate)(size_t) = lib ? (void *(*)(size_t))dlsym(lib, "__cxa_allocate_exception")
+                                    : NULL;
     void (*throw)(void *, void *, void (*)(void *)) =
         lib ? (void (*)(void *, void *, void (*)(void *)))dlsym(lib, "__cxa_throw") : NULL;
 

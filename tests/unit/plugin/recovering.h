@@ -13,6 +13,9 @@
 #include "ipc/shm.h"
 #include "plugin/recover.h"
 
+/* Before a function that faults on purpose: the sanitizers are to leave it to the boundary. */
+#define FAULTY __attribute__((no_sanitize("address", "undefined"), noinline))
+
 static const int recovering_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
 #define RECOVERING_N (sizeof recovering_signals / sizeof recovering_signals[0])
 

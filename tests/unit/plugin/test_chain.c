@@ -49,7 +49,7 @@ static void note(const struct fake *f, const char *what)
     snprintf(trace + n, sizeof trace - n, "%s%c.%s", n > 0 ? " " : "", 'a' + (int)(f - fakes), what);
 }
 
-static bh_rc act(const struct fake *f, bh_req *r, int what)
+FAULTY static bh_rc act(const struct fake *f, bh_req *r, int what)
 {
     if (what == CRASH) {
         *nowhere = 1;

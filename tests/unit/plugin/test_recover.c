@@ -46,20 +46,20 @@ static bh_rc returns(void *self, bh_req *req, void *ctx)
     return 7;
 }
 
-static bh_rc segv(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc segv(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     *nowhere = 1;
     return 0;
 }
 
-static bh_rc divides(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc divides(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     return 1000 / zero; /* 1 / x is no division for the compiler */
 }
 
-static bh_rc traps(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc traps(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     __builtin_trap();
@@ -106,7 +106,7 @@ static bh_rc ends_thread(void *self, bh_req *req, void *ctx)
 
 static int (*volatile again)(volatile char *before); /* the compiler must not see the recursion */
 
-static __attribute__((noinline)) int recurses(volatile char *before)
+FAULTY static int recurses(volatile char *before)
 {
     volatile char here[4096];
 
@@ -114,7 +114,7 @@ static __attribute__((noinline)) int recurses(volatile char *before)
     return again(here) + here[0];
 }
 
-static bh_rc overflows(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc overflows(void *self, bh_req *req, void *ctx)
 {
     volatile char begin[1] = {0};
 
@@ -123,7 +123,7 @@ static bh_rc overflows(void *self, bh_req *req, void *ctx)
     return again(begin);
 }
 
-static bh_rc jumps(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc jumps(void *self, bh_req *req, void *ctx)
 {
     void (*volatile fn)(void) = (void (*)(void))(uintptr_t)0x10;
 
@@ -331,7 +331,7 @@ static void the_outer_call_may_crash_after_the_inner(void **state)
 
 /* ---- what a crash leaves behind ---- */
 
-static bh_rc makes_a_mess(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc makes_a_mess(void *self, bh_req *req, void *ctx)
 {
     sigset_t all;
 
@@ -404,7 +404,7 @@ static void other_threads_land_on_their_own_stacks(void **state)
 
 /* ---- what is refused: in a child ---- */
 
-static bh_rc crashes_in_a_critical_section(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc crashes_in_a_critical_section(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     recover_critical_enter();
@@ -413,7 +413,7 @@ static bh_rc crashes_in_a_critical_section(void *self, bh_req *req, void *ctx)
     return 0;
 }
 
-static bh_rc crashes_with_stdio_locked(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc crashes_with_stdio_locked(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     flockfile(stderr);
@@ -421,7 +421,7 @@ static bh_rc crashes_with_stdio_locked(void *self, bh_req *req, void *ctx)
     return 0;
 }
 
-static bh_rc crashes_in_the_allocator(void *self, bh_req *req, void *ctx)
+FAULTY static bh_rc crashes_in_the_allocator(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
     recover_self.depth += RECOVER_ALLOC;
@@ -518,6 +518,11 @@ static void a_raised_fault_signal_lands_like_a_fault(void **state)
     assert_int_equal(WEXITSTATUS(in_child(sends_itself_a_signal)), 0x7f);
 }
 
+FAULTY static void write_to_null(void)
+{
+    *nowhere = 1;
+}
+
 static void a_fault_outside_of_any_call_is_the_hosts_death(void **state)
 {
     pid_t pid;
@@ -529,7 +534,7 @@ static void a_fault_outside_of_any_call_is_the_hosts_death(void **state)
     pid = fork();
     if (pid == 0) {
         if (recover_init(shm, 0) == 0)
-            *nowhere = 1;
+            write_to_null();
         _exit(1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);

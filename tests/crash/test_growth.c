@@ -1,0 +1,120 @@
+/*
+ * test_growth.c - ten thousand crashes in a row: the worker has as much memory, as many threads and
+ * descriptors as before.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+
+enum { WARM_UP = 1000, REPEATS = 10000, MAX_GROWTH_KIB = 512 };
+
+static const char config[] = "version: 1\n"
+                             "server: {workers: 1}\n"
+                             "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                             "modules: {path: [@PLUGINS@]}\n"
+                             "plugins:\n"
+                             "  pages: {module: error_pages}\n"
+                             "  crash: {module: fault, config: {fault: %s}}\n"
+                             "routes: [{chain: [pages, crash]}]\n"
+                             "logs: {error: {level: error}}\n"
+                             "crash: {dir: @DIR@/crashes, keep: 100}\n";
+
+struct usage {
+    long rss_kib, threads, descriptors;
+};
+
+static long status_line(const char *status, const char *name)
+{
+    const char *line = strstr(status, name);
+
+    assert_non_null(line);
+    return strtol(line + strlen(name), NULL, 10);
+}
+
+static struct usage usage_of(pid_t pid)
+{
+    struct usage usage = {0};
+    char path[64], *status;
+    DIR *dir;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    status = file_read(path);
+    assert_non_null(status);
+    usage.rss_kib = status_line(status, "\nVmRSS:");
+    usage.threads = status_line(status, "\nThreads:");
+    free(status);
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        usage.descriptors++;
+    closedir(dir);
+    return usage;
+}
+
+static void crash(struct conn *conn, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct response *res = conn_request(conn, "GET", "/", NULL, NULL, 0);
+
+        assert_int_equal(res->status, 500);
+        assert_false(res->closed);
+        response_free(&res);
+    }
+}
+
+static void repeat(const char *fault)
+{
+    struct server *srv = server_start(config, fault);
+    struct conn *conn = conn_open(srv->port[0]);
+    struct usage before, after;
+    pid_t worker = 0, same = 0;
+
+    eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
+    crash(conn, WARM_UP);
+    before = usage_of(worker);
+    crash(conn, REPEATS);
+    after = usage_of(worker);
+    server_children(srv, "bh-worker", &same, 1);
+    print_message("%s: VmRSS %ld -> %ld KiB, threads %ld -> %ld, descriptors %ld -> %ld\n", fault,
+                  before.rss_kib, after.rss_kib, before.threads, after.threads, before.descriptors,
+                  after.descriptors);
+    assert_int_equal(same, worker);
+    assert_in_range(after.rss_kib, 0, before.rss_kib + MAX_GROWTH_KIB);
+    assert_int_equal(after.threads, before.threads);
+    assert_int_equal(after.descriptors, before.descriptors);
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void ten_thousand_segmentation_faults_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("segv");
+}
+
+static void ten_thousand_aborts_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("abort");
+}
+
+static void ten_thousand_exits_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("exit");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ten_thousand_segmentation_faults_grow_nothing),
+        cmocka_unit_test(ten_thousand_aborts_grow_nothing),
+        cmocka_unit_test(ten_thousand_exits_grow_nothing),
+    };
+
+    return cmocka_run_group_tests_name("growth", tests, NULL, NULL);
+}
