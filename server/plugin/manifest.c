@@ -370,20 +370,13 @@ int manifest_read(const char *path, struct diag *diag, struct manifest **out)
 static int take_object(const char *path, char *out, size_t size)
 {
     char real[PATH_MAX];
+    struct stat st;
 
-    if (realpath(path, real) == NULL)
+    if (realpath(path, real) == NULL || stat(real, &st) < 0 || S_ISDIR(st.st_mode))
         return -ENOENT;
     return (size_t)snprintf(out, size, "%s", real) < size ? 0 : -ENOENT;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/* A folder that is named by its path is found, so that manifest_read() can say what is wrong. */
 int manifest_find(const char *module, const char *const *dirs, int n_dirs, char *out, size_t size)
 {
     char path[PATH_MAX];
@@ -392,7 +385,7 @@ int manifest_find(const char *module, const char *const *dirs, int n_dirs, char 
         return take_object(module, out, size);
     for (int i = 0; i < n_dirs; i++)
         if ((size_t)snprintf(path, sizeof path, "%s/%s.so", dirs[i], module) < sizeof path &&
-            !is_folder(path) && take_object(path, out, size) == 0)
+            take_object(path, out, size) == 0)
             return 0;
     return -ENOENT;
 }

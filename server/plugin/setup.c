@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/arena.h"
 #include "base/diag.h"
@@ -25,6 +26,7 @@ static void report_not_found(const struct config *cfg, const struct config_plugi
     char **names = manifest_list(cfg->module_path, cfg->n_module_paths);
     const char *near = NULL;
     char hint[1024];
+    struct stat st;
     size_t len = 0;
     int n = 0;
 
@@ -42,8 +44,11 @@ static void report_not_found(const struct config *cfg, const struct config_plugi
                                     cfg->module_path[i]);
     }
     diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column,
-             hint[0] != '\0' ? hint : NULL, "plugins.%s.module: there is no module '%.200s'",
-             p->name, p->module);
+             hint[0] != '\0' ? hint : NULL, "plugins.%s.module: %s '%.200s'", p->name,
+             strchr(p->module, '/') != NULL && stat(p->module, &st) == 0
+                 ? "not an object but a folder is"
+                 : "there is no module",
+             p->module);
     manifest_list_free(&names);
 }
 

@@ -215,7 +215,8 @@ static void a_ticket_that_nobody_resumes_is_504(void **state)
     expect(srv, "/?do=never&timeout=50", 504, NULL);
     snprintf(trace, sizeof trace, "%s/trace", srv->dir);
     text = file_read(trace);
-    assert_non_null(strstr(text, "outer on_error kind=2 signo=0 plugin=p hook=on_request record=no status=504"));
+    assert_non_null(strstr(
+        text, "outer on_error kind=2 signo=0 plugin=p hook=on_request record=no status=504"));
     free(text);
     end(srv, worker);
 }
@@ -261,8 +262,9 @@ static void an_unused_ticket_does_not_touch_the_answer(void **state)
     pid_t worker = worker_of(srv);
 
     (void)state;
-    expect(srv, "/?do=unused&timeout=100", 200, "begin end"); /* its time is over while it streams */
-    expect(srv, "/?do=unused_reply", 200, "begin end");       /* a reply comes for it */
+    expect(srv, "/?do=unused&timeout=100", 200,
+           "begin end");                                /* its time is over while it streams */
+    expect(srv, "/?do=unused_reply", 200, "begin end"); /* a reply comes for it */
     expect(srv, "/?do=unused_continue&timeout=20", 200, "next");
     end(srv, worker);
 }
@@ -301,8 +303,8 @@ static void a_connection_goes_on_after_pauses(void **state)
     (void)state;
     for (int i = 0; i < 20; i++) {
         const char *const method = i % 3 == 2 ? "HEAD" : "GET";
-        struct response *res = conn_request(conn, method, i % 2 ? "/?do=reply&delay=1" : "/?do=continue&delay=1",
-                                            NULL, NULL, 0);
+        struct response *res = conn_request(
+            conn, method, i % 2 ? "/?do=reply&delay=1" : "/?do=continue&delay=1", NULL, NULL, 0);
 
         assert_int_equal(res->status, i % 2 ? 201 : 200);
         assert_false(res->closed);
@@ -321,7 +323,7 @@ static void other_requests_are_served_while_one_is_held(void **state)
     struct response *res;
 
     (void)state;
-    conn_sendf(held, "GET /?do=continue&delay=1000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    conn_sendf(held, "GET /?do=continue&delay=400 HTTP/1.1\r\nHost: a\r\n\r\n");
     for (int i = 0; i < 20; i++)
         expect(srv, "/", 200, "next");
     assert_true(conn_is_idle(held)); /* still held */
@@ -424,7 +426,8 @@ static void more_jobs_than_threads_wait_their_turn(void **state)
     (void)state;
     for (int i = 0; i < 64; i++) {
         conn[i] = conn_open(srv->port[0]);
-        conn_sendf(conn[i], "GET /?do=offload_%s HTTP/1.1\r\nHost: a\r\n\r\n", i % 8 ? "ok" : "crash");
+        conn_sendf(conn[i], "GET /?do=offload_%s HTTP/1.1\r\nHost: a\r\n\r\n",
+                   i % 8 ? "ok" : "crash");
     }
     for (int i = 0; i < 64; i++) {
         struct response *res = conn_response(conn[i], "GET");

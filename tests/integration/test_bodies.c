@@ -95,7 +95,8 @@ static void an_empty_chunked_body_is_one_empty_call(void **state)
 
 static void bytes_that_come_one_by_one_are_put_together(void **state)
 {
-    static const char request[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
+    static const char request[] =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     struct server *srv = start("", "mode: buffer, reply: yes");
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res;
@@ -156,9 +157,11 @@ static void pipelined_bodies_do_not_mix(void **state)
     struct conn *conn = conn_open(srv->port[0]);
 
     (void)state;
-    conn_sendf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none"
-                     "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
-                     "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    conn_sendf(
+        conn,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none"
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     for (int i = 0; i < 3; i++) {
         static const char *const expected[] = {"calls=1 bytes=3 body=0 one",
                                                "calls=1 bytes=3 body=0 two", "no body"};
@@ -182,9 +185,11 @@ static void expect_continue_is_answered_before_the_body_comes(void **state)
     size_t n = 0;
 
     (void)state;
-    conn_sendf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    conn_sendf(conn,
+               "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     memset(first, 0, sizeof first);
-    eventually((n = (size_t)recv(conn_fd(conn), first, sizeof first - 1, MSG_DONTWAIT)) < sizeof first);
+    eventually((n = (size_t)recv(conn_fd(conn), first, sizeof first - 1, MSG_DONTWAIT)) <
+               sizeof first);
     assert_int_equal(strncmp(first, "HTTP/1.1 100 ", 13), 0);
     conn_sendf(conn, "hello");
     res = conn_response(conn, "POST");
@@ -201,7 +206,9 @@ static void a_refusal_comes_instead_of_100_continue(void **state)
     char *all;
 
     (void)state;
-    conn_sendf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\nExpect: 100-continue\r\n\r\n");
+    conn_sendf(
+        conn,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\nExpect: 100-continue\r\n\r\n");
     all = conn_read_all(conn, NULL);
     assert_int_equal(strncmp(all, "HTTP/1.1 403 ", 13), 0);
     free(all);
@@ -218,7 +225,8 @@ static void a_length_over_the_limit_is_413_at_once(void **state)
     struct response *res;
 
     (void)state;
-    conn_sendf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n"); /* and no body */
+    conn_sendf(conn,
+               "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n"); /* and no body */
     res = conn_response(conn, "POST");
     assert_int_equal(res->status, 413);
     response_free(&res);
@@ -348,7 +356,8 @@ static void a_pause_in_on_request_goes_with_expect_continue(void **state)
     ssize_t n = 0;
 
     (void)state;
-    conn_sendf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    conn_sendf(conn,
+               "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     memset(first, 0, sizeof first);
     eventually((n = recv(conn_fd(conn), first, sizeof first - 1, MSG_DONTWAIT)) > 0);
     assert_int_equal(strncmp(first, "HTTP/1.1 100 ", 13), 0);
@@ -397,13 +406,14 @@ static struct server *start_static(const char *a)
     snprintf(path, sizeof path, "%s/file.txt", dir);
     file_write(path, "%s", text);
     free(text);
-    srv = server_start_in(dir, HEAD "plugins:\n"
-                                    "  a: {module: body, config: {%s}}\n"
-                                    "  s: {module: static, config: {root: @DIR@}}\n"
-                                    "  t: {module: streamer}\n"
-                                    "routes:\n"
-                                    "  - {match: {path: /stream}, chain: [a, t]}\n"
-                                    "  - {match: {path: /**}, chain: [a, s]}\n",
+    srv = server_start_in(dir,
+                          HEAD "plugins:\n"
+                               "  a: {module: body, config: {%s}}\n"
+                               "  s: {module: static, config: {root: @DIR@}}\n"
+                               "  t: {module: streamer}\n"
+                               "routes:\n"
+                               "  - {match: {path: /stream}, chain: [a, t]}\n"
+                               "  - {match: {path: /**}, chain: [a, s]}\n",
                           a);
     free(dir);
     return srv;

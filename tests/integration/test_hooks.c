@@ -170,7 +170,8 @@ static void a_request_without_a_body_gets_no_body_call(void **state)
 
 static void deferred_functions_run_last_first_before_on_log(void **state)
 {
-    struct server *srv = start(PLAIN "defers: yes,", PLAIN, PLAIN "on_request: reply, defers: yes,");
+    struct server *srv = start(PLAIN "defers: yes,", PLAIN,
+                               PLAIN "on_request: reply, defers: yes,");
 
     (void)state;
     expect_status(srv, 200);
@@ -210,7 +211,8 @@ static void an_instance_is_opened_started_drained_and_closed_in_order(void **sta
                    *request = strstr(text, "a on_request"), *drain = strstr(text, "a drain"),
                    *end = drain != NULL ? strstr(drain, "a close") : NULL;
 
-        assert_true(open != NULL && begin > open && request > begin && drain > request && end > drain);
+        assert_true(open != NULL && begin > open && request > begin && drain > request &&
+                    end > drain);
         if (end != NULL)
             assert_null(strstr(end + 1, "a close"));
     }
@@ -229,7 +231,8 @@ static void a_failure_goes_up_the_chain_and_the_innermost_answers(void **state)
     assert_int_equal(res->status, 200);
     assert_string_equal(res->body, "b");
     eventually(trace_has(srv, "a on_log"));
-    assert_true(trace_has(srv, "b on_error kind=3 signo=0 plugin=c hook=on_request record=no status=500"));
+    assert_true(
+        trace_has(srv, "b on_error kind=3 signo=0 plugin=c hook=on_request record=no status=500"));
     assert_false(trace_has(srv, "a on_error"));
     response_free(&res);
     assert_int_equal(server_stop(&srv), 0);
@@ -284,7 +287,8 @@ static void pause_without_a_ticket_is_a_failure(void **state)
 
 static void fail_open_goes_on_as_if_the_plugin_were_not_there(void **state)
 {
-    struct server *srv = start(PLAIN, "on_error: fail_open, config: {on_request: fail, changes: yes,",
+    struct server *srv = start(PLAIN,
+                               "on_error: fail_open, config: {on_request: fail, changes: yes,",
                                PLAIN "on_request: reply,");
     struct response *res = server_get(srv, "/path");
 
@@ -303,7 +307,8 @@ static void fail_open_goes_on_as_if_the_plugin_were_not_there(void **state)
 static void changes_of_a_call_that_comes_back_are_kept(void **state)
 {
     struct server *srv = start(PLAIN, PLAIN "changes: yes,", PLAIN "on_request: reply,");
-    struct response *res = server_request(srv, "GET", "/path", "X-Doomed: d\r\nX-Kept: k\r\n", NULL, 0);
+    struct response *res = server_request(srv, "GET", "/path", "X-Doomed: d\r\nX-Kept: k\r\n", NULL,
+                                          0);
 
     (void)state;
     assert_int_equal(res->status, 200);
@@ -315,9 +320,11 @@ static void changes_of_a_call_that_comes_back_are_kept(void **state)
 
 static void a_crash_undoes_what_the_call_changed(void **state)
 {
-    struct server *srv = start(PLAIN, "on_error: fail_open, config: {on_request: segv, changes: yes,",
+    struct server *srv = start(PLAIN,
+                               "on_error: fail_open, config: {on_request: segv, changes: yes,",
                                PLAIN "on_request: reply,");
-    struct response *res = server_request(srv, "GET", "/path", "X-Doomed: d\r\nX-Kept: k\r\n", NULL, 0);
+    struct response *res = server_request(srv, "GET", "/path", "X-Doomed: d\r\nX-Kept: k\r\n", NULL,
+                                          0);
 
     (void)state;
     assert_int_equal(res->status, 200);
@@ -333,7 +340,8 @@ static void a_crash_tells_on_error_what_happened(void **state)
 
     (void)state;
     expect_status(srv, 500);
-    eventually(trace_has(srv, "a on_error kind=1 signo=11 plugin=c hook=on_request record=yes status=500"));
+    eventually(trace_has(
+        srv, "a on_error kind=1 signo=11 plugin=c hook=on_request record=yes status=500"));
     eventually(server_crash_count(srv) == 1);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -373,7 +381,8 @@ static void deferred_functions_of_a_crashed_plugin_run(void **state)
 
 static void a_crash_in_a_deferred_function_ends_only_that(void **state)
 {
-    struct server *srv = start(PLAIN "defers: yes,", PLAIN, PLAIN "on_request: reply, defers: yes, defer: segv,");
+    struct server *srv = start(PLAIN "defers: yes,", PLAIN,
+                               PLAIN "on_request: reply, defers: yes, defer: segv,");
 
     (void)state;
     expect_status(srv, 200);
@@ -457,13 +466,15 @@ static void a_plugin_whose_open_fails_again_is_quarantined(void **state)
     (void)state;
     expect_status(srv, 500);
     expect_status(srv, 503);
-    eventually(trace_has(srv, "a on_error kind=4 signo=0 plugin=c hook=on_request record=no status=503"));
+    eventually(
+        trace_has(srv, "a on_error kind=4 signo=0 plugin=c hook=on_request record=no status=503"));
     assert_int_equal(server_stop(&srv), 0);
 }
 
 static void crashes_in_start_drain_and_close_do_not_end_the_worker(void **state)
 {
-    struct server *srv = start(PLAIN "start: segv,", PLAIN "drain: segv,", PLAIN "on_request: reply, close: segv,");
+    struct server *srv = start(PLAIN "start: segv,", PLAIN "drain: segv,",
+                               PLAIN "on_request: reply, close: segv,");
     pid_t before[4], after[4];
 
     (void)state;
@@ -492,7 +503,8 @@ static void on_response_may_change_status_and_body(void **state)
 
 static void a_replaced_body_is_what_outer_filters_see(void **state)
 {
-    struct server *srv = start(PLAIN, PLAIN "on_response_body: replace,", PLAIN "on_request: reply,");
+    struct server *srv = start(PLAIN, PLAIN "on_response_body: replace,",
+                               PLAIN "on_request: reply,");
     struct response *res = server_get(srv, "/");
 
     (void)state;

@@ -11,18 +11,17 @@ static pid_t worker;
 
 static struct server *start(void)
 {
-    struct server *srv =
-        server_start("version: 1\n"
-                     "server: {workers: 1}\n"
-                     "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                     "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                     "plugins:\n"
-                     "  h: {module: hostile}\n"
-                     "  ok: {module: respond, config: {body: ok}}\n"
-                     "routes:\n"
-                     "  - {match: {path: /alone}, chain: [h]}\n"
-                     "  - {match: {path: /**}, chain: [h, ok]}\n"
-                     "crash: {dir: @DIR@/crashes, keep: 100}\n");
+    struct server *srv = server_start("version: 1\n"
+                                      "server: {workers: 1}\n"
+                                      "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                                      "plugins:\n"
+                                      "  h: {module: hostile}\n"
+                                      "  ok: {module: respond, config: {body: ok}}\n"
+                                      "routes:\n"
+                                      "  - {match: {path: /alone}, chain: [h]}\n"
+                                      "  - {match: {path: /**}, chain: [h, ok]}\n"
+                                      "crash: {dir: @DIR@/crashes, keep: 100}\n");
 
     eventually(server_children(srv, "worker", &worker, 1) == 1);
     return srv;

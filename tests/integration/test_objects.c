@@ -117,7 +117,8 @@ static void another_abi_major_is_refused(void **state)
     {
         char source[4096];
 
-        snprintf(source, sizeof source, "%s#include <bulkhead.h>\n#undef BH_ABI_MAJOR\n#define BH_ABI_MAJOR 2\n%s",
+        snprintf(source, sizeof source,
+                 "%s#include <bulkhead.h>\n#undef BH_ABI_MAJOR\n#define BH_ABI_MAJOR 2\n%s",
                  constructor, good);
         free(plugin_build(dir, "x", source));
     }
@@ -159,7 +160,8 @@ static void a_missing_entry_point_is_refused(void **state)
 static void an_undefined_symbol_is_named(void **state)
 {
     (void)state;
-    build(constructor, "void nobody_has_this(void); void f(void); void f(void) { nobody_has_this(); }\n");
+    build(constructor,
+          "void nobody_has_this(void); void f(void); void f(void) { nobody_has_this(); }\n");
     assert_refused("undefined symbol: nobody_has_this");
 }
 
@@ -193,15 +195,24 @@ static void an_empty_file_is_no_elf_file(void **state)
 static void a_text_file_is_no_elf_file(void **state)
 {
     (void)state;
-    file_write(object, "#!/bin/sh\necho this is not a plugin, whatever its name says, not at all\n");
+    file_write(object,
+               "#!/bin/sh\necho this is not a plugin, whatever its name says, not at all\n");
     assert_refused("is not an ELF file");
 }
 
 static void a_folder_is_refused(void **state)
 {
+    char *said;
+
     (void)state;
     assert_int_equal(mkdir(object, 0755), 0);
-    assert_refused("s a directory");
+    assert_int_equal(command("check", &said), 2);
+    expect_says("check", said,
+                "c.yaml:5:15: error: plugins.p.module: not an object but a folder is");
+    free(said);
+    assert_int_equal(run_command(&said, "\"$BULKHEAD\" inspect %s", object), 2);
+    expect_says("inspect", said, "Is a directory");
+    free(said);
 }
 
 static void a_missing_file_is_refused(void **state)
@@ -252,7 +263,10 @@ static void a_program_is_refused(void **state)
     char *said;
 
     (void)state;
-    assert_int_equal(run_command(&said, "cd %s && echo 'int main(void){return 0;}' > m.c && cc m.c -o x.so", dir), 0);
+    assert_int_equal(
+        run_command(&said, "cd %s && echo 'int main(void){return 0;}' > m.c && cc m.c -o x.so",
+                    dir),
+        0);
     free(said);
     {
         char *out;

@@ -40,7 +40,8 @@ static void expect_hello(const char *dir)
 }
 
 /* $BULKHEAD lies beside bulkhead.pc. */
-#define ONE_LINER "cd %s && cc -shared -fPIC %s $(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" pkg-config --cflags bulkhead) x.c -o x.so"
+#define ONE_LINER \
+    "cd %s && cc -shared -fPIC %s $(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" pkg-config --cflags bulkhead) x.c -o x.so"
 
 static void build(const char *dir, const char *flags, const char *source)
 {
@@ -87,16 +88,21 @@ static void a_plugin_of_two_sources_shares_the_host(void **state)
 
     (void)state;
     snprintf(path, sizeof path, "%s/a.c", dir);
-    file_write(path, "%s", "#include <bulkhead.h>\n"
-                           "bh_rc say(bh_req *req);\n"
-                           "static bh_rc on(void *s, bh_req *r, void *c) { (void)s; (void)c; return say(r); }\n"
-                           "BH_PLUGIN(\"two\", \"1\", .on_request = on)\n");
+    file_write(path, "%s",
+               "#include <bulkhead.h>\n"
+               "bh_rc say(bh_req *req);\n"
+               "static bh_rc on(void *s, bh_req *r, void *c) { (void)s; (void)c; return say(r); }\n"
+               "BH_PLUGIN(\"two\", \"1\", .on_request = on)\n");
     snprintf(path, sizeof path, "%s/b.c", dir);
-    file_write(path, "%s", "#include <bulkhead.h>\n"
-                           "bh_rc say(bh_req *req);\n"
-                           "bh_rc say(bh_req *req) { return bh_reply(req, 200, NULL, \"hello\\n\"); }\n");
-    assert_int_equal(run_command(&said, "cd %s && cc -shared -fPIC $(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" "
-                                        "pkg-config --cflags bulkhead) a.c b.c -o x.so", dir), 0);
+    file_write(path, "%s",
+               "#include <bulkhead.h>\n"
+               "bh_rc say(bh_req *req);\n"
+               "bh_rc say(bh_req *req) { return bh_reply(req, 200, NULL, \"hello\\n\"); }\n");
+    assert_int_equal(run_command(&said,
+                                 "cd %s && cc -shared -fPIC $(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" "
+                                 "pkg-config --cflags bulkhead) a.c b.c -o x.so",
+                                 dir),
+                     0);
     free(said);
     expect_hello(dir);
     free(dir);
@@ -110,15 +116,18 @@ static void a_cxx_plugin_builds_and_runs(void **state)
 
     (void)state;
     snprintf(path, sizeof path, "%s/x.cc", dir);
-    file_write(path, "%s",
-               "#include <bulkhead.h>\n"
-               "#include <string>\n"
-               "static bh_rc hello(void *, bh_req *req, void *)\n"
-               "{ std::string s = \"hello\\n\"; return bh_reply(req, 200, \"text/plain\", s.c_str()); }\n"
-               "BH_PLUGIN(\"hello\", \"1.0.0\", .on_request = hello)\n");
-    if (run_command(&said, "cd %s && c++ -std=c++20 -Wall -Wextra -Werror -shared -fPIC "
-                           "$(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" pkg-config --cflags bulkhead) x.cc -o x.so",
-                    dir) != 0)
+    file_write(
+        path, "%s",
+        "#include <bulkhead.h>\n"
+        "#include <string>\n"
+        "static bh_rc hello(void *, bh_req *req, void *)\n"
+        "{ std::string s = \"hello\\n\"; return bh_reply(req, 200, \"text/plain\", s.c_str()); }\n"
+        "BH_PLUGIN(\"hello\", \"1.0.0\", .on_request = hello)\n");
+    if (run_command(
+            &said,
+            "cd %s && c++ -std=c++20 -Wall -Wextra -Werror -shared -fPIC "
+            "$(PKG_CONFIG_PATH=\"${BULKHEAD%%/*}\" pkg-config --cflags bulkhead) x.cc -o x.so",
+            dir) != 0)
         harness_fail(__FILE__, __LINE__, "it does not build:\n%s", said);
     free(said);
     expect_hello(dir);

@@ -17,26 +17,32 @@
 #include <unistd.h>
 
 /* Returns when all workers serve: the port takes connections before. */
-static struct server *start(int workers)
+static struct server *start_draining(int workers, int drain_ms)
 {
-    struct server *srv = server_start("version: 1\n"
-                        "server: {workers: %d}\n"
-                        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                        "limits: {timeouts: {drain: 3s}}\n"
-                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                        "plugins:\n"
-                        "  log: {module: access_log, config: {path: @DIR@/access.log, format: json}}\n"
-                        "  slow: {module: pause}\n"
-                        "  bad: {module: fault, config: {from_request: true}}\n"
-                        "  ok: {module: respond, config: {body: ok}}\n"
-                        "routes:\n"
-                        "  - {match: {path: /bad}, chain: [log, bad]}\n"
-                        "  - {match: {path: /**}, chain: [log, slow, ok]}\n"
-                        "crash: {dir: @DIR@/crashes, keep: 100}\n",
-                        workers);
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: %d}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {drain: %dms}}\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "plugins:\n"
+        "  log: {module: access_log, config: {path: @DIR@/access.log, format: json}}\n"
+        "  slow: {module: pause}\n"
+        "  bad: {module: fault, config: {from_request: true}}\n"
+        "  ok: {module: respond, config: {body: ok}}\n"
+        "routes:\n"
+        "  - {match: {path: /bad}, chain: [log, bad]}\n"
+        "  - {match: {path: /**}, chain: [log, slow, ok]}\n"
+        "crash: {dir: @DIR@/crashes, keep: 100}\n",
+        workers, drain_ms);
 
     server_wait_log(srv, "serving on");
     return srv;
+}
+
+static struct server *start(int workers)
+{
+    return start_draining(workers, 3000);
 }
 
 static void wait_for_workers(const struct server *srv, size_t n, pid_t *pids)
@@ -229,7 +235,8 @@ static void what_was_sent_before_sigterm_is_answered(void **state)
     /* The first keeps the loop busy for 100 ms, so that the others wait to be accepted. */
     for (int i = 0; i < 60; i++) {
         conn[i] = conn_open(srv->port[0]);
-        conn_sendf(conn[i], "GET /%s HTTP/1.1\r\nHost: a\r\n\r\n", i == 0 ? "?do=expired_post" : "");
+        conn_sendf(conn[i], "GET /%s HTTP/1.1\r\nHost: a\r\n\r\n",
+                   i == 0 ? "?do=expired_post" : "");
     }
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     for (int i = 0; i < 60; i++) {
@@ -347,7 +354,7 @@ static void a_second_sigterm_does_not_wait(void **state)
 
 static void a_drain_has_an_end(void **state)
 {
-    struct server *srv = start(1);
+    struct server *srv = start_draining(1, 500);
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res;
 

@@ -97,14 +97,27 @@ static void files_and_indexes_are_served(void **state)
 
 static void no_target_leaves_the_root(void **state)
 {
-    static const char *const targets[] = {
-        "/../secret.txt", "/../../secret.txt", "/sub/../../secret.txt", "/%2e%2e/secret.txt",
-        "/%2e%2e%2fsecret.txt", "/..%2fsecret.txt", "/sub/%2e%2e/%2e%2e/secret.txt",
-        "/sub/..%2f..%2fsecret.txt", "/%2E%2E/%2E%2E/secret.txt", "//../secret.txt",
-        "/.//../secret.txt", "/%252e%252e/secret.txt", "/..%5csecret.txt", "/..\\secret.txt",
-        "/%c0%ae%c0%ae/secret.txt", "/link.txt", "/sub/../link.txt", "/./../secret.txt",
-        "http://localhost/../secret.txt", "http://localhost/%2e%2e/secret.txt",
-        "/small.txt/../../secret.txt"};
+    static const char *const targets[] = {"/../secret.txt",
+                                          "/../../secret.txt",
+                                          "/sub/../../secret.txt",
+                                          "/%2e%2e/secret.txt",
+                                          "/%2e%2e%2fsecret.txt",
+                                          "/..%2fsecret.txt",
+                                          "/sub/%2e%2e/%2e%2e/secret.txt",
+                                          "/sub/..%2f..%2fsecret.txt",
+                                          "/%2E%2E/%2E%2E/secret.txt",
+                                          "//../secret.txt",
+                                          "/.//../secret.txt",
+                                          "/%252e%252e/secret.txt",
+                                          "/..%5csecret.txt",
+                                          "/..\\secret.txt",
+                                          "/%c0%ae%c0%ae/secret.txt",
+                                          "/link.txt",
+                                          "/sub/../link.txt",
+                                          "/./../secret.txt",
+                                          "http://localhost/../secret.txt",
+                                          "http://localhost/%2e%2e/secret.txt",
+                                          "/small.txt/../../secret.txt"};
     struct server *srv = start();
 
     (void)state;
@@ -135,7 +148,8 @@ static void nul_and_bad_escapes_are_400(void **state)
 static void a_range_is_206(void **state)
 {
     struct server *srv = start();
-    struct response *res = server_request(srv, "GET", "/small.txt", "Range: bytes=2-4\r\n", NULL, 0);
+    struct response *res = server_request(srv, "GET", "/small.txt", "Range: bytes=2-4\r\n", NULL,
+                                          0);
 
     (void)state;
     assert_int_equal(res->status, 206);
@@ -152,7 +166,8 @@ static void a_range_is_206(void **state)
 static void a_range_of_a_big_file_is_exact(void **state)
 {
     struct server *srv = start();
-    struct response *res = server_request(srv, "GET", "/big.bin", "Range: bytes=1000001-2000000\r\n", NULL, 0);
+    struct response *res = server_request(srv, "GET", "/big.bin",
+                                          "Range: bytes=1000001-2000000\r\n", NULL, 0);
     char *big = bytes(BIG);
 
     (void)state;
@@ -225,10 +240,12 @@ static void what_is_unchanged_is_304_without_a_body(void **state)
 
     (void)state;
     snprintf(header, sizeof header, "If-None-Match: %s\r\n", response_header(res, "ETag"));
-    snprintf(since, sizeof since, "If-Modified-Since: %s\r\n", response_header(res, "Last-Modified"));
+    snprintf(since, sizeof since, "If-Modified-Since: %s\r\n",
+             response_header(res, "Last-Modified"));
     response_free(&res);
     for (int i = 0; i < 4; i++) { /* a stray byte would be taken for the next answer */
-        res = conn_request(conn, i % 2 ? "HEAD" : "GET", "/small.txt", i < 2 ? header : since, NULL, 0);
+        res = conn_request(conn, i % 2 ? "HEAD" : "GET", "/small.txt", i < 2 ? header : since, NULL,
+                           0);
         assert_int_equal(res->status, 304);
         response_free(&res);
     }

@@ -97,7 +97,8 @@ static void for_http_1_0_the_connection_ends_the_stream(void **state)
 
 static void head_gets_no_byte_of_a_stream(void **state)
 {
-    static const char *const targets[] = {"/plain?n=3", "/?n=3&via=post", "/plain?n=3&size=4&len=12"};
+    static const char *const targets[] = {"/plain?n=3", "/?n=3&via=post",
+                                          "/plain?n=3&size=4&len=12"};
     struct server *srv = start();
 
     (void)state;
@@ -137,7 +138,8 @@ static void a_stream_longer_than_announced_does_not_spill(void **state)
     assert_string_equal(res->body, "ddddcc");
     response_free(&res);
     res = conn_request(conn, "GET", "/plain?n=1&size=3", NULL, NULL, 0);
-    assert_true(res->status == 200 || res->status == 0); /* kept or closed, but nothing in between */
+    assert_true(res->status == 200 ||
+                res->status == 0); /* kept or closed, but nothing in between */
     if (res->status == 200)
         assert_string_equal(res->body, "bbb");
     response_free(&res);

@@ -89,10 +89,10 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
         return bh_reply(req, 403, "text/plain", "refused");
     if (cfg->pause_head)
         return pause_here(req);
-    if (cfg->reply && (cfg->mode == BH_BODY_NONE ||
-                       (bh_header(req, "Transfer-Encoding").p == NULL &&
-                        (bh_header(req, "Content-Length").p == NULL ||
-                         bh_str_eq(bh_header(req, "Content-Length"), "0")))))
+    if (cfg->reply &&
+        (cfg->mode == BH_BODY_NONE || (bh_header(req, "Transfer-Encoding").p == NULL &&
+                                       (bh_header(req, "Content-Length").p == NULL ||
+                                        bh_str_eq(bh_header(req, "Content-Length"), "0")))))
         return bh_reply(req, 200, "text/plain", "no body");
     return BH_CONTINUE;
 }

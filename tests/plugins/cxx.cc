@@ -17,7 +17,10 @@ namespace
 
 struct instance {
     std::vector<std::string> seen;
-    ~instance() { seen.clear(); }
+    ~instance()
+    {
+        seen.clear();
+    }
 };
 
 std::string_view view(bh_str s)

@@ -206,8 +206,9 @@ static void try_values(struct instance *self, bh_req *req)
 /* Sizes whose sums with anything overflow, or that nobody can have. */
 static void try_sizes(struct instance *self, bh_req *req)
 {
-    static const size_t sizes[] = {(size_t)-1, (size_t)-2, (size_t)-16, (size_t)-17, (size_t)-40,
-                                   (size_t)-4096, (size_t)1 << 63, (size_t)1 << 47, 17u << 20};
+    static const size_t sizes[] = {(size_t)-1,      (size_t)-2,      (size_t)-16,
+                                   (size_t)-17,     (size_t)-40,     (size_t)-4096,
+                                   (size_t)1 << 63, (size_t)1 << 47, 17u << 20};
     static char text[] = "/text";
 
     (void)self;
@@ -317,9 +318,9 @@ static void try_fork(struct instance *self, bh_req *req)
 static const struct {
     const char *name;
     void (*fn)(struct instance *self, bh_req *req);
-} attempts[] = {{"null", try_null},       {"wrong", try_wrong},   {"values", try_values},
-                {"sizes", try_sizes},     {"memory", try_memory}, {"fields", try_fields},
-                {"defers", try_many_defers}, {"old", try_old},    {"signals", try_signals},
+} attempts[] = {{"null", try_null},          {"wrong", try_wrong},   {"values", try_values},
+                {"sizes", try_sizes},        {"memory", try_memory}, {"fields", try_fields},
+                {"defers", try_many_defers}, {"old", try_old},       {"signals", try_signals},
                 {"fork", try_fork}};
 
 /* Things that end in odd answers, not in a text. */
@@ -446,5 +447,5 @@ static bh_rc open_(bh_inst *inst, const void *cfg, void **out)
 }
 
 BH_PLUGIN("hostile", "1.0.0", .summary = "Abuses the host", .open = open_, .close = free,
-          .on_request = on_request, .on_request_body = on_request_body,
-          .on_response = on_response, .on_log = on_log)
+          .on_request = on_request, .on_request_body = on_request_body, .on_response = on_response,
+          .on_log = on_log)

@@ -50,7 +50,8 @@ static void *work_thread(void *arg)
 
     sleep_ms(job->delay_ms);
     if (is(job, "reply") || is(job, "unused_reply"))
-        told(job, "resume_reply", bh_resume_reply(job->ticket, 201, "text/x-thread", "from a thread", 13));
+        told(job, "resume_reply",
+             bh_resume_reply(job->ticket, 201, "text/x-thread", "from a thread", 13));
     else if (is(job, "big_reply")) {
         char *big = malloc(3000000);
 
@@ -138,14 +139,14 @@ static int32_t work_pause(void *arg)
 static int32_t work_long(void *arg)
 {
     (void)arg;
-    sleep_ms(1500);
+    sleep_ms(600);
     return BH_DONE;
 }
 
 static int32_t work_long_crash(void *arg)
 {
     (void)arg;
-    sleep_ms(600);
+    sleep_ms(300);
     *nowhere = 1;
     return BH_DONE;
 }
@@ -155,10 +156,14 @@ static bh_rc offload(bh_req *req, const char *what)
     static const struct {
         const char *name;
         int32_t (*work)(void *);
-    } works[] = {{"offload_ok", work_ok},          {"offload_crash", work_crash},
-                 {"offload_abort", work_abort},    {"offload_exit", work_exit},
-                 {"offload_nonsense", work_nonsense}, {"offload_pause", work_pause},
-                 {"offload_long", work_long},      {"offload_long_crash", work_long_crash}};
+    } works[] = {{"offload_ok", work_ok},
+                 {"offload_crash", work_crash},
+                 {"offload_abort", work_abort},
+                 {"offload_exit", work_exit},
+                 {"offload_nonsense", work_nonsense},
+                 {"offload_pause", work_pause},
+                 {"offload_long", work_long},
+                 {"offload_long_crash", work_long_crash}};
 
     bh_reply(req, 200, "text/plain", "offloaded");
     for (size_t i = 0; i < sizeof works / sizeof works[0]; i++)

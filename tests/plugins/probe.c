@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ACTS                                                                                       \
-    "continue|reply|done|decline|fail|nonsense|pause|segv|abort|exit|unused|status|replace"
+#define ACTS "continue|reply|done|decline|fail|nonsense|pause|segv|abort|exit|unused|status|replace"
 
 enum act {
     ACT_CONTINUE,
@@ -268,8 +267,7 @@ static bh_rc on_error(void *self_, bh_req *req, void *ctx, const bh_error *err)
 
     ((struct ctx *)ctx)->calls++;
     note(self, "on_error kind=%d signo=%d plugin=%s hook=%s record=%s status=%d", err->kind,
-         err->signo, err->plugin, err->hook, err->record_id != NULL ? "yes" : "no",
-         bh_status(req));
+         err->signo, err->plugin, err->hook, err->record_id != NULL ? "yes" : "no", bh_status(req));
     return act(self, req, self->cfg->on_error);
 }
 

@@ -30,8 +30,8 @@ static const char *find(const char *host, const char *path, const char *method)
 {
     static char text[64];
     const struct config_route *other = (void *)1;
-    const struct config_route *r =
-        route_find(&config, host != NULL ? bh_s(host) : bh__none(), bh_s(path), bh_s(method), &other);
+    const struct config_route *r = route_find(&config, host != NULL ? bh_s(host) : bh__none(),
+                                              bh_s(path), bh_s(method), &other);
 
     if (r != NULL)
         return r->name;
@@ -74,7 +74,8 @@ static void methods_choose_between_routes(void **state)
     assert_string_equal(find(NULL, "/api/x", "POST"), "write");
     assert_string_equal(find(NULL, "/api/x", "PUT"), "write");
     assert_string_equal(find(NULL, "/api/x", "DELETE"), "405 read");
-    assert_string_equal(find(NULL, "/api/x", "get"), "405 read"); /* methods have case, RFC 9110 9.1 */
+    assert_string_equal(find(NULL, "/api/x", "get"),
+                        "405 read"); /* methods have case, RFC 9110 9.1 */
 }
 
 static void get_stands_for_head_too(void **state)

@@ -158,13 +158,11 @@ static void nul_is_refused(void **state)
 
 static void repeated_slashes_become_one(void **state)
 {
-    static const struct row rows[] = {{"//", "/", NULL, NULL},
-                                      {"///", "/", NULL, NULL},
-                                      {"//a", "/a", NULL, NULL},
-                                      {"/a//b", "/a/b", NULL, NULL},
-                                      {"/a///b//", "/a/b/", NULL, NULL},
-                                      {"//evil.example/x", "/evil.example/x", NULL, NULL},
-                                      {"/a//../b", "/b", NULL, NULL}};
+    static const struct row rows[] = {
+        {"//", "/", NULL, NULL},           {"///", "/", NULL, NULL},
+        {"//a", "/a", NULL, NULL},         {"/a//b", "/a/b", NULL, NULL},
+        {"/a///b//", "/a/b/", NULL, NULL}, {"//evil.example/x", "/evil.example/x", NULL, NULL},
+        {"/a//../b", "/b", NULL, NULL}};
 
     (void)state;
     CHECK(rows);
@@ -202,16 +200,12 @@ static void the_absolute_form_names_its_host(void **state)
 
 static void other_forms_are_refused_but_for_the_asterisk(void **state)
 {
-    static const struct row rows[] = {{"*", "*", NULL, NULL},
-                                      {"", NULL, NULL, NULL},
-                                      {"a", NULL, NULL, NULL},
-                                      {"**", NULL, NULL, NULL},
-                                      {"*/", NULL, NULL, NULL},
-                                      {"a.example:443", NULL, NULL, NULL},
-                                      {"ftp://a/b", NULL, NULL, NULL},
-                                      {"../a", NULL, NULL, NULL},
-                                      {"?a", NULL, NULL, NULL},
-                                      {"%2fa", NULL, NULL, NULL}};
+    static const struct row rows[] = {
+        {"*", "*", NULL, NULL},          {"", NULL, NULL, NULL},
+        {"a", NULL, NULL, NULL},         {"**", NULL, NULL, NULL},
+        {"*/", NULL, NULL, NULL},        {"a.example:443", NULL, NULL, NULL},
+        {"ftp://a/b", NULL, NULL, NULL}, {"../a", NULL, NULL, NULL},
+        {"?a", NULL, NULL, NULL},        {"%2fa", NULL, NULL, NULL}};
 
     (void)state;
     CHECK(rows);

@@ -46,7 +46,8 @@ static void note(const struct fake *f, const char *what)
 {
     size_t n = strlen(trace);
 
-    snprintf(trace + n, sizeof trace - n, "%s%c.%s", n > 0 ? " " : "", 'a' + (int)(f - fakes), what);
+    snprintf(trace + n, sizeof trace - n, "%s%c.%s", n > 0 ? " " : "", 'a' + (int)(f - fakes),
+             what);
 }
 
 FAULTY static bh_rc act(const struct fake *f, bh_req *r, int what)
@@ -102,7 +103,8 @@ static bh_rc on_request_body(void *self, bh_req *r, void *ctx, bh_str chunk, int
     char what[128];
 
     (void)ctx;
-    snprintf(what, sizeof what, "body(%.*s)%s", chunk.n > 40 ? 40 : (int)chunk.n, chunk.p, end ? "." : "");
+    snprintf(what, sizeof what, "body(%.*s)%s", chunk.n > 40 ? 40 : (int)chunk.n, chunk.p,
+             end ? "." : "");
     note(self, what);
     return act(self, r, ((struct fake *)self)->does[HOOK_REQUEST_BODY]);
 }
@@ -132,7 +134,10 @@ static void on_log(void *self, bh_req *r, void *ctx)
     call(self, r, HOOK_LOG);
 }
 
-static bh_plugin desc = {.open = open_, .on_request = on_request, .on_error = on_error, .on_log = on_log,
+static bh_plugin desc = {.open = open_,
+                         .on_request = on_request,
+                         .on_error = on_error,
+                         .on_log = on_log,
                          .on_response = on_response};
 
 /* ---- fixtures ---- */
@@ -164,8 +169,12 @@ static void begin(void)
     desc.on_response_body = NULL;
     for (int i = 0; i < N; i++) {
         plugins[i].on_error = CONFIG_FAIL_CLOSED;
-        inst[i] = (bh_inst){.magic = INSTANCE_MAGIC, .id = (uint32_t)i + 1, .cfg = &plugins[i],
-                            .config = &config, .object = &object, .desc = &desc,
+        inst[i] = (bh_inst){.magic = INSTANCE_MAGIC,
+                            .id = (uint32_t)i + 1,
+                            .cfg = &plugins[i],
+                            .config = &config,
+                            .object = &object,
+                            .desc = &desc,
                             .stat = &shm->plugin[i]};
         atomic_store(&shm->plugin[i].crashes, 0);
         atomic_store(&shm->plugin[i].failures, 0);
@@ -229,7 +238,8 @@ static void done_stops_the_way_down(void **state)
     begin();
     fakes[1].does[HOOK_REQUEST] = REPLY;
     run();
-    assert_string_equal(trace, "a.on_request b.on_request b.on_response a.on_response b.on_log a.on_log");
+    assert_string_equal(trace,
+                        "a.on_request b.on_request b.on_response a.on_response b.on_log a.on_log");
     end();
 }
 
@@ -240,7 +250,8 @@ static void decline_is_the_last_word_of_a_plugin(void **state)
     fakes[0].does[HOOK_REQUEST] = BH_DECLINE;
     fakes[2].does[HOOK_REQUEST] = BH_FAIL; /* not even on_error */
     run();
-    assert_string_equal(trace, "a.on_request b.on_request c.on_request b.on_error b.on_response b.on_log");
+    assert_string_equal(trace,
+                        "a.on_request b.on_request c.on_request b.on_error b.on_response b.on_log");
     assert_reply(500, NULL);
     end();
 }
@@ -323,7 +334,8 @@ static void done_without_a_reply_fails(void **state)
 
 static void verdicts_of_no_meaning_fail(void **state)
 {
-    static const int verdicts[] = {3, 5, 8, 1000, -5, FAILURE_CRASHED, INT32_MIN, INT32_MAX, BH_PAUSE};
+    static const int verdicts[] = {3,         5,         8,       1000, -5, FAILURE_CRASHED,
+                                   INT32_MIN, INT32_MAX, BH_PAUSE};
 
     (void)state;
     for (size_t i = 0; i < sizeof verdicts / sizeof verdicts[0]; i++) {
@@ -355,7 +367,8 @@ static void fail_open_goes_on_and_asks_nobody(void **state)
 
 static void a_failed_call_leaves_no_changes(void **state)
 {
-    static const int failures[] = {BH_FAIL, CRASH, BH_DONE /* without a reply */, BH_PAUSE /* or a ticket */};
+    static const int failures[] = {BH_FAIL, CRASH, BH_DONE /* without a reply */,
+                                   BH_PAUSE /* or a ticket */};
 
     (void)state;
     for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {

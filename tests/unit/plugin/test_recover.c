@@ -159,10 +159,10 @@ static void each_kind_of_end_lands(void **state)
         hook_fn *fn;
         int signo;
         const char *kind;
-    } rows[] = {{segv, SIGSEGV, "signal"},      {divides, SIGFPE, "signal"},
-                {traps, SIGILL, "signal"},      {aborts, SIGABRT, "abort"},
-                {asserts, SIGABRT, "assert"},   {exits, 0, "exit"},
-                {quick_exits, 0, "quick_exit"}, {underscore_exits, 0, "_exit"},
+    } rows[] = {{segv, SIGSEGV, "signal"},        {divides, SIGFPE, "signal"},
+                {traps, SIGILL, "signal"},        {aborts, SIGABRT, "abort"},
+                {asserts, SIGABRT, "assert"},     {exits, 0, "exit"},
+                {quick_exits, 0, "quick_exit"},   {underscore_exits, 0, "_exit"},
                 {ends_thread, 0, "pthread_exit"}, {jumps, SIGSEGV, "signal"},
                 {overflows, SIGSEGV, "signal"}};
 

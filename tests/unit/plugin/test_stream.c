@@ -167,10 +167,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_empty_write_leaves_no_block, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_ends_when_closed_and_all_was_popped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_taken_after_the_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_full_stream_takes_nothing_until_something_was_popped, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(one_block_may_be_larger_than_the_limit_when_none_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_full_stream_takes_nothing_until_something_was_popped,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_block_may_be_larger_than_the_limit_when_none_waits,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(sizes_that_overflow_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_reader_is_called_for_data_and_for_the_end_but_not_when_full, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            the_reader_is_called_for_data_and_for_the_end_but_not_when_full, set_up, tear_down),
         cmocka_unit_test(put_of_nothing_is_fine),
     };
 
