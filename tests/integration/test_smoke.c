@@ -80,6 +80,7 @@ static void a_killed_worker_is_replaced(void **state)
     pid_t before[8];
 
     (void)state;
+    server_wait_log(srv, "serving on"); /* one that dies before that ends the start */
     eventually(server_children(srv, "worker", before, 8) == 2);
     assert_int_equal(kill(before[0], SIGKILL), 0);
     eventually(kill(before[0], 0) != 0);
