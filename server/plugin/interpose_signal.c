@@ -43,7 +43,8 @@ int sigaction(int signo, const struct sigaction *act, struct sigaction *old)
     static int (*real)(int, const struct sigaction *, struct sigaction *);
 
     if (real == NULL)
-        real = (int (*)(int, const struct sigaction *, struct sigaction *))real_function("sigaction");
+        real = (int (*)(int, const struct sigaction *, struct sigaction *))real_function(
+            "sigaction");
     if (act != NULL && recover_is_armed() && is_reserved(signo)) {
         refuse("sigaction()", signo);
         return -1;
@@ -107,13 +108,16 @@ int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 pid_t fork(void)
 {
     static pid_t (*real)(void);
+    /* Asked before: what is published is shared with the parent, who goes on. */
+    bool is_plugin = recover_self.call != NULL && atomic_load(&recover_self.call->plugin) != 0;
     pid_t pid;
 
     if (real == NULL)
         real = (pid_t(*)(void))real_function("fork");
     pid = real();
-    if (pid == 0 && recover_is_armed()) {
-        /* It may exec or _exit. Coming back into the host ends it: see recover_disarm(). */
+    if (pid == 0 && is_plugin) {
+        /* It may exec or _exit. Coming back into the host ends it: see recover_disarm(), and
+         * load_object() for constructors, which run in no boundary. */
         recover_self.is_child_of_fork = true;
         recover_self.top = NULL;
     }

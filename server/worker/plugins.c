@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf/config.h"
 #include "ipc/shm.h"
@@ -32,6 +33,8 @@ static int load_object(struct plugins *p, const struct setup_plugin *s, uint32_t
     atomic_store(&call->hook, HOOK_LOAD);
     atomic_store(&call->plugin, plugin);
     r = object_load(s->object, s->copy, plugin, diag, out);
+    if (recover_self.is_child_of_fork)
+        _exit(0); /* or there would be two of us */
     atomic_store(&call->plugin, 0);
     atomic_store(&call->hook, HOOK_NONE);
     if (r == 0)

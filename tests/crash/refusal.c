@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "scene.h"
 
 #define N(ARRAY) (sizeof(ARRAY) / sizeof(ARRAY)[0])
 
@@ -237,6 +237,7 @@ static int start_one(const struct attempt *a, void *arg)
     crash = server_get(srv, "/?fault=segv&at=on_request");
     after = server_get(srv, "/?fault=none");
     server_children(srv, "bh-worker", &same, 1);
+    eventually(!scene_has_child(same)); /* no second worker that nobody knows of */
     if (before->status != 200 || crash->status != 500 || after->status != 200 || worker != same)
         n = complain(a, "run", "starts, but does not stand a crash", NULL);
     else

@@ -1,5 +1,6 @@
 #include "scene.h"
 
+#include <dirent.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -213,6 +214,38 @@ const char *scene_next(struct scene *scene, int n)
                        "a request after it was answered wrong");
     conn_close(&conn);
     return wrong;
+}
+
+/* "PID (NAME) STATE PARENT ..." */
+static bool is_live_child(const char *stat, pid_t parent)
+{
+    const char *after_name = strrchr(stat, ')');
+    char state = '\0';
+    int ppid = 0;
+
+    return after_name != NULL && sscanf(after_name + 1, " %c %d", &state, &ppid) == 2 &&
+           ppid == parent && state != 'Z';
+}
+
+bool scene_has_child(pid_t pid)
+{
+    DIR *proc = opendir("/proc");
+    const struct dirent *entry;
+    bool has_child = false;
+
+    assert_non_null(proc);
+    while (!has_child && (entry = readdir(proc)) != NULL) {
+        char path[280], *stat;
+
+        if (strspn(entry->d_name, "0123456789") == 0)
+            continue;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        stat = file_read(path);
+        has_child = stat != NULL && is_live_child(stat, pid);
+        free(stat);
+    }
+    closedir(proc);
+    return has_child;
 }
 
 /* ---- records --------------------------------------------------------------------------------- */

@@ -34,6 +34,9 @@ bool scene_has_new_worker(struct scene *scene);
 /* The same, after killing the worker: the next fault finds a clean one. */
 void scene_renew_worker(struct scene *scene);
 
+/* Does a child of this process run, that is no zombie? */
+bool scene_has_child(pid_t pid);
+
 /* Waits for the first new record of that process (0: any), that hook and that verdict (NULL, 0: any);
  * the caller decrefs. NULL: none came in time. */
 struct json_t *scene_record(struct scene *scene, pid_t worker, const char *hook, char verdict);

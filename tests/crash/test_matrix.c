@@ -204,6 +204,8 @@ static const char *look_around(struct scene *scene, const struct probe *p)
         harm = scene_next(scene, n_next);
     if (harm == NULL && is_harmless(p))
         harm = crash_once_more(scene);
+    if (harm == NULL && is_harmless(p))
+        eventually(!scene_has_child(scene->worker)); /* which would be a worker, too */
     if (harm != NULL)
         scene_disperse(scene);
     return harm;

@@ -33,7 +33,7 @@ static int recovering_set_up(struct shm **out, uint32_t n_plugins)
     return r;
 }
 
-/* All crash slots are free again, as if the recorder had taken what was in them. */
+/* All crash slots are free again, as if the recorder had taken what was in them, and no call runs. */
 static void recovering_begin(struct shm *shm)
 {
     for (size_t i = 0; i < RECOVERING_N; i++)
@@ -42,6 +42,7 @@ static void recovering_begin(struct shm *shm)
         atomic_store(&shm->worker[0].crash[i].state, SHM_CRASH_FREE);
     for (int i = 0; i < SHM_FOLDS; i++)
         atomic_store(&shm->worker[0].fold[i].fp, 0);
+    atomic_store(&shm->worker[0].call.plugin, 0); /* a child that died in a call has left it */
 }
 
 /* The only record there is; one in state SHM_CRASH_FREE when there is none, or more. */
