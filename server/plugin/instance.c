@@ -12,6 +12,7 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/boundary.h"
+#include "plugin/eject.h"
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
@@ -182,7 +183,7 @@ void incarnation_free(struct incarnation *inc)
     bh_inst *inst = inc->inst;
     char why[160];
 
-    if (inst->desc->close != NULL &&
+    if (inst->desc->close != NULL && !inst->is_ejected &&
         !boundary_void(inst->id, HOOK_CLOSE, inst->desc->close, inc->self)) {
         log_error("plugin '%s': close() %s", inst->cfg->name, fault_text(why, sizeof why));
         finish_record(SHM_RECOVERED);
@@ -218,7 +219,7 @@ static void try_open(bh_inst *inst)
 
 struct incarnation *incarnation_get_slow(bh_inst *inst)
 {
-    if (clock_mono_ms() < inst->retry_at_ms)
+    if (inst->is_ejected || clock_mono_ms() < inst->retry_at_ms)
         return NULL;
     try_open(inst);
     if (inst->current != NULL)
@@ -232,8 +233,25 @@ void instance_renew(bh_inst *inst, struct incarnation *inc)
         memset(inst->object->cxa_globals(), 0, sizeof(void *) + sizeof(unsigned int));
     if (inc != inst->current || inc == NULL)
         return; /* replaced already */
+    if (eject_is_out(inst->id)) {
+        instance_eject(inst, NULL);
+        return;
+    }
     inst->current = NULL;
     incarnation_put(inc);
     inst->retry_at_ms = 0;
     try_open(inst);
+}
+
+void instance_eject(bh_inst *inst, const char *why)
+{
+    struct incarnation *inc = inst->current;
+
+    if (why != NULL)
+        log_error("plugin '%s' is taken out of this worker, which asks to be replaced: %s",
+                  inst->cfg->name, why);
+    inst->is_ejected = true;
+    inst->current = NULL;
+    if (inc != NULL)
+        incarnation_put(inc);
 }

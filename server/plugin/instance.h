@@ -41,6 +41,7 @@ struct bh_inst {
     int64_t retry_at_ms;         /* then: the next try to open one, monotonic */
     uint32_t retry_delay_ms;
     bool is_started;
+    bool is_ejected; /* for good, in this worker: eject.h */
     struct arena arena; /* options and what info() answers */
     struct shm_plugin *stat;
     int worker;
@@ -78,7 +79,12 @@ static inline void incarnation_put(struct incarnation *inc)
         incarnation_free(inc);
 }
 
-/* After a crash in inc: retires it if it is current, and opens a fresh one. */
+/* After a crash in inc: retires it if it is current, and opens a fresh one; none, when the plugin was
+ * ejected. */
 void instance_renew(bh_inst *inst, struct incarnation *inc);
+
+/* Takes the plugin out of this worker (eject.h): no request enters it any more, and close() is not
+ * called, since it might hang or crash where the rest did. why: for the log. */
+void instance_eject(bh_inst *inst, const char *why);
 
 #endif

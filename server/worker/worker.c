@@ -20,6 +20,7 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/chain.h"
+#include "plugin/eject.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
@@ -30,6 +31,7 @@
 #include "worker/watchdog.h"
 
 #define EXIT_NOT_READY 3 /* WORKER_NOT_READY of master.h */
+#define EXIT_REPLACE   4 /* WORKER_REPLACE */
 #define EVENTS 64
 
 /* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
@@ -41,7 +43,7 @@ static struct worker {
     struct plugins plugins;
     struct front *front;
     int epoll_fd, signal_fd, wake_fd;
-    bool is_draining, must_stop;
+    bool is_draining, must_stop, wants_successor;
     int64_t drain_until_ms;
 } worker;
 
@@ -99,6 +101,7 @@ static int start(const struct config *cfg, const struct setup *setup, struct shm
         r = recover_init(shm, index);
     if (r < 0)
         return r;
+    eject_init(worker.wake_fd);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
     sinks_init(host_table(), shm, worker.shared);
@@ -141,6 +144,22 @@ static void begin_drain(void)
     for (int i = 0; i < worker.plugins.n; i++)
         instance_drain(worker.plugins.inst[i]);
     front_drain(worker.front);
+}
+
+/* Outcome Q: without the plugin, until a successor is there. */
+static void take_ejected(void)
+{
+    uint32_t plugin;
+    const char *why;
+
+    while (eject_take(&plugin, &why)) {
+        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n)
+            instance_eject(worker.plugins.inst[plugin - 1], why);
+        else
+            log_warn("this worker asks to be replaced: %s", why);
+        worker.wants_successor = true;
+        begin_drain();
+    }
 }
 
 static void take_signals(void)
@@ -223,6 +242,7 @@ static int serve(void)
         async_run();
         async_expire();
         front_run(worker.front, listeners);
+        take_ejected();
         if (recover_is_armed()) /* no call runs here: one was left by longjmp() */
             recover_out_of_order(NULL);
         if (worker.is_draining &&
@@ -266,5 +286,5 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
         front_destroy(&worker.front);
         plugins_unload(&worker.plugins);
     }
-    return r < 0 ? 1 : 0;
+    return r < 0 ? 1 : worker.wants_successor ? EXIT_REPLACE : 0;
 }
