@@ -112,6 +112,10 @@ struct config {
         uint32_t window_ms; /* ... within this time; after that with a growing delay */
     } respawn;
 
+    struct {
+        uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
+    } escrow;
+
     struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;
 };

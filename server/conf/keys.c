@@ -240,6 +240,12 @@ static const struct schema respawn_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema escrow_keys[] = {
+    {"standby", SCHEMA_INT, OFF(struct config, escrow.standby), .def = "1", .min = 0, .max = 1,
+     .help = "Workers that are loaded and wait to take the place of one that ends"},
+    {NULL, SCHEMA_END},
+};
+
 const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
@@ -257,6 +263,8 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
+    {"escrow", SCHEMA_MAP, .keys = escrow_keys,
+     .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
     {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
     {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},

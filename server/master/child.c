@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/log.h"
@@ -31,8 +32,11 @@ void child_init(struct child *c, int index, const struct config *cfg)
 {
     c->index = index;
     c->state = CHILD_DOWN;
+    c->duty = DUTY_NONE;
+    c->post = -1;
     c->pid = 0;
     c->ready_fd = -1;
+    c->channel_fd = -1;
     c->was_told_to_end = false;
     c->message[0] = '\0';
     c->message_len = 0;
@@ -99,30 +103,41 @@ void child_become(const struct user *user, pid_t parent, bool ignore_quit, const
     set_signals(ignore_quit);
 }
 
-static void close_masters(struct master *m, const struct child *self)
+/* Listening sockets: a worker keeps those of its post, or, while it stands by, all. */
+static void close_masters(struct master *m, const struct child *self, int post)
 {
-    listen_close_others(&m->listeners, self->index);
+    if (is_recorder(self) || post >= 0)
+        listen_close_others(&m->listeners, is_recorder(self) ? -1 : post);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
-    for (int i = 0; i < m->cfg->n_workers; i++)
+    for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].ready_fd);
+        fd_close(&m->worker[i].channel_fd);
+    }
+    escrow_close(m);
 }
 
-static _Noreturn void run_role(struct master *m, struct child *c, pid_t parent, int ready_fd)
+static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_t parent,
+                               int ready_fd, int channel_fd)
 {
+    struct worker_seat seat = {.slot = c->index,
+                               .post = post,
+                               .n_posts = m->cfg->n_workers,
+                               .listen_fds = m->listeners.fd,
+                               .ready_fd = ready_fd,
+                               .channel_fd = channel_fd};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
-    close_masters(m, c);
+    close_masters(m, c, post);
     child_become(&m->user, parent, is_recorder(c), role);
     if (is_recorder(c)) {
         status = m->roles->recorder(m->cfg, m->shm);
     } else {
         /* The master says so as well, but later than we can die. */
         atomic_store(&m->shm->worker[c->index].pid, getpid());
-        status = m->roles->worker(m->cfg, m->setup, m->shm, c->index,
-                                  listen_fds(&m->listeners, c->index), ready_fd);
+        status = m->roles->worker(m->cfg, m->setup, m->shm, &seat);
     }
     /* Not exit(): what the master registered with atexit() is not ours to run. */
     fflush(NULL);
@@ -131,75 +146,70 @@ static _Noreturn void run_role(struct master *m, struct child *c, pid_t parent, 
 
 /* ---- In the master ---- */
 
-/* -errno, or 0 and a process. The worker's end of the pipe is the only one that can write. */
-static int fork_child(struct master *m, struct child *c)
+static void watch(const struct master *m, int fd, uint32_t what)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)c->index};
-    int ready[2] = {-1, -1};
-    pid_t parent = getpid(), pid;
-    int r;
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = what};
 
-    if (!is_recorder(c) && pipe2(ready, O_CLOEXEC) < 0)
-        return -errno;
-    fflush(NULL); /* or the child writes it again */
-    pid = fork();
-    if (pid < 0) {
-        r = -errno;
-        fd_close(&ready[0]);
-        fd_close(&ready[1]);
-        return r;
+    /* Fails when out of memory only; then the worker is late, killed, and tried again. */
+    epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* -errno, or 0 and a process. The worker's ends of pipe and channel are the only other ones. */
+static int fork_child(struct master *m, struct child *c, int post)
+{
+    int ready[2] = {-1, -1}, channel[2] = {-1, -1};
+    pid_t parent = getpid(), pid = -1;
+    int r = 0;
+
+    if (!is_recorder(c)) {
+        r = pipe2(ready, O_CLOEXEC) < 0 ? -errno : channel_open(channel);
+    }
+    if (r == 0) {
+        fflush(NULL); /* or the child writes it again */
+        pid = fork();
+        r = pid < 0 ? -errno : 0;
     }
     if (pid == 0) {
         fd_close(&ready[0]);
-        run_role(m, c, parent, ready[1]);
+        fd_close(&channel[0]);
+        run_role(m, c, post, parent, ready[1], channel[1]);
     }
     fd_close(&ready[1]);
+    fd_close(&channel[1]);
+    if (r < 0) {
+        fd_close(&ready[0]);
+        fd_close(&channel[0]);
+        return r;
+    }
     c->pid = pid;
     c->ready_fd = ready[0];
+    c->channel_fd = channel[0];
     if (!is_recorder(c)) {
         fcntl(c->ready_fd, F_SETFL, O_NONBLOCK);
-        /* Fails when out of memory only; then the worker is late, killed, and tried again. */
-        epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, c->ready_fd, &event);
+        watch(m, c->ready_fd, (uint32_t)c->index);
+        watch(m, c->channel_fd, (uint32_t)c->index | MASTER_CHANNEL_EVENT);
         atomic_store(&m->shm->worker[c->index].pid, pid);
     }
     return 0;
 }
 
-void child_start(struct master *m, struct child *c)
+int child_start(struct master *m, struct child *c, int post)
 {
     int64_t now = clock_mono_ms();
     int r;
 
-    must(!child_is_alive(c) && c->ready_fd == -1);
+    must(!child_is_alive(c) && c->ready_fd == -1 && c->channel_fd == -1);
     c->was_told_to_end = false;
     c->message_len = 0;
-    respawn_started(&c->respawn, now);
-    r = fork_child(m, c);
-    if (r < 0) {
-        child_start_later(c, false, strerror(-r));
-        return;
-    }
+    r = fork_child(m, c, post);
+    if (r < 0)
+        return r;
+    c->post = post;
+    c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */
     c->state = is_recorder(c) ? CHILD_RUNNING : CHILD_STARTING;
     c->due_ms = now + MASTER_READY_MS;
-}
-
-void child_start_later(struct child *c, bool was_serving, const char *reason)
-{
-    int64_t now = clock_mono_ms();
-    uint32_t delay_ms = respawn_ended(&c->respawn, now, was_serving);
-    char name[32];
-
-    child_name(c, name, sizeof name);
-    c->state = CHILD_WAITING;
-    c->due_ms = now + delay_ms;
-    if (delay_ms == 0)
-        log_info("%s is started again", name);
-    else if (reason != NULL)
-        log_error("%s is started again in %u ms: %s", name, delay_ms, reason);
-    else
-        log_error("%s is started again in %u ms: it ended more than %u times within %u ms", name,
-                  delay_ms, c->respawn.restarts, c->respawn.window_ms);
+    return 0;
 }
 
 void child_read_ready(struct child *c)
@@ -245,6 +255,7 @@ bool child_reap(struct child *c, int *status, bool *was_serving)
     child_read_ready(c); /* its last word may still be in the pipe */
     *was_serving = c->state == CHILD_RUNNING;
     fd_close(&c->ready_fd);
+    fd_close(&c->channel_fd);
     c->state = CHILD_DOWN;
     c->pid = 0;
     return true;

@@ -105,7 +105,7 @@ void death_where(const struct master *m, int worker, char *buf, size_t size)
 
 /* The owner is dead and the successor not yet born: the master is the one writer. */
 static bool write_record(const struct master *m, int worker, pid_t pid, int status,
-                         const struct blame *blame, char id[RECORD_ID_SIZE])
+                         const char *how, const struct blame *blame, char id[RECORD_ID_SIZE])
 {
     struct shm_worker *w = slot_of(m, worker);
     struct shm_crash *slot = NULL;
@@ -127,10 +127,10 @@ static bool write_record(const struct master *m, int worker, pid_t pid, int stat
     record_id_make(slot->id, worker, slot->time_ns);
     slot->plugin = blame->plugin;
     slot->hook = blame->hook;
-    slot->signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    slot->signo = status != -1 && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     slot->verdict = SHM_WORKER_DIED;
     snprintf(slot->kind, sizeof slot->kind, "worker_death");
-    death_describe(status, slot->reason, sizeof slot->reason);
+    snprintf(slot->reason, sizeof slot->reason, "%s", how);
     n = blame->request[0] == '\0'
             ? 0
             : snprintf(slot->request, sizeof slot->request, "%s \n", blame->request);
@@ -151,7 +151,24 @@ static void release_half_filled(struct shm_worker *w)
     }
 }
 
-void death_charge(const struct master *m, int worker, pid_t pid, int status)
+/* Of one that stands still: its handler said what it was. */
+static void describe_last_words(const struct shm_crash *c, char *buf, size_t size)
+{
+    const char *name = c != NULL && c->signo != 0 ? sigabbrev_np(c->signo) : NULL;
+    char kind[sizeof c->kind];
+
+    if (name != NULL) {
+        snprintf(buf, size, "crashed with SIG%s", name);
+    } else if (c != NULL) {
+        copy_printable(kind, sizeof kind, c->kind);
+        snprintf(buf, size, "cannot go on (%s)", kind);
+    } else {
+        snprintf(buf, size, "cannot go on");
+    }
+}
+
+void death_charge(const struct master *m, int worker, pid_t pid, int status, char *record_id,
+                  size_t size)
 {
     struct shm_worker *w = slot_of(m, worker);
     const struct shm_crash *last_words = find_last_words(w, pid);
@@ -163,19 +180,24 @@ void death_charge(const struct master *m, int worker, pid_t pid, int status)
         blame.plugin = known_plugin(m, last_words->plugin);
         blame.hook = last_words->hook;
     }
+    if (status == -1)
+        describe_last_words(last_words, how, sizeof how);
+    else
+        death_describe(status, how, sizeof how);
     if (blame.plugin != 0)
         atomic_fetch_add(&m->shm->plugin[blame.plugin - 1].worker_deaths, 1);
     if (last_words != NULL)
         copy_printable(id, sizeof id, last_words->id);
     else
-        write_record(m, worker, pid, status, &blame, id);
+        write_record(m, worker, pid, status, how, &blame, id);
     release_half_filled(w);
     shm_kick(m->shm);
 
-    death_describe(status, how, sizeof how);
     describe_blame(m, &blame, where, sizeof where);
     log_error("worker %d (pid %d) %s %s; crash record %s", worker, (int)pid, how, where,
               id[0] != '\0' ? id : "not written: too many at once");
+    if (record_id != NULL)
+        snprintf(record_id, size, "%s", id);
 }
 
 void death_clear(const struct master *m, int worker)

@@ -17,6 +17,10 @@
 
 #define MASTER_READY_MS 10000 /* from fork to "ready" */
 
+/* What an event of the loop is about: a slot (its ready_fd), or one of these. */
+#define MASTER_CHANNEL_EVENT 0x10000u /* | slot */
+#define MASTER_SIGNAL_EVENT  UINT32_MAX
+
 enum master_phase {
     MASTER_STARTING, /* until every worker is ready */
     MASTER_SERVING,
@@ -27,25 +31,54 @@ enum master_phase {
 };
 
 enum child_state {
-    CHILD_DOWN,    /* and stays so */
-    CHILD_WAITING, /* is started again at due_ms */
+    CHILD_DOWN,    /* the slot is free */
+    CHILD_WAITING, /* recorder: is started again at due_ms */
     CHILD_STARTING,
     CHILD_RUNNING,
+};
+
+/* What a worker is there for. A post is a set of listening sockets that wants a worker; a slot (its
+ * index) is a place in shared memory, which the process keeps for life. */
+enum child_duty {
+    DUTY_NONE,
+    DUTY_STANDBY,  /* has opened all plugins, and waits for a post */
+    DUTY_SERVING,  /* holds its post, or will once it is ready */
+    DUTY_RETIRING, /* serves until its successor does */
+    DUTY_LEAVING,  /* has a successor; finishes what it has begun */
+    DUTY_PARKED,   /* stands still after a fault; its connections were taken, it was killed */
 };
 
 #define CHILD_RECORDER (-1) /* as an index */
 #define CHILD_MESSAGE  1024
 
 struct child {
-    int index; /* of the worker, or CHILD_RECORDER */
+    int index; /* slot of the worker, or CHILD_RECORDER */
     enum child_state state;
+    enum child_duty duty;
+    int post;                    /* -1: none */
     pid_t pid;                   /* 0 unless STARTING or RUNNING */
     int ready_fd;                /* what the worker says when it is ready, or why not; -1: closed */
-    int64_t due_ms;              /* WAITING: start; STARTING: ready by then */
+    int channel_fd;              /* ipc/channel.h; -1: closed */
+    int64_t started_ms;
+    int64_t due_ms;              /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
     bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
+    struct respawn respawn; /* of the recorder */
+};
+
+struct post {
+    int holder;     /* slot of the worker that serves it, or is about to; -1: nobody */
+    int64_t due_ms; /* nobody holds it: when a successor is to be had */
+    bool is_to_recycle;
     struct respawn respawn;
+};
+
+struct held;     /* a connection on its way between two workers: escrow.c */
+struct escrow {
+    struct held *item;
+    int n, cap;
+    bool cannot_take; /* it was said already */
 };
 
 struct master {
@@ -60,7 +93,14 @@ struct master {
     int exit_status;
     int epoll_fd, signal_fd;
     struct child recorder;
-    struct child *worker; /* cfg->n_workers */
+    struct child *worker; /* n_slots */
+    int n_slots;
+    struct post *post; /* cfg->n_workers */
+    struct {           /* the worker that stands by */
+        int64_t due_ms;
+        struct respawn respawn;
+    } standby;
+    struct escrow escrow;
 };
 
 /* ---- start.c ---- */
@@ -75,8 +115,8 @@ int master_prepare(struct master *m);
 /* ---- child.c ---- */
 
 void child_init(struct child *c, int index, const struct config *cfg);
-/* Forks. When that fails, the child is WAITING for another try. */
-void child_start(struct master *m, struct child *c);
+/* Forks; 0 or -errno. A worker for that post, or, with post -1, one that stands by. */
+int child_start(struct master *m, struct child *c, int post);
 bool child_is_alive(const struct child *c);
 /* "worker 0", "recorder" */
 void child_name(const struct child *c, char *buf, size_t size);
@@ -85,10 +125,48 @@ void child_kill(struct child *c, int signo);
 void child_read_ready(struct child *c);
 /* Collects it if it has ended; true then, with *status as of waitpid(), and it is DOWN. */
 bool child_reap(struct child *c, int *status, bool *was_serving);
-/* WAITING: when respawn.h says. reason: why not at once, if it is not; NULL: it ended too often. */
-void child_start_later(struct child *c, bool was_serving, const char *reason);
 /* In a child, before its role: signals, name, user, end of the parent. Leaves when that fails. */
 void child_become(const struct user *user, pid_t parent, bool ignore_quit, const char *role);
+
+/* ---- posts.c ---- */
+
+void posts_init(struct master *m);
+/* Forks a worker for every post. False: that could not be done, and has been said. */
+bool posts_start(struct master *m);
+/* Does what is due: successors, the one that stands by, recycling, patience with those that leave. */
+void posts_tick(struct master *m, int64_t now_ms);
+int64_t posts_next_ms(const struct master *m);
+/* The worker has said that it is ready. */
+void posts_ready(struct master *m, struct child *c);
+/* It is no more; was: what its duty and post were. */
+void posts_ended(struct master *m, struct child *c, enum child_duty was, int post, bool was_serving,
+                 const char *reason);
+/* Its successor shall take over, gracefully: outcome Q, recycling. why: for the log. */
+void posts_retire(struct master *m, struct child *c, const char *why);
+/* A message came from it. */
+void posts_read_channel(struct master *m, struct child *c);
+/* Workers that hold a post and are ready. */
+int posts_count_ready(const struct master *m);
+const char *duty_name(enum child_duty duty);
+
+/* Has workers replaced, one after the other, without losing a connection. slot: of the worker; -1:
+ * all that serve. 0, or -ENOENT. */
+int master_recycle(struct master *m, int slot);
+
+/* ---- escrow.c ---- */
+
+/* The worker stands still: takes its connections, kills it, and charges whom it may concern. */
+void escrow_take(struct master *m, struct child *c);
+/* Connections that a worker gave back. The descriptors are taken over. */
+struct channel_message;
+void escrow_put(struct master *m, const struct child *from, const struct channel_message *msg,
+                const int *fds);
+/* Hands out what is held to workers that serve; closes what nobody took in time. */
+void escrow_deliver(struct master *m, int64_t now_ms);
+/* Is something held that could not be handed out yet? */
+bool escrow_is_waiting(const struct master *m);
+/* Closes all. In a child: those are the master's. */
+void escrow_close(struct master *m);
 
 /* ---- death.c ---- */
 
@@ -97,8 +175,11 @@ void death_describe(int status, char *buf, size_t size);
 /* Where the worker is, or was when it died: "in plugin 'x', on_request, at GET /y", "outside of
  * plugins". */
 void death_where(const struct master *m, int worker, char *buf, size_t size);
-/* The worker died: charges the plugin, leaves a crash record to the recorder, logs the one line. */
-void death_charge(const struct master *m, int worker, pid_t pid, int status);
+/* The worker died, or stands still for good: charges the plugin, leaves a crash record to the
+ * recorder, logs the one line. status: as of waitpid(), or -1: it stands still. The id of the record
+ * ("" if none) in record_id, which may be NULL. */
+void death_charge(const struct master *m, int worker, pid_t pid, int status, char *record_id,
+                  size_t size);
 /* Nothing of the dead one is taken for its successor's. */
 void death_clear(const struct master *m, int worker);
 

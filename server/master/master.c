@@ -28,7 +28,7 @@
 #define FORCE_MS       1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the workers' own */
 #define FLUSH_MS       5000 /* for the recorder's last lines */
-#define SIGNAL_EVENT   UINT32_MAX
+#define ESCROW_RETRY_MS 5   /* a worker's channel is full, or it is not there yet */
 
 static const char *const phase_names[] = {
     [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving",   [MASTER_DRAINING] = "draining",
@@ -39,20 +39,16 @@ static const char *const phase_names[] = {
 
 static void signal_workers(struct master *m, int signo)
 {
-    for (int i = 0; i < m->cfg->n_workers; i++) {
-        struct child *c = &m->worker[i];
-
-        if (c->state == CHILD_WAITING)
-            c->state = CHILD_DOWN;
-        child_kill(c, signo);
-    }
+    for (int i = 0; i < m->n_slots; i++)
+        /* One that stands by has nothing to finish. */
+        child_kill(&m->worker[i], m->worker[i].duty == DUTY_STANDBY ? SIGQUIT : signo);
 }
 
 static int count_workers(const struct master *m)
 {
     int n = 0;
 
-    for (int i = 0; i < m->cfg->n_workers; i++)
+    for (int i = 0; i < m->n_slots; i++)
         n += child_is_alive(&m->worker[i]);
     return n;
 }
@@ -102,7 +98,7 @@ static void run_out_of_patience(struct master *m)
         log_warn("the recorder did not finish within %d ms: killed", FLUSH_MS);
         child_kill(&m->recorder, SIGKILL);
     }
-    for (int i = 0; i < m->cfg->n_workers; i++) {
+    for (int i = 0; i < m->n_slots; i++) {
         char where[512];
 
         if (!child_is_alive(&m->worker[i]))
@@ -141,24 +137,28 @@ static void account_for(struct master *m, struct child *c, pid_t pid, int status
     else if (is_exit && WEXITSTATUS(status) == WORKER_STOPPED)
         log_warn("worker %d (pid %d) ended by itself", c->index, (int)pid);
     else
-        death_charge(m, c->index, pid, status);
+        death_charge(m, c->index, pid, status, NULL, 0);
 }
 
 static void worker_ended(struct master *m, struct child *c, pid_t pid, int status, bool was_serving)
 {
-    char reason[CHILD_MESSAGE] = "";
+    char reason[CHILD_MESSAGE] = "crashed";
+    enum child_duty was = c->duty;
+    int post = c->post;
+    bool has_stopped = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_STOPPED;
     /* A SIGTERM that comes before the worker is prepared for it kills; it was asked to end. */
-    bool is_fine = c->was_told_to_end ||
+    bool is_fine = c->was_told_to_end || (was == DUTY_LEAVING && has_stopped) ||
                    (m->phase >= MASTER_DRAINING &&
-                    ((WIFEXITED(status) && WEXITSTATUS(status) == WORKER_STOPPED) ||
-                     (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
+                    (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
 
+    c->duty = DUTY_NONE;
+    c->post = -1;
     if (!is_fine)
         account_for(m, c, pid, status, reason, sizeof reason);
     death_clear(m, c->index);
     if (m->phase >= MASTER_DRAINING)
         return;
-    if (!was_serving && !is_fine)
+    if (!was_serving && (!is_fine || was == DUTY_PARKED))
         worker_not_ready(m, c, reason);
     if (m->phase == MASTER_STARTING && was_serving) {
         master_say(m, "worker %d %s while the others were starting; nothing was started", c->index,
@@ -166,7 +166,32 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
         fail_start(m);
     }
     if (m->phase == MASTER_SERVING)
-        child_start_later(c, was_serving, was_serving ? NULL : "it was not ready");
+        posts_ended(m, c, was, post, was_serving, "it was not ready");
+}
+
+static void start_recorder_later(struct master *m, const char *reason)
+{
+    struct child *c = &m->recorder;
+    int64_t now = clock_mono_ms();
+    uint32_t delay_ms = respawn_ended(&c->respawn, now, reason == NULL);
+
+    c->state = CHILD_WAITING;
+    c->due_ms = now + delay_ms;
+    if (delay_ms == 0)
+        log_info("the recorder is started again");
+    else
+        log_error("the recorder is started again in %u ms: %s", delay_ms,
+                  reason != NULL ? reason : "it ended too often");
+}
+
+static void start_recorder(struct master *m)
+{
+    int r;
+
+    respawn_started(&m->recorder.respawn, clock_mono_ms());
+    r = child_start(m, &m->recorder, -1);
+    if (r < 0)
+        start_recorder_later(m, strerror(-r));
 }
 
 static void recorder_ended(struct master *m, int status)
@@ -177,7 +202,7 @@ static void recorder_ended(struct master *m, int status)
         return;
     death_describe(status, how, sizeof how);
     log_error("the recorder %s", how);
-    child_start_later(&m->recorder, true, NULL);
+    start_recorder_later(m, NULL);
 }
 
 static void reap(struct master *m)
@@ -185,7 +210,7 @@ static void reap(struct master *m)
     bool was_serving;
     int status;
 
-    for (int i = 0; i < m->cfg->n_workers; i++) {
+    for (int i = 0; i < m->n_slots; i++) {
         pid_t pid = m->worker[i].pid;
 
         if (child_reap(&m->worker[i], &status, &was_serving))
@@ -216,7 +241,7 @@ static void reopen_logs(struct master *m)
     if (r < 0)
         log_error("cannot open %s anew: %s", m->cfg->log.path, strerror(-r));
     child_kill(&m->recorder, SIGUSR1);
-    for (int i = 0; i < m->cfg->n_workers; i++)
+    for (int i = 0; i < m->n_slots; i++)
         child_kill(&m->worker[i], SIGUSR1);
 }
 
@@ -256,21 +281,22 @@ static void late_worker(struct master *m, struct child *c)
 static void do_what_is_due(struct master *m)
 {
     int64_t now = clock_mono_ms();
-    int n_running = 0;
 
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms <= now)
-        child_start(m, &m->recorder);
-    for (int i = 0; i < m->cfg->n_workers; i++) {
+        start_recorder(m);
+    for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
-        if (c->state == CHILD_WAITING && c->due_ms <= now)
-            child_start(m, c);
-        else if (c->state == CHILD_STARTING && c->due_ms <= now && m->phase <= MASTER_SERVING)
+        if (c->state == CHILD_STARTING && c->due_ms <= now && m->phase <= MASTER_SERVING)
             late_worker(m, c);
-        n_running += c->state == CHILD_RUNNING;
     }
-    if (m->phase == MASTER_STARTING && n_running == m->cfg->n_workers)
+    posts_tick(m, now);
+    if (escrow_is_waiting(m))
+        escrow_deliver(m, now);
+    if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
         enter(m, MASTER_SERVING);
+        posts_tick(m, now);
+    }
     if (m->phase >= MASTER_DRAINING && m->phase_end_ms <= now)
         run_out_of_patience(m);
     if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0)
@@ -279,25 +305,19 @@ static void do_what_is_due(struct master *m)
         enter(m, MASTER_ENDED);
 }
 
-static int64_t sooner(int64_t at_ms, const struct child *c)
-{
-    bool is_timed = c->state == CHILD_WAITING || c->state == CHILD_STARTING;
-
-    return is_timed && c->due_ms < at_ms ? c->due_ms : at_ms;
-}
-
 /* For epoll_wait(): until something is due. */
 static int time_left_ms(const struct master *m)
 {
-    int64_t at_ms = m->phase >= MASTER_DRAINING ? m->phase_end_ms : INT64_MAX;
-    int64_t left_ms;
+    int64_t at_ms = m->phase >= MASTER_DRAINING ? m->phase_end_ms : INT64_MAX, left_ms;
+    int64_t next_ms = posts_next_ms(m);
 
-    at_ms = sooner(at_ms, &m->recorder);
-    for (int i = 0; i < m->cfg->n_workers; i++)
-        at_ms = sooner(at_ms, &m->worker[i]);
-    if (at_ms == INT64_MAX)
-        return -1;
-    left_ms = at_ms - clock_mono_ms();
+    if (next_ms < at_ms)
+        at_ms = next_ms;
+    if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
+        at_ms = m->recorder.due_ms;
+    left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
+    if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
+        left_ms = ESCROW_RETRY_MS;
     return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
 }
 
@@ -315,10 +335,18 @@ static void loop(struct master *m)
         for (int i = 0; i < n; i++) {
             uint32_t which = event[i].data.u32;
 
-            if (which < (uint32_t)m->cfg->n_workers)
+            if (which < (uint32_t)m->n_slots) {
+                bool was_running = m->worker[which].state == CHILD_RUNNING;
+
                 child_read_ready(&m->worker[which]);
-            else if (which == SIGNAL_EVENT)
+                if (!was_running && m->worker[which].state == CHILD_RUNNING)
+                    posts_ready(m, &m->worker[which]);
+            } else if ((which & MASTER_CHANNEL_EVENT) != 0 &&
+                       (which & ~MASTER_CHANNEL_EVENT) < (uint32_t)m->n_slots) {
+                posts_read_channel(m, &m->worker[which & ~MASTER_CHANNEL_EVENT]);
+            } else if (which == MASTER_SIGNAL_EVENT) {
                 read_signals(m);
+            }
         }
     }
 }
@@ -327,7 +355,7 @@ static void loop(struct master *m)
 
 static int open_loop(struct master *m, const sigset_t *signals)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = SIGNAL_EVENT};
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = MASTER_SIGNAL_EVENT};
 
     m->signal_fd = signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK);
     m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -341,14 +369,9 @@ static int open_loop(struct master *m, const sigset_t *signals)
 
 static void start_children(struct master *m)
 {
-    child_start(m, &m->recorder);
-    for (int i = 0; i < m->cfg->n_workers && m->phase == MASTER_STARTING; i++) {
-        child_start(m, &m->worker[i]);
-        if (!child_is_alive(&m->worker[i])) {
-            master_say(m, "cannot start worker %d: fork failed; nothing was started", i);
-            fail_start(m);
-        }
-    }
+    start_recorder(m);
+    if (!posts_start(m))
+        fail_start(m);
 }
 
 static void set_mask(sigset_t *signals, sigset_t *before)
@@ -372,12 +395,19 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .signal_fd = -1};
     m->listeners.cfg = cfg;
     /* calloc(): most of a child is the memory of its ends, which most never need. */
-    m->worker = calloc((size_t)cfg->n_workers, sizeof m->worker[0]);
-    if (m->worker == NULL)
+    /* For each post one that serves and one that leaves, and the one that stands by. */
+    m->n_slots = 2 * cfg->n_workers + 1;
+    m->worker = calloc((size_t)m->n_slots, sizeof m->worker[0]);
+    m->post = calloc((size_t)cfg->n_workers, sizeof m->post[0]);
+    if (m->worker == NULL || m->post == NULL) {
+        free(m->worker);
+        free(m->post);
         return -ENOMEM;
+    }
     child_init(&m->recorder, CHILD_RECORDER, cfg);
-    for (int i = 0; i < cfg->n_workers; i++)
+    for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
+    posts_init(m);
     return 0;
 }
 
@@ -386,8 +416,12 @@ static void master_fini(struct master *m)
     listen_close(&m->listeners);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
+    escrow_close(m);
+    for (int i = 0; i < m->n_slots; i++)
+        fd_close(&m->worker[i].channel_fd);
     shm_destroy(&m->shm);
     free(m->worker);
+    free(m->post);
 }
 
 int master_run(const struct config *cfg, const struct setup *setup,

@@ -15,6 +15,8 @@
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
 
+#include "ipc/seat.h"
+
 struct config;
 struct setup;
 struct shm;
@@ -23,14 +25,6 @@ struct shm;
 enum {
     MASTER_STOPPED = 0, /* as asked, gracefully or at once */
     MASTER_FAILED = 1,  /* did not come up; stderr says why */
-};
-
-/* What a worker's exit status tells the master. Any other end that was not asked for is a death:
- * charged to the plugin that shm_worker.call names, and recorded. */
-enum {
-    WORKER_STOPPED = 0,   /* was told to */
-    WORKER_NOT_READY = 3, /* could not come up, and wrote why to ready_fd */
-    WORKER_REPLACE = 4,   /* drained by itself and asks for a successor; charged to nobody */
 };
 
 /*
@@ -42,13 +36,12 @@ enum {
  * others have their default action. SIGUSR1 asks for log_reopen().
  */
 struct master_roles {
-    /* Serves until told to stop by SIGTERM (drain; may come more than once) or SIGQUIT (at once).
-     * listen_fds: one per cfg->listener, this worker's own, non-blocking; a Unix socket's queue is
-     * shared by all workers. ready_fd: write one byte when serving; or, in one write, a message of
-     * two bytes or more that says why not, and return WORKER_NOT_READY. Close it after that.
-     * Returns the exit status. */
-    int (*worker)(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
-                  const int *listen_fds, int ready_fd);
+    /* Serves until told to stop by SIGTERM (drain; may come more than once) or SIGQUIT (at once), or
+     * until what it had is done after CHANNEL_HAND_OVER. seat->ready_fd: write one byte when serving
+     * (standing by: when it could begin to); or, in one write, a message of two bytes or more that
+     * says why not, and return WORKER_NOT_READY. Close it after that. Returns the exit status. */
+    int (*worker)(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                  const struct worker_seat *seat);
 
     /* Writes crash records and log lines until SIGTERM, then drains what is left and returns. By
      * then all workers have ended. */

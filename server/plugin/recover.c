@@ -18,6 +18,7 @@
 
 #include "base/must.h"
 #include "plugin/capture.h"
+#include "plugin/park.h"
 #include "plugin/text.h"
 
 #ifndef __x86_64__
@@ -78,6 +79,11 @@ int recover_init(struct shm *shm, int worker)
         capture_init(shm, worker);
     install_all();
     return recover_thread_init(&shm->worker[worker >= 0 ? worker : 0].call);
+}
+
+int recover_stop_signal(void)
+{
+    return recover.deadline_signal;
 }
 
 int recover_thread_init(struct shm_call *call)
@@ -286,7 +292,8 @@ static void describe(struct recover_thread *t, struct capture *c)
     capture_crash(c, &fault->record, fault->record_id);
 }
 
-/* The end of this process, with a record. Returns, for the signal to strike again by default. */
+/* The end of this process, with a record; not before the master has taken its connections (park.h).
+ * Returns, for the signal to strike again by default. */
 static void die(struct recover_thread *t, struct capture *c)
 {
     bool was_armed = t->top != NULL;
@@ -315,6 +322,7 @@ static void die(struct recover_thread *t, struct capture *c)
     }
     if (record != NULL)
         recover_record_done(record);
+    park();
 }
 
 static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *uc)
@@ -346,6 +354,14 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
     int saved_errno = errno;
     const char *why;
 
+    if (park_has_begun()) {
+        if (park_is_mine())
+            park();
+        else
+            park_stand_still();
+        signal(signo, SIG_DFL);
+        return;
+    }
     capture_registers(uc, reg);
     if (si->si_code > 0 && signo != SIGABRT)
         c.fault_addr = (uint64_t)(uintptr_t)si->si_addr;
@@ -390,6 +406,10 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
     const char *why;
 
     (void)signo;
+    if (park_has_begun() && !park_is_mine()) {
+        park_stand_still();
+        return;
+    }
     if (f == NULL || si->si_code != SI_QUEUE || si->si_pid != recover.pid ||
         atomic_load(&t->call->seq) != (uint32_t)value)
         return; /* that call is over */

@@ -14,8 +14,9 @@
  * functions copy what a plugin passes before they change anything, and what must not be cut in two
  * stands between recover_critical_enter() and _leave().
  *
- * Verdicts. R: jump. X: the process dies with a record (allocator or stdio lock held, host in a
- * critical section, no armed frame, or a frame that is not on this thread's live stack).
+ * Verdicts. R: jump. X: the process writes a record, stands still until the master has taken its
+ * connections (park.h), and dies (allocator or stdio lock held, host in a critical section, no armed
+ * frame, or a frame that is not on this thread's live stack).
  */
 #ifndef PLUGIN_RECOVER_H
 #define PLUGIN_RECOVER_H
@@ -67,6 +68,9 @@ extern __thread struct recover_thread recover_self __attribute__((tls_model("ini
 /* Once per process, before any plugin is loaded. worker: whose slots take crash records; -1: none are
  * kept (preflight). 0 or -errno. */
 int recover_init(struct shm *shm, int worker);
+
+/* The signal that makes a thread ask park.h whether to stand still. */
+int recover_stop_signal(void);
 
 /* Once per thread that will call plugins: alternate stack, stack bounds, the signal mask of this
  * moment. call: where this thread publishes attribution. 0 or -errno. */

@@ -17,35 +17,28 @@
 #include "conf/config.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "ipc/seat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/chain.h"
 #include "plugin/eject.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/park.h"
 #include "plugin/recover.h"
 #include "worker/async.h"
+#include "worker/health.h"
+#include "worker/internal.h"
 #include "worker/offload.h"
-#include "worker/plugins.h"
 #include "worker/sinks.h"
+#include "worker/succession.h"
 #include "worker/watchdog.h"
 
-#define EXIT_NOT_READY 3 /* WORKER_NOT_READY of master.h */
-#define EXIT_REPLACE   4 /* WORKER_REPLACE */
-#define EVENTS 64
+#define EVENTS       64
+#define TICK_MS      1000 /* health.h */
+#define LEAVE_POLL_MS 50
 
-/* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
-enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_LISTENER };
-
-static struct worker {
-    const struct config *cfg;
-    struct shm_worker *shared;
-    struct plugins plugins;
-    struct front *front;
-    int epoll_fd, signal_fd, wake_fd;
-    bool is_draining, must_stop, wants_successor;
-    int64_t drain_until_ms;
-} worker;
+struct worker worker;
 
 /* ---- what the front asks ---- */
 
@@ -63,10 +56,11 @@ static void unwatch(int fd)
 
 /* ---- set-up ---- */
 
-static int add_source(int fd, enum source source, int index)
+int worker_add_source(int fd, enum source source, int index)
 {
     struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint64_t)source | (uint64_t)index << 8};
 
+    health_expect(fd, ev.data.u64);
     return epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
@@ -85,40 +79,61 @@ static int open_descriptors(void)
     worker.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker.epoll_fd < 0 || worker.signal_fd < 0 || worker.wake_fd < 0)
         return -errno;
-    if (add_source(worker.signal_fd, SOURCE_SIGNAL, 0) < 0)
+    if (worker_add_source(worker.signal_fd, SOURCE_SIGNAL, 0) < 0 ||
+        worker_add_source(worker.wake_fd, SOURCE_WAKE, 0) < 0)
         return -errno;
-    return add_source(worker.wake_fd, SOURCE_WAKE, 0);
+    return worker.channel_fd < 0 ? 0 : worker_add_source(worker.channel_fd, SOURCE_CHANNEL, 0);
 }
 
-static int start(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
-                 const int *listen_fds, struct diag *diag)
+/* In a fault handler. */
+static void note_for_master(void)
+{
+    if (worker.front != NULL)
+        front_note_replays(worker.front, worker.shm, (uint32_t)worker.seat->slot);
+}
+
+int worker_serve(int post)
 {
     static struct front_ops ops = {.on_end = async_forget, .watch = watch, .unwatch = unwatch};
+    const struct worker_seat *seat = worker.seat;
+    int n = worker.cfg->n_listeners, r;
+
+    for (int i = 0; i < seat->n_posts * n; i++) /* one of them open here would keep the port alive */
+        if (i / n != post && seat->listen_fds[i] >= 0)
+            close(seat->listen_fds[i]);
+    ops.instance = worker.plugins.inst;
+    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm, (uint32_t)seat->slot,
+                     &worker.front);
+    for (int i = 0; r == 0 && i < front_count(worker.front); i++)
+        r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
+    if (r == 0)
+        for (int i = 0; i < worker.plugins.n; i++)
+            instance_start(worker.plugins.inst[i]);
+    return r;
+}
+
+static int start(const struct setup *setup, struct diag *diag)
+{
+    const struct config *cfg = worker.cfg;
     int r;
 
     r = open_descriptors();
     if (r == 0)
-        r = recover_init(shm, index);
+        r = recover_init(worker.shm, worker.seat->slot);
     if (r < 0)
         return r;
+    park_init(worker.channel_fd, note_for_master, recover_stop_signal());
     eject_init(worker.wake_fd);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
-    sinks_init(host_table(), shm, worker.shared);
-    r = plugins_load(cfg, setup, shm, index, NULL, NULL, diag, &worker.plugins);
+    sinks_init(host_table(), worker.shm, worker.shared);
+    r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
         r = instance_open(worker.plugins.inst[i], diag);
-    if (r < 0)
-        return r;
-    ops.instance = worker.plugins.inst;
-    r = front_create(cfg, &ops, listen_fds, worker.shared, &worker.front);
-    for (int i = 0; r == 0 && i < front_count(worker.front); i++)
-        r = add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
         r = watchdog_start(cfg, &worker.shared->call);
-    if (r == 0)
-        for (int i = 0; i < worker.plugins.n; i++)
-            instance_start(worker.plugins.inst[i]);
+    if (r == 0 && worker.seat->post >= 0)
+        r = worker_serve(worker.seat->post);
     return r;
 }
 
@@ -135,15 +150,24 @@ static void report(int ready_fd, const struct diag *diag, int r)
 
 /* ---- the loop ---- */
 
-static void begin_drain(void)
+void worker_begin_drain(void)
 {
     if (worker.is_draining)
         return;
     worker.is_draining = true;
-    worker.drain_until_ms = clock_mono_ms() + worker.cfg->limits.drain_ms;
+    if (!worker.is_leaving)
+        worker_prepare_to_leave();
+    if (worker.front == NULL)
+        worker.must_stop = true; /* it only stood by */
+    else
+        front_drain(worker.front);
+}
+
+void worker_prepare_to_leave(void)
+{
+    worker.leave_until_ms = clock_mono_ms() + worker.cfg->limits.drain_ms;
     for (int i = 0; i < worker.plugins.n; i++)
         instance_drain(worker.plugins.inst[i]);
-    front_drain(worker.front);
 }
 
 /* Outcome Q: without the plugin, until a successor is there. */
@@ -157,8 +181,7 @@ static void take_ejected(void)
             instance_eject(worker.plugins.inst[plugin - 1], why);
         else
             log_warn("this worker asks to be replaced: %s", why);
-        worker.wants_successor = true;
-        begin_drain();
+        succession_ask(plugin, why);
     }
 }
 
@@ -170,7 +193,7 @@ static void take_signals(void)
         if (si.ssi_signo == SIGUSR1)
             log_reopen();
         else if (si.ssi_signo == SIGTERM)
-            begin_drain();
+            worker_begin_drain();
         else
             worker.must_stop = true;
     }
@@ -186,13 +209,13 @@ static void take_wake(void)
 
 static int wait_ms(void)
 {
-    int ms = front_timeout_ms(worker.front), tickets = async_timeout_ms();
+    int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
+    int tickets = async_timeout_ms();
+    int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
         ms = tickets;
-    if (worker.is_draining && (ms < 0 || ms > 50))
-        ms = 50;
-    return ms;
+    return ms < 0 || ms > most ? most : ms;
 }
 
 static void read_clocks(void)
@@ -228,6 +251,12 @@ static int serve(void)
                     continue;
                 }
                 break;
+            case SOURCE_CHANNEL:
+                if (ev[i].data.u64 >> 8 == 0) {
+                    succession_read();
+                    continue;
+                }
+                break;
             case SOURCE_LISTENER:
                 if (ev[i].data.u64 >> 8 < 32) {
                     listeners |= 1u << (ev[i].data.u64 >> 8);
@@ -241,33 +270,43 @@ static int serve(void)
         }
         async_run();
         async_expire();
-        front_run(worker.front, listeners);
+        if (worker.front != NULL)
+            front_run(worker.front, listeners);
         take_ejected();
+        if (!health_tick(host_loop_mono_ns / 1000000))
+            return -EBADF;
         if (recover_is_armed()) /* no call runs here: one was left by longjmp() */
             recover_out_of_order(NULL);
-        if (worker.is_draining &&
-            (front_is_drained(worker.front) || clock_mono_ms() >= worker.drain_until_ms))
+        if (worker.is_leaving && !worker.is_draining)
+            succession_give();
+        if ((worker.is_draining || worker.is_leaving) && worker.front != NULL &&
+            (front_is_drained(worker.front) || clock_mono_ms() >= worker.leave_until_ms))
             break;
     }
     return 0;
 }
 
-int worker_run(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
-               const int *listen_fds, int ready_fd)
+int worker_run(const struct config *cfg, const struct setup *setup, struct shm *shm,
+               const struct worker_seat *seat)
 {
+    int ready_fd = seat->ready_fd;
     char name[16];
     struct diag diag;
     int r;
 
-    snprintf(name, sizeof name, "bh-worker %d", index);
+    snprintf(name, sizeof name, "bh-worker %d", seat->slot);
     prctl(PR_SET_NAME, name);
     worker.cfg = cfg;
-    worker.shared = &shm->worker[index];
+    worker.shm = shm;
+    worker.seat = seat;
+    worker.channel_fd = seat->channel_fd;
+    worker.shared = &shm->worker[seat->slot];
     diag_init(&diag);
-    r = start(cfg, setup, shm, index, listen_fds, &diag);
+    health_init(worker.shared, cfg);
+    r = start(setup, &diag);
     if (r < 0) {
         report(ready_fd, &diag, r);
-        return EXIT_NOT_READY;
+        return WORKER_NOT_READY;
     }
     diag_fini(&diag);
     if (fd_write_all(ready_fd, "1", 1) < 0)
@@ -279,12 +318,14 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
         log_error("the event loop cannot go on: %s (a descriptor closed behind its back?)",
                   strerror(-r));
         chain_blame_last();
+        park();
     }
     /* Connections that outlived the drain are cut by the end of the process; MHD_stop_daemon()
      * would abort on suspended ones. What plugins hold is given back in order all the same. */
-    if (r == 0 && front_is_drained(worker.front)) {
-        front_destroy(&worker.front);
+    if (r == 0 && (worker.front == NULL || front_is_drained(worker.front))) {
+        if (worker.front != NULL)
+            front_destroy(&worker.front);
         plugins_unload(&worker.plugins);
     }
-    return r < 0 ? 1 : worker.wants_successor ? EXIT_REPLACE : 0;
+    return r < 0 ? 1 : worker.wants_successor ? WORKER_REPLACE : WORKER_STOPPED;
 }

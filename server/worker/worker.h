@@ -7,9 +7,10 @@
 struct config;
 struct setup;
 struct shm;
+struct worker_seat;
 
 /* The worker role of master.h. */
-int worker_run(const struct config *cfg, const struct setup *setup, struct shm *shm, int index,
-               const int *listen_fds, int ready_fd);
+int worker_run(const struct config *cfg, const struct setup *setup, struct shm *shm,
+               const struct worker_seat *seat);
 
 #endif

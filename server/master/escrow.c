@@ -1,0 +1,291 @@
+/*
+ * escrow.c - connections on their way from one worker to another.
+ *
+ * A worker that cannot go on stands still in its fault handler (plugin/park.h). Its descriptors are
+ * as they were, and its table in shared memory says what each connection was about. The master
+ * copies the descriptors with pidfd_getfd(2), ends the worker, and hands the connections to a worker
+ * that serves, which answers what has to be answered. What a newcomer would get wrong: nothing is
+ * read from these sockets here, and nothing that a peer sent is looked at; the text of a request that
+ * shall be run again is copied as bytes.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "ipc/channel.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/log.h"
+
+#define HOLD_MS 15000 /* longer than the longest delay of a restart */
+
+struct held {
+    int fd;
+    int post; /* whose worker should have it; any other will do */
+    int64_t until_ms;
+    struct channel_entry entry;
+    char *text; /* ADOPT_REPLAY: the request; ADOPT_FAILED: the record's id; malloc'd */
+    uint32_t text_len;
+};
+
+/* ---- holding ---- */
+
+static void drop(struct held *h)
+{
+    fd_close(&h->fd);
+    free(h->text);
+    h->text = NULL;
+}
+
+/* Takes fd over. */
+static void hold(struct master *m, int fd, int post, struct channel_entry entry, const char *text,
+                 uint32_t text_len)
+{
+    struct escrow *e = &m->escrow;
+    struct held h = {
+        .fd = fd, .post = post, .until_ms = clock_mono_ms() + HOLD_MS, .entry = entry};
+
+    if (e->n == e->cap) {
+        int cap = e->cap == 0 ? 256 : e->cap * 2;
+        struct held *item = realloc(e->item, (size_t)cap * sizeof *item);
+
+        if (item == NULL) {
+            drop(&h);
+            return;
+        }
+        e->item = item;
+        e->cap = cap;
+    }
+    if (text_len > 0) {
+        h.text = malloc(text_len);
+        if (h.text != NULL) {
+            memcpy(h.text, text, text_len);
+            h.text_len = text_len;
+        } else if (entry.what == ADOPT_REPLAY) {
+            h.entry.what = ADOPT_REFUSE;
+        }
+    }
+    e->item[e->n++] = h;
+}
+
+bool escrow_is_waiting(const struct master *m)
+{
+    return m->escrow.n > 0;
+}
+
+void escrow_close(struct master *m)
+{
+    struct escrow *e = &m->escrow;
+
+    for (int i = 0; i < e->n; i++)
+        drop(&e->item[i]);
+    free(e->item);
+    *e = (struct escrow){.cannot_take = e->cannot_take};
+}
+
+/* ---- taking ---- */
+
+struct haul { /* for the log */
+    int n_idle, n_replayed, n_refused, n_cut;
+};
+
+/* What is to become of a connection. is_culprit: its request was being worked on. */
+static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay_len)
+{
+    if ((flags & SHM_CONN_TLS) != 0)
+        return ADOPT_CUT; /* the keys died with the worker */
+    if (!is_culprit && (flags & SHM_CONN_BUSY) == 0)
+        return ADOPT_IDLE;
+    if ((flags & SHM_CONN_SENT) != 0)
+        return ADOPT_CUT;
+    if (is_culprit)
+        return ADOPT_FAILED;
+    if ((flags & SHM_CONN_AGAIN) != 0 && replay_len > 0 && replay_len <= CHANNEL_TEXT)
+        return ADOPT_REPLAY;
+    return ADOPT_REFUSE;
+}
+
+static void count(struct haul *haul, enum channel_adopt what)
+{
+    haul->n_idle += what == ADOPT_IDLE;
+    haul->n_replayed += what == ADOPT_REPLAY;
+    haul->n_refused += what == ADOPT_REFUSE || what == ADOPT_FAILED;
+    haul->n_cut += what == ADOPT_CUT;
+}
+
+static void take_one(struct master *m, const struct child *c, int fd, int taken, uint32_t flags,
+                     const char *record_id, struct haul *haul)
+{
+    struct shm_worker *w = &m->shm->worker[c->index];
+    const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
+    bool is_culprit = fd == atomic_load(&w->call.fd);
+    uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
+    struct channel_entry entry = {.listener = (uint16_t)(flags >> 8 & 0xff),
+                                  .is_last = (flags & SHM_CONN_EXTRA) != 0};
+
+    if (entry.listener >= m->cfg->n_listeners || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
+        len = 0;
+    if (entry.listener >= m->cfg->n_listeners)
+        entry.listener = 0;
+    entry.what = judge(flags, is_culprit, len);
+    count(haul, entry.what);
+    if (entry.what == ADOPT_REPLAY)
+        hold(m, taken, c->post, entry, w->replay + at, len);
+    else if (entry.what == ADOPT_FAILED)
+        hold(m, taken, c->post, entry, record_id, (uint32_t)strlen(record_id));
+    else
+        hold(m, taken, c->post, entry, NULL, 0);
+}
+
+static void say_cannot_take(struct master *m, const struct child *c, int err)
+{
+    if (m->escrow.cannot_take)
+        return;
+    m->escrow.cannot_take = true;
+    log_error("cannot take over the connections of worker %d: pidfd_getfd: %s; they are cut. %s",
+              c->index, strerror(err),
+              err == EPERM ? "The master needs CAP_SYS_PTRACE when the workers run as another user "
+                             "(in a container: --cap-add SYS_PTRACE)"
+              : err == ENOSYS ? "Linux 5.6 or later has it"
+                              : "");
+}
+
+static void take_connections(struct master *m, const struct child *c, const char *record_id,
+                             struct haul *haul)
+{
+    int pidfd = pidfd_open(c->pid, 0);
+
+    if (pidfd < 0) {
+        say_cannot_take(m, c, errno);
+        return;
+    }
+    for (int fd = 0; fd < (int)m->shm->n_conns; fd++) {
+        const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
+        uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
+        int taken;
+
+        if ((flags & SHM_CONN_OPEN) == 0)
+            continue;
+        taken = pidfd_getfd(pidfd, fd, 0);
+        if (taken < 0 && errno != EBADF) {
+            say_cannot_take(m, c, errno);
+            break;
+        }
+        if (taken >= 0)
+            take_one(m, c, fd, taken, flags, record_id, haul);
+    }
+    fd_close(&pidfd);
+}
+
+void escrow_take(struct master *m, struct child *c)
+{
+    struct haul haul = {0};
+    char id[64] = "";
+    bool was_serving = c->state == CHILD_RUNNING;
+
+    death_charge(m, c->index, c->pid, -1, id, sizeof id);
+    if (m->phase == MASTER_SERVING) /* first of all: the successor starts while we are at it */
+        posts_ended(m, c, DUTY_SERVING, c->post, was_serving, "it crashed before it was ready");
+    take_connections(m, c, id, &haul);
+    child_kill(c, SIGKILL);
+    log_info("worker %d: %d idle connections move, %d requests are run again, %d are refused, %d cut",
+             c->index, haul.n_idle, haul.n_replayed, haul.n_refused, haul.n_cut);
+    escrow_deliver(m, clock_mono_ms());
+}
+
+void escrow_put(struct master *m, const struct child *from, const struct channel_message *msg,
+                const int *fds)
+{
+    for (uint32_t i = 0; i < msg->n; i++) {
+        struct channel_entry entry = {.listener = msg->entry[i].listener, .what = ADOPT_IDLE};
+
+        if (entry.listener >= m->cfg->n_listeners)
+            entry.listener = 0;
+        hold(m, fds[i], from->post, entry, NULL, 0);
+    }
+    escrow_deliver(m, clock_mono_ms());
+}
+
+/* ---- handing out ---- */
+
+static struct child *find_taker(struct master *m, int post)
+{
+    struct child *any = NULL;
+
+    for (int i = 0; i < m->n_slots; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->duty != DUTY_SERVING || c->state != CHILD_RUNNING || c->channel_fd < 0)
+            continue;
+        if (c->post == post)
+            return c;
+        any = c;
+    }
+    return any;
+}
+
+/* Those at the end of the list that go to the same worker in one message; their number, or -errno. */
+static int send_batch(struct master *m, struct child **taker)
+{
+    struct escrow *e = &m->escrow;
+    struct held *last = &e->item[e->n - 1];
+    struct channel_message msg = {.kind = CHANNEL_ADOPT};
+    int fds[CHANNEL_FDS], r;
+
+    *taker = find_taker(m, last->post);
+    if (*taker == NULL)
+        return -EAGAIN;
+    if (last->text != NULL) { /* alone */
+        fds[0] = last->fd;
+        msg.entry[0] = last->entry;
+        msg.n = 1;
+        msg.text_len = last->text_len;
+    } else {
+        for (int i = e->n - 1; i >= 0 && msg.n < CHANNEL_FDS; i--) {
+            if (e->item[i].text != NULL || e->item[i].post != last->post)
+                break;
+            fds[msg.n] = e->item[i].fd;
+            msg.entry[msg.n++] = e->item[i].entry;
+        }
+    }
+    r = channel_send((*taker)->channel_fd, &msg, fds, last->text);
+    return r < 0 ? r : (int)msg.n;
+}
+
+void escrow_deliver(struct master *m, int64_t now_ms)
+{
+    struct escrow *e = &m->escrow;
+    int n_late = 0;
+
+    while (e->n > 0) {
+        struct child *taker;
+        int n = send_batch(m, &taker);
+
+        if (n == -EAGAIN)
+            break;
+        if (n < 0) {
+            log_error("worker %d does not take connections: %s", taker->index, strerror(-n));
+            fd_close(&taker->channel_fd);
+            continue;
+        }
+        for (int i = 0; i < n; i++)
+            drop(&e->item[--e->n]);
+    }
+    for (int i = 0; i < e->n;) {
+        if (e->item[i].until_ms > now_ms && m->phase < MASTER_DRAINING) {
+            i++;
+            continue;
+        }
+        drop(&e->item[i]);
+        e->item[i] = e->item[--e->n];
+        n_late++;
+    }
+    if (n_late > 0 && m->phase < MASTER_DRAINING)
+        log_error("%d connections were closed: no worker took them within %d ms", n_late, HOLD_MS);
+}

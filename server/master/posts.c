@@ -1,0 +1,380 @@
+/*
+ * posts.c - which worker serves where.
+ *
+ * A post is a set of listening sockets. It has a holder; when that dies, parks or shall retire, the
+ * worker that stands by takes over at once, else one is forked. What a newcomer would get wrong: the
+ * holder of a post is the one that will serve it; its predecessor may live on for a while in its own
+ * slot (RETIRING, LEAVING), finishing what it has begun.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/must.h"
+#include "ipc/channel.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/log.h"
+
+#define LEAVE_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the worker's own */
+
+static const char *const duty_names[] = {
+    [DUTY_NONE] = "none",         [DUTY_STANDBY] = "standby", [DUTY_SERVING] = "serving",
+    [DUTY_RETIRING] = "retiring", [DUTY_LEAVING] = "leaving", [DUTY_PARKED] = "parked",
+};
+
+const char *duty_name(enum child_duty duty)
+{
+    return duty_names[duty];
+}
+
+/* The one place where a duty changes. */
+static void set_duty(struct child *c, enum child_duty duty)
+{
+    log_debug("worker %d (pid %d): %s -> %s", c->index, (int)c->pid, duty_names[c->duty],
+              duty_names[duty]);
+    c->duty = duty;
+}
+
+void posts_init(struct master *m)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        m->post[i].holder = -1;
+        m->post[i].due_ms = 0;
+        m->post[i].is_to_recycle = false;
+        respawn_init(&m->post[i].respawn, m->cfg->respawn.restarts, m->cfg->respawn.window_ms);
+    }
+    m->standby.due_ms = 0;
+    respawn_init(&m->standby.respawn, m->cfg->respawn.restarts, m->cfg->respawn.window_ms);
+}
+
+/* ---- finding ---- */
+
+static struct child *find_free_slot(struct master *m)
+{
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].state == CHILD_DOWN)
+            return &m->worker[i];
+    return NULL;
+}
+
+static struct child *find_standby(struct master *m)
+{
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].duty == DUTY_STANDBY && m->worker[i].state != CHILD_DOWN)
+            return &m->worker[i];
+    return NULL;
+}
+
+int posts_count_ready(const struct master *m)
+{
+    int n = 0;
+
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        int slot = m->post[i].holder;
+
+        n += slot >= 0 && m->worker[slot].state == CHILD_RUNNING;
+    }
+    return n;
+}
+
+/* ---- taking over ---- */
+
+/* The post has a worker that serves: those before it may go. */
+static void dismiss_predecessors(struct master *m, int post)
+{
+    for (int i = 0; i < m->n_slots; i++) {
+        struct child *c = &m->worker[i];
+        struct channel_message msg = {.kind = CHANNEL_HAND_OVER};
+
+        if (c->duty != DUTY_RETIRING || c->post != post)
+            continue;
+        set_duty(c, DUTY_LEAVING);
+        c->due_ms = clock_mono_ms() + (int64_t)m->cfg->limits.drain_ms + LEAVE_EXTRA_MS;
+        if (c->channel_fd < 0 || channel_send(c->channel_fd, &msg, NULL, NULL) < 0)
+            child_kill(c, SIGTERM); /* the old way: it closes idle connections */
+    }
+}
+
+/* False: it does not listen any more. */
+static bool appoint_standby(struct master *m, struct child *c, int post)
+{
+    struct channel_message msg = {.kind = CHANNEL_SERVE, .number = post};
+
+    if (channel_send(c->channel_fd, &msg, NULL, NULL) < 0) {
+        child_kill(c, SIGKILL);
+        return false;
+    }
+    log_info("worker %d (pid %d), which stood by, takes over", c->index, (int)c->pid);
+    c->post = post;
+    c->started_ms = clock_mono_ms();
+    set_duty(c, DUTY_SERVING);
+    m->post[post].holder = c->index;
+    dismiss_predecessors(m, post);
+    return true;
+}
+
+static void put_off(struct post *p, int64_t now, bool was_serving, int slot, const char *reason)
+{
+    uint32_t delay_ms = respawn_ended(&p->respawn, now, was_serving);
+
+    p->due_ms = now + delay_ms;
+    if (delay_ms == 0)
+        return;
+    if (reason != NULL)
+        log_error("worker %d is started again in %u ms: %s", slot, delay_ms, reason);
+    else
+        log_error("worker %d is started again in %u ms: it ended more than %u times within %u ms",
+                  slot, delay_ms, p->respawn.restarts, p->respawn.window_ms);
+}
+
+static void fill(struct master *m, int post, int64_t now)
+{
+    struct post *p = &m->post[post];
+    struct child *c = find_standby(m);
+    int r;
+
+    respawn_started(&p->respawn, now);
+    if (c != NULL && c->state == CHILD_RUNNING && appoint_standby(m, c, post))
+        return;
+    c = find_free_slot(m);
+    if (c == NULL) { /* those that leave have a deadline */
+        p->due_ms = now + 50;
+        return;
+    }
+    r = child_start(m, c, post);
+    if (r < 0) {
+        put_off(p, now, false, c->index, strerror(-r));
+        return;
+    }
+    p->holder = c->index;
+    set_duty(c, DUTY_SERVING);
+    if (m->phase == MASTER_SERVING)
+        log_info("worker %d is started", c->index);
+}
+
+bool posts_start(struct master *m)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        fill(m, i, clock_mono_ms());
+        if (m->post[i].holder < 0) {
+            master_say(m, "cannot start worker %d: fork failed; nothing was started", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+void posts_ready(struct master *m, struct child *c)
+{
+    if (c->duty == DUTY_SERVING)
+        dismiss_predecessors(m, c->post);
+}
+
+/* ---- going ---- */
+
+void posts_retire(struct master *m, struct child *c, const char *why)
+{
+    int64_t now = clock_mono_ms();
+
+    if (c->duty != DUTY_SERVING || m->phase != MASTER_SERVING)
+        return; /* it goes already */
+    log_info("worker %d (pid %d) is to be replaced: %s", c->index, (int)c->pid, why);
+    set_duty(c, DUTY_RETIRING);
+    m->post[c->post].holder = -1;
+    m->post[c->post].due_ms = now;
+    fill(m, c->post, now);
+}
+
+/* It asked for it: that counts as an end, or a plugin that asks always would replace workers without
+ * end. */
+static void retire_on_request(struct master *m, struct child *c, const char *why)
+{
+    struct post *p = c->post >= 0 ? &m->post[c->post] : NULL;
+    int64_t now = clock_mono_ms();
+
+    if (c->duty != DUTY_SERVING || p == NULL || m->phase != MASTER_SERVING)
+        return;
+    log_warn("worker %d (pid %d) asks to be replaced: %s", c->index, (int)c->pid, why);
+    set_duty(c, DUTY_RETIRING);
+    p->holder = -1;
+    put_off(p, now, true, c->index, NULL);
+    if (p->due_ms <= now)
+        fill(m, c->post, now);
+}
+
+void posts_ended(struct master *m, struct child *c, enum child_duty was, int post, bool was_serving,
+                 const char *reason)
+{
+    int64_t now = clock_mono_ms();
+
+    if (was == DUTY_STANDBY) {
+        uint32_t delay_ms = respawn_ended(&m->standby.respawn, now, was_serving);
+
+        m->standby.due_ms = now + delay_ms;
+        if (delay_ms > 0)
+            log_error("a worker to stand by is started again in %u ms: %s", delay_ms,
+                      was_serving ? "it ended too often" : reason);
+    }
+    if (post < 0 || m->post[post].holder != c->index)
+        return; /* its successor has the post */
+    m->post[post].holder = -1;
+    put_off(&m->post[post], now, was_serving, c->index, was_serving ? NULL : reason);
+    if (m->post[post].due_ms <= now)
+        fill(m, post, now);
+}
+
+/* ---- what is due ---- */
+
+static void tick_standby(struct master *m, int64_t now)
+{
+    struct child *c;
+    int r;
+
+    if (m->cfg->escrow.standby == 0 || m->standby.due_ms > now || find_standby(m) != NULL)
+        return;
+    c = find_free_slot(m);
+    if (c == NULL || posts_count_ready(m) < m->cfg->n_workers)
+        return; /* those that serve first */
+    respawn_started(&m->standby.respawn, now);
+    r = child_start(m, c, -1);
+    if (r < 0) {
+        m->standby.due_ms = now + respawn_ended(&m->standby.respawn, now, false);
+        log_error("cannot start a worker to stand by: %s", strerror(-r));
+        return;
+    }
+    set_duty(c, DUTY_STANDBY);
+}
+
+/* One after the other, each by the worker that stands by then, so that the machine keeps its
+ * capacity. */
+static void tick_recycling(struct master *m)
+{
+    const struct child *standby = find_standby(m);
+
+    if (m->cfg->escrow.standby > 0 && (standby == NULL || standby->state != CHILD_RUNNING))
+        return;
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].duty == DUTY_RETIRING)
+            return;
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        struct post *p = &m->post[i];
+
+        if (!p->is_to_recycle || p->holder < 0 || m->worker[p->holder].state != CHILD_RUNNING)
+            continue;
+        p->is_to_recycle = false;
+        posts_retire(m, &m->worker[p->holder], "it is recycled");
+        return;
+    }
+}
+
+void posts_tick(struct master *m, int64_t now)
+{
+    for (int i = 0; i < m->n_slots; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->duty == DUTY_LEAVING && c->due_ms <= now) {
+            char where[512];
+
+            death_where(m, i, where, sizeof where);
+            log_warn("worker %d did not finish in time (%s): killed", i, where);
+            child_kill(c, SIGKILL);
+            c->due_ms = INT64_MAX;
+        }
+    }
+    if (m->phase != MASTER_SERVING)
+        return;
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        if (m->post[i].holder < 0 && m->post[i].due_ms <= now)
+            fill(m, i, now);
+    tick_standby(m, now);
+    tick_recycling(m);
+}
+
+int64_t posts_next_ms(const struct master *m)
+{
+    int64_t at = INT64_MAX;
+
+    for (int i = 0; i < m->n_slots; i++) {
+        const struct child *c = &m->worker[i];
+
+        if ((c->state == CHILD_STARTING || c->duty == DUTY_LEAVING) && c->due_ms < at)
+            at = c->due_ms;
+    }
+    if (m->phase != MASTER_SERVING)
+        return at;
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        if (m->post[i].holder < 0 && m->post[i].due_ms < at)
+            at = m->post[i].due_ms;
+    if (m->cfg->escrow.standby > 0 && m->standby.due_ms > clock_mono_ms() && m->standby.due_ms < at)
+        at = m->standby.due_ms;
+    return at;
+}
+
+int master_recycle(struct master *m, int slot)
+{
+    int r = -ENOENT;
+
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        if (m->post[i].holder < 0 || (slot >= 0 && m->post[i].holder != slot))
+            continue;
+        m->post[i].is_to_recycle = true;
+        r = 0;
+    }
+    return r;
+}
+
+/* ---- what workers say ---- */
+
+static void handle(struct master *m, struct child *c, const struct channel_message *msg,
+                   const int *fds, const char *text)
+{
+    char why[160];
+    size_t n = 0;
+
+    switch (msg->kind) {
+    case CHANNEL_GIVE: escrow_put(m, c, msg, fds); return;
+    case CHANNEL_REPLACE:
+        for (; text[n] != '\0' && n < sizeof why - 1; n++)
+            why[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');
+        why[n] = '\0';
+        retire_on_request(m, c, why);
+        break;
+    case CHANNEL_PARKED:
+        set_duty(c, DUTY_PARKED);
+        escrow_take(m, c);
+        break;
+    default:
+        log_error("worker %d sent what a worker does not send (%u)", c->index, msg->kind);
+        break;
+    }
+    for (uint32_t i = 0; i < msg->n; i++) {
+        int fd = fds[i];
+
+        fd_close(&fd);
+    }
+}
+
+void posts_read_channel(struct master *m, struct child *c)
+{
+    static char text[CHANNEL_TEXT + 1];
+    struct channel_message msg;
+    int fds[CHANNEL_FDS];
+
+    /* Bounded: one worker that talks without end must not keep the master from the others. */
+    for (int i = 0; i < 64 && c->channel_fd >= 0; i++) {
+        int r = channel_receive(c->channel_fd, &msg, fds, text);
+
+        if (r == 0)
+            return;
+        if (r == -EBADMSG)
+            log_error("worker %d sent a message that makes no sense", c->index);
+        else if (r < 0)
+            fd_close(&c->channel_fd);
+        else
+            handle(m, c, &msg, fds, text);
+    }
+}

@@ -1,0 +1,118 @@
+#include "plugin/park.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ipc/channel.h"
+
+#define LOOP_STOP_MS 50   /* for the loop thread to stand still */
+#define END_MS       5000 /* for the master to end us */
+
+enum stage { ON_ITS_WAY, STOPPING, NOTING, TELLING, WAITING };
+
+static struct {
+    int channel_fd, loop_tid, stop_signal;
+    pid_t pid;
+    void (*note)(void);
+    _Atomic int tid; /* of the thread that parks; 0: none */
+    int stage;       /* that thread's */
+    _Atomic int has_loop_stopped;
+} lot = {.channel_fd = -1};
+
+void park_init(int channel_fd, void (*note)(void), int stop_signal)
+{
+    lot.channel_fd = channel_fd;
+    lot.note = note;
+    lot.stop_signal = stop_signal;
+    lot.pid = getpid();
+    lot.loop_tid = gettid();
+}
+
+bool park_has_begun(void)
+{
+    return atomic_load(&lot.tid) != 0;
+}
+
+bool park_is_mine(void)
+{
+    return park_has_begun() && atomic_load(&lot.tid) == (int)syscall(SYS_gettid);
+}
+
+/* libc's nanosleep() is a cancellation point, and this thread may be cancelled. */
+static void sleep_ms(long ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+    syscall(SYS_nanosleep, &t, NULL);
+}
+
+void park_stand_still(void)
+{
+    if ((int)syscall(SYS_gettid) == lot.loop_tid)
+        atomic_store(&lot.has_loop_stopped, 1);
+    for (int ms = 0; ms < 2 * END_MS; ms += 100)
+        sleep_ms(100);
+}
+
+/* What the table of connections says must not change under the master's hands. */
+static void stop_loop(int self)
+{
+    if (self == lot.loop_tid)
+        return;
+    syscall(SYS_tgkill, lot.pid, lot.loop_tid, lot.stop_signal);
+    for (int ms = 0; ms < LOOP_STOP_MS && !atomic_load(&lot.has_loop_stopped); ms++)
+        sleep_ms(1);
+}
+
+/* A fault in a handler of the same signal would end the process at once. */
+static void let_faults_in(void)
+{
+    uint64_t none = 0;
+
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+}
+
+static void tell(void)
+{
+    struct channel_message m = {.kind = CHANNEL_PARKED};
+
+    /* Full: it holds idle connections, and the master is reading. */
+    for (int ms = 0; ms < END_MS && channel_send(lot.channel_fd, &m, NULL, NULL) == -EAGAIN; ms++)
+        sleep_ms(1);
+}
+
+void park(void)
+{
+    int none = 0, self = (int)syscall(SYS_gettid);
+
+    if (lot.channel_fd < 0 || getpid() != lot.pid)
+        return;
+    if (!atomic_compare_exchange_strong(&lot.tid, &none, self) && none != self) {
+        park_stand_still();
+        return;
+    }
+    /* Each step is tried once: after a fault in one of them we are here again. */
+    if (lot.stage < STOPPING) {
+        lot.stage = STOPPING;
+        let_faults_in();
+        stop_loop(self);
+    }
+    if (lot.stage < NOTING) {
+        lot.stage = NOTING;
+        if (lot.note != NULL)
+            lot.note();
+    }
+    if (lot.stage < TELLING) {
+        lot.stage = TELLING;
+        tell();
+    }
+    if (lot.stage < WAITING) {
+        lot.stage = WAITING;
+        for (int ms = 0; ms < END_MS; ms += 100)
+            sleep_ms(100);
+    }
+}

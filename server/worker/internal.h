@@ -1,0 +1,45 @@
+/*
+ * internal.h - what the files of the worker share: its one loop.
+ */
+#ifndef WORKER_INTERNAL_H
+#define WORKER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/plugins.h"
+
+struct config;
+struct front;
+struct shm;
+struct shm_worker;
+struct worker_seat;
+
+/* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
+enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CHANNEL };
+
+extern struct worker {
+    const struct config *cfg;
+    struct shm *shm;
+    struct shm_worker *shared;
+    const struct worker_seat *seat;
+    struct plugins plugins;
+    struct front *front; /* NULL: stands by */
+    int epoll_fd, signal_fd, wake_fd, channel_fd;
+    bool must_stop;
+    bool is_leaving;      /* a successor serves; what becomes idle is handed over */
+    bool is_draining;     /* no successor: idle connections are ended */
+    bool wants_successor; /* and the master did not hear of it: the exit status says so */
+    int64_t leave_until_ms;
+} worker;
+
+/* 0 or -errno. */
+int worker_add_source(int fd, enum source source, int index);
+/* From now on: listens, with the sockets of that post, and starts the plugins. 0 or -errno. */
+int worker_serve(int post);
+/* No new connections; idle ones are ended, others finish. */
+void worker_begin_drain(void);
+/* Common to both ways of leaving: the plugins are told, the time runs. */
+void worker_prepare_to_leave(void);
+
+#endif

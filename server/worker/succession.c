@@ -1,0 +1,111 @@
+#include "worker/succession.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "conf/config.h"
+#include "http/front.h"
+#include "ipc/channel.h"
+#include "obs/log.h"
+#include "worker/internal.h"
+
+/* ---- taking over ---- */
+
+static void serve(int post)
+{
+    int r;
+
+    if (worker.front != NULL || post < 0 || post >= worker.cfg->n_workers)
+        return;
+    r = worker_serve(post);
+    if (r < 0) {
+        log_error("cannot take the place of another worker: %s", strerror(-r));
+        worker.must_stop = true; /* the master starts another */
+    }
+}
+
+/* Takes fd over. */
+static void adopt(const struct channel_entry *entry, int fd, const char *text, uint32_t len)
+{
+    int r = 0;
+
+    switch (entry->what) {
+    case ADOPT_IDLE: r = front_adopt(worker.front, entry->listener, fd, NULL, 0, false); break;
+    case ADOPT_REPLAY:
+        r = front_adopt(worker.front, entry->listener, fd, text, len, entry->is_last != 0);
+        break;
+    case ADOPT_REFUSE: r = front_refuse(worker.front, fd, 503, NULL); break;
+    case ADOPT_FAILED: r = front_refuse(worker.front, fd, 500, text); break;
+    default: r = front_refuse(worker.front, fd, 0, NULL); break;
+    }
+    if (r < 0 && (entry->what == ADOPT_IDLE || front_refuse(worker.front, fd, 503, NULL) < 0)) {
+        log_debug("a connection of another worker is closed: %s", strerror(-r));
+        close(fd);
+    }
+}
+
+void succession_read(void)
+{
+    static char text[CHANNEL_TEXT + 1];
+    struct channel_message msg;
+    int fds[CHANNEL_FDS], r;
+
+    while (worker.channel_fd >= 0 &&
+           (r = channel_receive(worker.channel_fd, &msg, fds, text)) != 0) {
+        if (r == -EBADMSG)
+            continue;
+        if (r < 0) { /* the master is gone; SIGTERM follows, or has come */
+            fd_close(&worker.channel_fd);
+            return;
+        }
+        if (msg.kind == CHANNEL_SERVE)
+            serve(msg.number);
+        if (msg.kind == CHANNEL_HAND_OVER && worker.front != NULL && !worker.is_leaving) {
+            worker.is_leaving = true;
+            worker_prepare_to_leave();
+            front_stop_accepting(worker.front);
+        }
+        for (uint32_t i = 0; i < msg.n; i++) {
+            if (worker.front != NULL && msg.kind == CHANNEL_ADOPT)
+                adopt(&msg.entry[i], fds[i], text, msg.text_len);
+            else
+                close(fds[i]);
+        }
+    }
+}
+
+/* ---- being replaced ---- */
+
+void succession_ask(uint32_t plugin, const char *why)
+{
+    struct channel_message msg = {.kind = CHANNEL_REPLACE, .number = (int32_t)plugin};
+    char text[160];
+    int r = -EPIPE;
+
+    snprintf(text, sizeof text, "%s%s%s%s", plugin > 0 ? "plugin '" : "",
+             plugin > 0 ? worker.cfg->plugin[plugin - 1].name : "", plugin > 0 ? "': " : "", why);
+    msg.text_len = (uint32_t)strlen(text);
+    if (worker.channel_fd >= 0)
+        r = channel_send(worker.channel_fd, &msg, NULL, text);
+    if (r == 0)
+        return;
+    worker.wants_successor = true;
+    worker_begin_drain();
+}
+
+static bool give(void *arg, int listener, int fd)
+{
+    struct channel_message msg = {.kind = CHANNEL_GIVE, .n = 1};
+
+    (void)arg;
+    msg.entry[0] = (struct channel_entry){.listener = (uint16_t)listener, .what = ADOPT_IDLE};
+    return worker.channel_fd >= 0 && channel_send(worker.channel_fd, &msg, &fd, NULL) == 0;
+}
+
+void succession_give(void)
+{
+    front_give_idle(worker.front, give, NULL);
+}
