@@ -113,6 +113,10 @@ struct config {
     } respawn;
 
     struct {
+        uint64_t memory; /* of a worker, bytes; 0: no limit */
+    } recycle;
+
+    struct {
         uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
     } escrow;
 

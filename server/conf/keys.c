@@ -240,6 +240,13 @@ static const struct schema respawn_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema recycle_keys[] = {
+    {"memory", SCHEMA_SIZE, OFF(struct config, recycle.memory), .def = "0", .min = 0,
+     .max = 1024 * GIB,
+     .help = "A worker whose own memory has grown to this is replaced, gracefully; 0: never"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema escrow_keys[] = {
     {"standby", SCHEMA_INT, OFF(struct config, escrow.standby), .def = "1", .min = 0, .max = 1,
      .help = "Workers that are loaded and wait to take the place of one that ends"},
@@ -263,6 +270,7 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
+    {"recycle", SCHEMA_MAP, .keys = recycle_keys, .help = "When workers are replaced by fresh ones"},
     {"escrow", SCHEMA_MAP, .keys = escrow_keys,
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},

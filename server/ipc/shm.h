@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -169,6 +170,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic uint32_t beat;        /* changes once a second while the loop turns */
     struct shm_call call;
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];

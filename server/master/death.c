@@ -207,6 +207,8 @@ void death_clear(const struct master *m, int worker)
     atomic_store(&w->pid, 0);
     atomic_store(&w->call.plugin, 0);
     atomic_store(&w->call.hook, 0);
+    atomic_store(&w->call.fd, -1);
+    shm_forget_conns(m->shm, (uint32_t)worker);
     memset(w->call.request, 0, sizeof w->call.request);
     atomic_store(&w->connections, 0);
     release_half_filled(w);

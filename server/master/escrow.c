@@ -120,13 +120,11 @@ static void count(struct haul *haul, enum channel_adopt what)
 }
 
 static void take_one(struct master *m, const struct child *c, int fd, int taken, uint32_t flags,
-                     const char *record_id, struct haul *haul)
+                     const struct shm_conn *conn, const char *record_id, struct haul *haul)
 {
-    struct shm_worker *w = &m->shm->worker[c->index];
-    const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
-    bool is_culprit = fd == atomic_load(&w->call.fd);
+    bool is_culprit = fd == atomic_load(&m->shm->worker[c->index].call.fd);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
-    struct channel_entry entry = {.listener = (uint16_t)(flags >> 8 & 0xff),
+    struct channel_entry entry = {.listener = (uint16_t)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff),
                                   .is_last = (flags & SHM_CONN_EXTRA) != 0};
 
     if (entry.listener >= m->cfg->n_listeners || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
@@ -136,7 +134,7 @@ static void take_one(struct master *m, const struct child *c, int fd, int taken,
     entry.what = judge(flags, is_culprit, len);
     count(haul, entry.what);
     if (entry.what == ADOPT_REPLAY)
-        hold(m, taken, c->post, entry, w->replay + at, len);
+        hold(m, taken, c->post, entry, shm_replay(m->shm, (uint32_t)c->index) + at, len);
     else if (entry.what == ADOPT_FAILED)
         hold(m, taken, c->post, entry, record_id, (uint32_t)strlen(record_id));
     else
@@ -165,11 +163,13 @@ static void take_connections(struct master *m, const struct child *c, const char
         say_cannot_take(m, c, errno);
         return;
     }
-    for (int fd = 0; fd < (int)m->shm->n_conns; fd++) {
+    for (int fd = 0; fd < (int)m->shm->n_fds; fd++) {
         const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
-        uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
+        uint32_t flags = 0;
         int taken;
 
+        if (conn != NULL)
+            flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
         if ((flags & SHM_CONN_OPEN) == 0)
             continue;
         taken = pidfd_getfd(pidfd, fd, 0);
@@ -178,7 +178,7 @@ static void take_connections(struct master *m, const struct child *c, const char
             break;
         }
         if (taken >= 0)
-            take_one(m, c, fd, taken, flags, record_id, haul);
+            take_one(m, c, fd, taken, flags, conn, record_id, haul);
     }
     fd_close(&pidfd);
 }
@@ -209,7 +209,6 @@ void escrow_put(struct master *m, const struct child *from, const struct channel
             entry.listener = 0;
         hold(m, fds[i], from->post, entry, NULL, 0);
     }
-    escrow_deliver(m, clock_mono_ms());
 }
 
 /* ---- handing out ---- */

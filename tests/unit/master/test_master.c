@@ -36,7 +36,7 @@ static struct stage {
     _Atomic int die_early;    /* a worker dies before it is ready */
     _Atomic int go;           /* ends "slow" */
     /* said by the children */
-    _Atomic int pid[WORKERS]; /* serving */
+    _Atomic int pid[WORKERS]; /* serving, by post */
     _Atomic int n_starts[WORKERS];
     _Atomic unsigned uid;
     _Atomic int stuck; /* pid of the worker that hangs */
@@ -114,9 +114,10 @@ static void answer(struct shm_worker *w, int fd)
 }
 
 static int fake_worker(const struct config *c, const struct setup *setup, struct shm *shm,
-                       int index, const int *listen_fds, int ready_fd)
+                       const struct worker_seat *seat)
 {
-    struct shm_worker *w = &shm->worker[index];
+    struct shm_worker *w = &shm->worker[seat->slot];
+    int index = seat->post, listen_fd = seat->listen_fds[seat->post], ready_fd = seat->ready_fd;
 
     (void)c;
     (void)setup;
@@ -138,12 +139,12 @@ static int fake_worker(const struct config *c, const struct setup *setup, struct
     close(ready_fd);
     atomic_store(&stage->pid[index], getpid());
     for (;;) {
-        struct pollfd pfd = {.fd = listen_fds[0], .events = POLLIN};
+        struct pollfd pfd = {.fd = listen_fd, .events = POLLIN};
         bool is_last = is_told; /* then: what is queued, and no more */
         int fd;
 
         poll(&pfd, 1, is_last ? 0 : 5);
-        while ((fd = accept4(listen_fds[0], NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        while ((fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
             answer(w, fd);
             close(fd);
         }
