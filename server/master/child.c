@@ -68,7 +68,7 @@ void child_kill(struct child *c, int signo)
 
 static void set_signals(bool ignore_quit)
 {
-    static const int of_master[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1};
+    static const int of_master[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
     struct sigaction sa = {.sa_handler = SIG_DFL};
     sigset_t none;
 
@@ -110,6 +110,8 @@ static void close_masters(struct master *m, const struct child *self, int post)
         listen_close_others(&m->listeners, is_recorder(self) ? -1 : post);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
+    fd_close(&m->upgrade.channel_fd);
+    fd_close(&m->predecessor_fd);
     for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].ready_fd);
         fd_close(&m->worker[i].channel_fd);

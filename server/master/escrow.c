@@ -199,38 +199,40 @@ void escrow_take(struct master *m, struct child *c)
     escrow_deliver(m, clock_mono_ms());
 }
 
-void escrow_put(struct master *m, const struct child *from, const struct channel_message *msg,
-                const int *fds)
+void escrow_put(struct master *m, int post, int listener, const struct channel_entry *entry, int fd,
+                const char *text, uint32_t text_len)
 {
-    for (uint32_t i = 0; i < msg->n; i++) {
-        struct channel_entry entry = {.listener = msg->entry[i].listener, .what = ADOPT_IDLE};
+    struct channel_entry e = *entry;
 
-        if (entry.listener >= m->cfg->n_listeners)
-            entry.listener = 0;
-        hold(m, fds[i], from->post, entry, NULL, 0);
-    }
+    e.listener = (uint16_t)listener;
+    if (e.what != ADOPT_REPLAY && e.what != ADOPT_FAILED)
+        text_len = 0;
+    hold(m, fd, post, e, text, text_len);
 }
 
 /* ---- handing out ---- */
 
-static struct child *find_taker(struct master *m, int post)
+/* A channel to whoever serves; NULL: nobody does, just now. */
+static int *find_taker(struct master *m, int post)
 {
-    struct child *any = NULL;
+    int *any = NULL;
 
+    if (m->is_succeeded)
+        return m->upgrade.channel_fd >= 0 ? &m->upgrade.channel_fd : NULL;
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
         if (c->duty != DUTY_SERVING || c->state != CHILD_RUNNING || c->channel_fd < 0)
             continue;
         if (c->post == post)
-            return c;
-        any = c;
+            return &c->channel_fd;
+        any = &c->channel_fd;
     }
     return any;
 }
 
 /* Those at the end of the list that go to the same worker in one message; their number, or -errno. */
-static int send_batch(struct master *m, struct child **taker)
+static int send_batch(struct master *m, int **taker)
 {
     struct escrow *e = &m->escrow;
     struct held *last = &e->item[e->n - 1];
@@ -253,7 +255,7 @@ static int send_batch(struct master *m, struct child **taker)
             msg.entry[msg.n++] = e->item[i].entry;
         }
     }
-    r = channel_send((*taker)->channel_fd, &msg, fds, last->text);
+    r = channel_send(**taker, &msg, fds, last->text);
     return r < 0 ? r : (int)msg.n;
 }
 
@@ -263,21 +265,21 @@ void escrow_deliver(struct master *m, int64_t now_ms)
     int n_late = 0;
 
     while (e->n > 0) {
-        struct child *taker;
+        int *taker;
         int n = send_batch(m, &taker);
 
         if (n == -EAGAIN)
             break;
         if (n < 0) {
-            log_error("worker %d does not take connections: %s", taker->index, strerror(-n));
-            fd_close(&taker->channel_fd);
+            log_error("somebody does not take connections any more: %s", strerror(-n));
+            fd_close(taker);
             continue;
         }
         for (int i = 0; i < n; i++)
             drop(&e->item[--e->n]);
     }
     for (int i = 0; i < e->n;) {
-        if (e->item[i].until_ms > now_ms && m->phase < MASTER_DRAINING) {
+        if (e->item[i].until_ms > now_ms && (m->phase < MASTER_DRAINING || m->is_succeeded)) {
             i++;
             continue;
         }
@@ -285,6 +287,6 @@ void escrow_deliver(struct master *m, int64_t now_ms)
         e->item[i] = e->item[--e->n];
         n_late++;
     }
-    if (n_late > 0 && m->phase < MASTER_DRAINING)
+    if (n_late > 0 && (m->phase < MASTER_DRAINING || m->is_succeeded))
         log_error("%d connections were closed: no worker took them within %d ms", n_late, HOLD_MS);
 }

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "conf/config.h"
+#include "master/inherit.h"
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/respawn.h"
@@ -20,6 +21,7 @@
 /* What an event of the loop is about: a slot (its ready_fd), or one of these. */
 #define MASTER_CHANNEL_EVENT 0x10000u /* | slot */
 #define MASTER_SIGNAL_EVENT  UINT32_MAX
+#define MASTER_UPGRADE_EVENT (UINT32_MAX - 1)
 
 enum master_phase {
     MASTER_STARTING, /* until every worker is ready */
@@ -101,6 +103,14 @@ struct master {
         struct respawn respawn;
     } standby;
     struct escrow escrow;
+    struct {            /* SIGUSR2: the new master */
+        pid_t pid;      /* 0: there is none */
+        int channel_fd; /* to it; -1: none */
+        int64_t due_ms;
+    } upgrade;
+    bool is_succeeded;  /* it serves: this one finishes */
+    struct inherit inherited;
+    int predecessor_fd; /* to the old master, which hands its connections over; -1: none */
 };
 
 /* ---- start.c ---- */
@@ -143,6 +153,8 @@ void posts_ended(struct master *m, struct child *c, enum child_duty was, int pos
                  const char *reason);
 /* Its successor shall take over, gracefully: outcome Q, recycling. why: for the log. */
 void posts_retire(struct master *m, struct child *c, const char *why);
+/* All: their connections go to another server's workers. */
+void posts_dismiss_all(struct master *m);
 /* A message came from it. */
 void posts_read_channel(struct master *m, struct child *c);
 /* Workers that hold a post and are ready. */
@@ -157,16 +169,36 @@ int master_recycle(struct master *m, int slot);
 
 /* The worker stands still: takes its connections, kills it, and charges whom it may concern. */
 void escrow_take(struct master *m, struct child *c);
-/* Connections that a worker gave back. The descriptors are taken over. */
-struct channel_message;
-void escrow_put(struct master *m, const struct child *from, const struct channel_message *msg,
-                const int *fds);
+/* A connection that was given back, for the worker of that post, or, with -1, any. fd is taken over;
+ * text goes with some entries (ipc/channel.h). Handed out by escrow_deliver(). */
+struct channel_entry;
+void escrow_put(struct master *m, int post, int listener, const struct channel_entry *entry, int fd,
+                const char *text, uint32_t text_len);
 /* Hands out what is held to workers that serve; closes what nobody took in time. */
 void escrow_deliver(struct master *m, int64_t now_ms);
 /* Is something held that could not be handed out yet? */
 bool escrow_is_waiting(const struct master *m);
 /* Closes all. In a child: those are the master's. */
 void escrow_close(struct master *m);
+
+/* ---- upgrade.c ---- */
+
+/* SIGUSR2: executes roles->argv, to take this one's place. */
+void upgrade_begin(struct master *m);
+/* True when the new master has ended before it served. */
+bool upgrade_reap(struct master *m);
+void upgrade_tick(struct master *m, int64_t now_ms);
+/* Something came from the other master. */
+void upgrade_read(struct master *m);
+/* Is this the new one? Reads what it inherits. 0 or -errno. */
+int upgrade_inherit(struct master *m);
+/* It serves: tells the old one, and systemd. */
+void upgrade_announce(struct master *m);
+
+/* ---- master.c ---- */
+
+/* The successor serves: workers hand over what is idle, finish the rest, and end; then this does. */
+void master_give_way(struct master *m);
 
 /* ---- death.c ---- */
 

@@ -15,6 +15,7 @@
 #include "base/must.h"
 #include "conf/config.h"
 #include "master/holder.h"
+#include "master/inherit.h"
 
 union address {
     struct sockaddr sa;
@@ -122,7 +123,7 @@ static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, in
     return 0;
 }
 
-static int open_tcp(struct listen_set *set, int listener)
+static int open_tcp(struct listen_set *set, struct inherit *in, int listener)
 {
     const struct config *cfg = set->cfg;
     const struct config_listener *cl = &cfg->listener[listener];
@@ -135,17 +136,28 @@ static int open_tcp(struct listen_set *set, int listener)
 
     /* SO_REUSEPORT would let a second server of the same user in on our port, and half of the
      * connections go there. A socket without it finds out; it never listens, so that nothing can
-     * queue there. Port 0, which tests use, gets its number here, for all workers. */
-    r = bind_tcp(&addr, len, false, &probe);
-    if (r < 0)
-        return r;
+     * queue there. Port 0, which tests use, gets its number here, for all workers. An old master's
+     * port is ours, though: there the first of its sockets tells the number. */
+    probe = in != NULL ? inherit_take(in, &addr.sa, len) : -1;
+    if (probe < 0) {
+        r = bind_tcp(&addr, len, false, &probe);
+        if (r < 0)
+            return r;
+    } else {
+        set->fd[listener] = probe;
+    }
     len = sizeof addr;
     r = getsockname(probe, &addr.sa, &len) < 0 ? -errno : 0;
-    fd_close(&probe);
+    if (set->fd[listener] != probe)
+        fd_close(&probe);
 
     for (int w = 0; w < cfg->n_workers && r == 0; w++) {
         int *fd = &set->fd[w * cfg->n_listeners + listener];
 
+        if (*fd < 0 && in != NULL)
+            *fd = inherit_take(in, &addr.sa, len);
+        if (*fd >= 0)
+            continue;
         r = bind_tcp(&addr, len, true, fd);
         if (r == 0 && listen(*fd, SOMAXCONN) < 0)
             r = -errno;
@@ -209,12 +221,28 @@ static int bind_unix(const struct config_listener *cl, struct listen_path *path,
     return 0;
 }
 
-static int open_unix(struct listen_set *set, int listener)
+/* All workers have descriptors of one socket; so had the old master's, under many numbers. */
+static int inherit_unix(const struct config_listener *cl, struct inherit *in, struct listen_path *path)
+{
+    int fd = in != NULL ? inherit_take(in, &cl->addr.sa, cl->addr_len) : -1, more;
+    struct stat st;
+
+    if (fd >= 0 && lstat(cl->addr.un.sun_path, &st) == 0)
+        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino};
+    while (fd >= 0 && (more = inherit_take(in, &cl->addr.sa, cl->addr_len)) >= 0)
+        fd_close(&more);
+    return fd;
+}
+
+static int open_unix(struct listen_set *set, struct inherit *in, int listener)
 {
     const struct config *cfg = set->cfg;
     int *first = &set->fd[listener];
-    int r = bind_unix(&cfg->listener[listener], &set->path[listener], first);
+    int r = 0;
 
+    *first = inherit_unix(&cfg->listener[listener], in, &set->path[listener]);
+    if (*first < 0)
+        r = bind_unix(&cfg->listener[listener], &set->path[listener], first);
     for (int w = 1; w < cfg->n_workers && r == 0; w++) {
         int *fd = &set->fd[w * cfg->n_listeners + listener];
 
@@ -227,7 +255,8 @@ static int open_unix(struct listen_set *set, int listener)
 
 /* ---- All of them ---- */
 
-int listen_open(struct listen_set *set, const struct config *cfg, struct diag *diag)
+int listen_open(struct listen_set *set, const struct config *cfg, struct inherit *inherited,
+                struct diag *diag)
 {
     size_t n_fds = (size_t)cfg->n_workers * (size_t)cfg->n_listeners;
     int first_error = 0;
@@ -245,7 +274,7 @@ int listen_open(struct listen_set *set, const struct config *cfg, struct diag *d
 
     for (int i = 0; i < cfg->n_listeners; i++) {
         const struct config_listener *cl = &cfg->listener[i];
-        int r = is_unix(cl) ? open_unix(set, i) : open_tcp(set, i);
+        int r = is_unix(cl) ? open_unix(set, inherited, i) : open_tcp(set, inherited, i);
 
         if (r < 0) {
             report(cfg, cl, diag, -r);
@@ -271,6 +300,30 @@ void listen_close_others(struct listen_set *set, int worker)
         for (int i = 0; w != worker && i < set->cfg->n_listeners; i++)
             fd_close(&set->fd[w * set->cfg->n_listeners + i]);
     }
+}
+
+void listen_leave_paths(struct listen_set *set)
+{
+    for (int i = 0; set->path != NULL && i < set->cfg->n_listeners; i++)
+        set->path[i].ino = 0;
+}
+
+int listen_find(const struct listen_set *set, int conn_fd)
+{
+    union address local, mine;
+    socklen_t len = sizeof local;
+
+    memset(&local, 0, sizeof local);
+    if (getsockname(conn_fd, &local.sa, &len) < 0)
+        return -1;
+    for (int i = 0; i < set->cfg->n_listeners; i++) {
+        memset(&mine, 0, sizeof mine);
+        len = sizeof mine;
+        if (set->fd[i] >= 0 && getsockname(set->fd[i], &mine.sa, &len) == 0 &&
+            inherit_is_same(&mine.sa, &local.sa, true))
+            return i;
+    }
+    return -1;
 }
 
 void listen_close(struct listen_set *set)

@@ -25,8 +25,16 @@ struct listen_set {
     struct listen_path *path; /* per listener; ino 0: none */
 };
 
-/* Opens all, or none. Every address that fails is in diag; 0 or the -errno of the first. */
-int listen_open(struct listen_set *set, const struct config *cfg, struct diag *diag);
+/* Opens all, or none. Those of an old master (inherit.h; NULL: there was none) are taken as they are.
+ * Every address that fails is in diag; 0 or the -errno of the first. */
+struct inherit;
+int listen_open(struct listen_set *set, const struct config *cfg, struct inherit *inherited,
+                struct diag *diag);
+
+/* The listener that a connection came in by, judged by its local address; -1: none of ours. */
+int listen_find(const struct listen_set *set, int conn_fd);
+/* The files of Unix sockets are another server's now: listen_close() leaves them. */
+void listen_leave_paths(struct listen_set *set);
 
 /* One per listener. */
 const int *listen_fds(const struct listen_set *set, int worker);

@@ -64,13 +64,20 @@ static void enter(struct master *m, enum master_phase phase)
     case MASTER_STARTING: break;
     case MASTER_SERVING:
         master_announce(m);
+        upgrade_announce(m);
         notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
-        notify_systemd("STOPPING=1");
+        if (m->is_succeeded)
+            listen_leave_paths(&m->listeners);
+        else
+            notify_systemd("STOPPING=1");
         listen_close(&m->listeners);
-        signal_workers(m, phase == MASTER_DRAINING ? SIGTERM : SIGQUIT);
+        if (m->is_succeeded && phase == MASTER_DRAINING)
+            posts_dismiss_all(m);
+        else
+            signal_workers(m, phase == MASTER_DRAINING ? SIGTERM : SIGQUIT);
         m->phase_end_ms = now + (phase == MASTER_DRAINING
                                      ? (int64_t)m->cfg->limits.drain_ms + DRAIN_EXTRA_MS
                                      : FORCE_MS);
@@ -84,6 +91,12 @@ static void enter(struct master *m, enum master_phase phase)
         break;
     case MASTER_ENDED: log_info("stopped"); break;
     }
+}
+
+void master_give_way(struct master *m)
+{
+    if (m->phase == MASTER_SERVING)
+        enter(m, MASTER_DRAINING);
 }
 
 static void fail_start(struct master *m)
@@ -210,6 +223,7 @@ static void reap(struct master *m)
     bool was_serving;
     int status;
 
+    upgrade_reap(m);
     for (int i = 0; i < m->n_slots; i++) {
         pid_t pid = m->worker[i].pid;
 
@@ -259,6 +273,7 @@ static void read_signals(struct master *m)
             log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
             break;
         case SIGUSR1: reopen_logs(m); break;
+        case SIGUSR2: upgrade_begin(m); break;
         default: break;
         }
     }
@@ -291,6 +306,7 @@ static void do_what_is_due(struct master *m)
             late_worker(m, c);
     }
     posts_tick(m, now);
+    upgrade_tick(m, now);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -299,7 +315,8 @@ static void do_what_is_due(struct master *m)
     }
     if (m->phase >= MASTER_DRAINING && m->phase_end_ms <= now)
         run_out_of_patience(m);
-    if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0)
+    if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0 &&
+        !(m->is_succeeded && escrow_is_waiting(m)))
         enter(m, MASTER_FLUSHING);
     if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder))
         enter(m, MASTER_ENDED);
@@ -335,7 +352,9 @@ static void loop(struct master *m)
         for (int i = 0; i < n; i++) {
             uint32_t which = event[i].data.u32;
 
-            if (which < (uint32_t)m->n_slots) {
+            if (which == MASTER_UPGRADE_EVENT) {
+                upgrade_read(m);
+            } else if (which < (uint32_t)m->n_slots) {
                 bool was_running = m->worker[which].state == CHILD_RUNNING;
 
                 child_read_ready(&m->worker[which]);
@@ -376,7 +395,7 @@ static void start_children(struct master *m)
 
 static void set_mask(sigset_t *signals, sigset_t *before)
 {
-    static const int mine[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};
+    static const int mine[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE};
 
     sigemptyset(signals);
     for (size_t i = 0; i < sizeof mine / sizeof mine[0]; i++)
@@ -392,7 +411,10 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .roles = roles,
                          .exit_status = MASTER_STOPPED,
                          .epoll_fd = -1,
-                         .signal_fd = -1};
+                         .signal_fd = -1,
+                         .upgrade.channel_fd = -1,
+                         .inherited.channel_fd = -1,
+                         .predecessor_fd = -1};
     m->listeners.cfg = cfg;
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* For each post one that serves and one that leaves, and the one that stands by. */
@@ -417,6 +439,8 @@ static void master_fini(struct master *m)
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     escrow_close(m);
+    fd_close(&m->upgrade.channel_fd);
+    fd_close(&m->predecessor_fd);
     for (int i = 0; i < m->n_slots; i++)
         fd_close(&m->worker[i].channel_fd);
     shm_destroy(&m->shm);

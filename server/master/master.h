@@ -10,6 +10,8 @@
  *                    one stops at once, a third one kills.
  *   SIGQUIT          stop at once.
  *   SIGHUP           noted, ignored.
+ *   SIGUSR2          upgrade: the executable (its path as it was at the start) is run again with the
+ *                    same arguments, and takes over everything (upgrade.c).
  *   SIGUSR1          log files are opened anew, here and in every child.
  */
 #ifndef MASTER_MASTER_H
@@ -61,6 +63,9 @@ struct master_roles {
     /* Names what shm_call.hook says, for messages; plugin/hook.h is out of the master's reach.
      * NULL: numbers are shown. */
     const char *(*hook_name)(unsigned hook);
+
+    /* What SIGUSR2 executes: argv[0] is a path. NULL: no upgrade. */
+    char *const *argv;
 };
 
 /* Runs the server in the foreground; returns the exit status of the process. SIGCHLD and the

@@ -83,19 +83,33 @@ int posts_count_ready(const struct master *m)
 
 /* ---- taking over ---- */
 
+static void dismiss(struct master *m, struct child *c)
+{
+    struct channel_message msg = {.kind = CHANNEL_HAND_OVER};
+
+    set_duty(c, DUTY_LEAVING);
+    c->due_ms = clock_mono_ms() + (int64_t)m->cfg->limits.drain_ms + LEAVE_EXTRA_MS;
+    if (c->channel_fd < 0 || channel_send(c->channel_fd, &msg, NULL, NULL) < 0)
+        child_kill(c, SIGTERM); /* the old way: it closes idle connections */
+}
+
 /* The post has a worker that serves: those before it may go. */
 static void dismiss_predecessors(struct master *m, int post)
 {
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].duty == DUTY_RETIRING && m->worker[i].post == post)
+            dismiss(m, &m->worker[i]);
+}
+
+void posts_dismiss_all(struct master *m)
+{
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
-        struct channel_message msg = {.kind = CHANNEL_HAND_OVER};
 
-        if (c->duty != DUTY_RETIRING || c->post != post)
-            continue;
-        set_duty(c, DUTY_LEAVING);
-        c->due_ms = clock_mono_ms() + (int64_t)m->cfg->limits.drain_ms + LEAVE_EXTRA_MS;
-        if (c->channel_fd < 0 || channel_send(c->channel_fd, &msg, NULL, NULL) < 0)
-            child_kill(c, SIGTERM); /* the old way: it closes idle connections */
+        if (c->duty == DUTY_STANDBY || c->state == CHILD_STARTING)
+            child_kill(c, SIGQUIT);
+        else if (c->duty == DUTY_SERVING || c->duty == DUTY_RETIRING)
+            dismiss(m, c);
     }
 }
 
@@ -336,7 +350,15 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
     size_t n = 0;
 
     switch (msg->kind) {
-    case CHANNEL_GIVE: escrow_put(m, c, msg, fds); return;
+    case CHANNEL_GIVE:
+        for (uint32_t i = 0; i < msg->n; i++) {
+            struct channel_entry idle = {.what = ADOPT_IDLE};
+            int listener = msg->entry[i].listener;
+
+            escrow_put(m, c->post, listener < m->cfg->n_listeners ? listener : 0, &idle, fds[i], NULL,
+                       0);
+        }
+        return;
     case CHANNEL_REPLACE:
         for (; text[n] != '\0' && n < sizeof why - 1; n++)
             why[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');

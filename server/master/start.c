@@ -101,7 +101,10 @@ int master_prepare(struct master *m)
 
     raise_fd_limit();
     diag_init(&diag);
-    r = listen_open(&m->listeners, cfg, &diag);
+    r = upgrade_inherit(m);
+    if (r == 0)
+        r = listen_open(&m->listeners, cfg, &m->inherited, &diag);
+    inherit_close(&m->inherited);
     if (r == 0)
         r = user_find(cfg, &diag, &m->user);
     say_diag(m, &diag);

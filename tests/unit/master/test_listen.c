@@ -62,7 +62,7 @@ static void every_worker_has_its_own_socket_at_one_address(void **state)
     socklen_t len = sizeof first;
 
     (void)state;
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     assert_int_equal(getsockname(listen_fds(&set, 0)[0], (struct sockaddr *)&first, &len), 0);
     for (int w = 0; w < WORKERS; w++) {
         int fd = listen_fds(&set, w)[0];
@@ -81,7 +81,7 @@ static void connections_queue_while_nobody_accepts(void **state)
     int client[20];
 
     (void)state;
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     learn_port(&listener[0]);
     for (int i = 0; i < 20; i++) {
         client[i] = scene_connect(&listener[0]);
@@ -97,9 +97,9 @@ static void second_server_is_refused_although_reuseport_would_allow_it(void **st
     char expected[64];
 
     (void)state;
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     learn_port(&listener[0]);
-    assert_int_equal(listen_open(&second, &cfg, &diag), -EADDRINUSE);
+    assert_int_equal(listen_open(&second, &cfg, NULL, &diag), -EADDRINUSE);
     assert_int_equal(diag.n, 1);
     assert_int_equal(diag.item[0].line, 7);
     assert_int_equal(diag.item[0].column, 3);
@@ -114,7 +114,7 @@ static void address_of_nobody_is_explained(void **state)
 {
     (void)state;
     scene_listener_tcp(&listener[0], 0xC0000201 /* 192.0.2.1, documentation only */, 0);
-    assert_int_equal(listen_open(&set, &cfg, &diag), -EADDRNOTAVAIL);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), -EADDRNOTAVAIL);
     assert_non_null(strstr(diag.item[0].hint, "0.0.0.0"));
 }
 
@@ -124,7 +124,7 @@ static void all_mistakes_are_reported_and_nothing_stays_open(void **state)
     cfg.n_listeners = 2;
     scene_listener_tcp(&listener[0], 0xC0000201, 0);
     scene_listener_unix(&listener[1], "/nonexistent/folder/s");
-    assert_int_equal(listen_open(&set, &cfg, &diag), -EADDRNOTAVAIL);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), -EADDRNOTAVAIL);
     assert_int_equal(diag.n, 2);
     assert_non_null(strstr(diag.item[1].hint, "folder"));
     assert_null(set.fd);
@@ -136,7 +136,7 @@ static void ipv6_leaves_ipv4_alone(void **state)
     listener[0] = (struct config_listener){.name = "six", .address = "[::]:0"};
     listener[0].addr.in6.sin6_family = AF_INET6;
     listener[0].addr_len = sizeof listener[0].addr.in6;
-    if (listen_open(&set, &cfg, &diag) == -EAFNOSUPPORT)
+    if (listen_open(&set, &cfg, NULL, &diag) == -EAFNOSUPPORT)
         skip();
     assert_int_equal(diag.n, 0);
     for (int w = 0; w < WORKERS; w++)
@@ -150,7 +150,7 @@ static void unix_socket_is_one_queue_with_a_mode(void **state)
 
     (void)state;
     scene_listener_unix(&listener[0], sock);
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     assert_int_equal(lstat(sock, &a), 0);
     assert_int_equal(a.st_mode & 07777, 0660);
 
@@ -176,7 +176,7 @@ static void stale_unix_socket_is_replaced(void **state)
     assert_int_equal(bind(left, &listener[0].addr.sa, listener[0].addr_len), 0);
     assert_int_equal(listen(left, 1), 0);
     close(left); /* as a killed server does */
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     left = scene_connect(&listener[0]);
     assert_true(left >= 0);
     close(left);
@@ -189,8 +189,8 @@ static void unix_socket_that_answers_is_left_alone(void **state)
 
     (void)state;
     scene_listener_unix(&listener[0], sock);
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
-    assert_int_equal(listen_open(&second, &cfg, &diag), -EADDRINUSE);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
+    assert_int_equal(listen_open(&second, &cfg, NULL, &diag), -EADDRINUSE);
     client = scene_connect(&listener[0]);
     assert_true(client >= 0);
     close(client);
@@ -205,7 +205,7 @@ static void file_that_is_no_socket_is_left_alone(void **state)
     assert_true(fd >= 0);
     close(fd);
     scene_listener_unix(&listener[0], sock);
-    assert_int_equal(listen_open(&set, &cfg, &diag), -EEXIST);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), -EEXIST);
     assert_int_equal(stat(sock, &st), 0);
     assert_true(S_ISREG(st.st_mode));
 }
@@ -217,7 +217,7 @@ static void socket_of_a_successor_is_not_removed(void **state)
 
     (void)state;
     scene_listener_unix(&listener[0], sock);
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     assert_int_equal(unlink(sock), 0);
     fd = open(sock, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     close(fd);
@@ -230,7 +230,7 @@ static void child_keeps_only_its_own(void **state)
     int others[WORKERS];
 
     (void)state;
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     for (int w = 0; w < WORKERS; w++)
         others[w] = listen_fds(&set, w)[0];
     listen_close_others(&set, 1);
@@ -246,7 +246,7 @@ static void addresses_are_shown_as_one_would_type_them(void **state)
     cfg.n_listeners = 2;
     scene_listener_tcp(&listener[0], INADDR_ANY, 0);
     scene_listener_unix(&listener[1], sock);
-    assert_int_equal(listen_open(&set, &cfg, &diag), 0);
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
     learn_port(&listener[0]);
     listen_describe(&set, 0, text, sizeof text);
     snprintf(expected, sizeof expected, "http://0.0.0.0:%d", ntohs(listener[0].addr.in.sin_port));
