@@ -207,6 +207,7 @@ int child_start(struct master *m, struct child *c, int post)
     if (r < 0)
         return r;
     c->post = post;
+    c->beat_ms = 0;
     c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */
     c->state = is_recorder(c) ? CHILD_RUNNING : CHILD_STARTING;

@@ -63,6 +63,8 @@ struct child {
     int channel_fd;              /* ipc/channel.h; -1: closed */
     int64_t started_ms;
     int64_t due_ms;              /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
+    uint32_t beat;               /* of its loop, as last seen ... */
+    int64_t beat_ms;             /* ... to change */
     bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
@@ -157,6 +159,7 @@ void posts_retire(struct master *m, struct child *c, const char *why);
 void posts_dismiss_all(struct master *m);
 /* A message came from it. */
 void posts_read_channel(struct master *m, struct child *c);
+extern int posts_stuck_ms; /* patience with a loop that does not turn; tests have less */
 /* Workers that hold a post and are ready. */
 int posts_count_ready(const struct master *m);
 const char *duty_name(enum child_duty duty);

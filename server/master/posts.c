@@ -20,6 +20,9 @@
 #include "obs/log.h"
 
 #define LEAVE_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the worker's own */
+#define LOOK_MS        1000 /* between two looks at the workers' beats */
+
+int posts_stuck_ms = 15000;
 
 static const char *const duty_names[] = {
     [DUTY_NONE] = "none",         [DUTY_STANDBY] = "standby", [DUTY_SERVING] = "serving",
@@ -285,6 +288,48 @@ static void tick_recycling(struct master *m)
     }
 }
 
+/* Somebody debugs it, or has stopped it: let them. */
+static bool is_stopped(pid_t pid)
+{
+    char path[64], line[256] = "";
+    const char *state;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return false;
+    if (fgets(line, sizeof line, f) == NULL)
+        line[0] = '\0';
+    fclose(f);
+    state = strrchr(line, ')');
+    return state != NULL && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
+}
+
+/* A loop that does not turn, outside of plugins (those have deadlines): a descriptor it waits for is
+ * gone, or the host itself is at fault. It is stopped where it is, and treated as one that parked. */
+static void look_at_beat(struct master *m, struct child *c, int64_t now)
+{
+    const struct shm_worker *w = &m->shm->worker[c->index];
+    uint32_t beat = atomic_load(&w->beat);
+
+    if (beat != c->beat || atomic_load(&w->call.plugin) != 0 || c->beat_ms == 0) {
+        c->beat = beat;
+        c->beat_ms = now;
+        return;
+    }
+    if (now - c->beat_ms < posts_stuck_ms)
+        return;
+    c->beat_ms = now;
+    if (is_stopped(c->pid))
+        return;
+    log_error("worker %d (pid %d) has not moved for %d ms, outside of plugins; it is replaced", c->index,
+              (int)c->pid, posts_stuck_ms);
+    kill(c->pid, SIGSTOP);
+    set_duty(c, DUTY_PARKED);
+    escrow_take(m, c);
+}
+
 void posts_tick(struct master *m, int64_t now)
 {
     for (int i = 0; i < m->n_slots; i++) {
@@ -301,6 +346,9 @@ void posts_tick(struct master *m, int64_t now)
     }
     if (m->phase != MASTER_SERVING)
         return;
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].duty == DUTY_SERVING && m->worker[i].state == CHILD_RUNNING)
+            look_at_beat(m, &m->worker[i], now);
     for (int i = 0; i < m->cfg->n_workers; i++)
         if (m->post[i].holder < 0 && m->post[i].due_ms <= now)
             fill(m, i, now);
@@ -320,6 +368,8 @@ int64_t posts_next_ms(const struct master *m)
     }
     if (m->phase != MASTER_SERVING)
         return at;
+    if (at > clock_mono_ms() + LOOK_MS)
+        at = clock_mono_ms() + LOOK_MS;
     for (int i = 0; i < m->cfg->n_workers; i++)
         if (m->post[i].holder < 0 && m->post[i].due_ms < at)
             at = m->post[i].due_ms;

@@ -16,7 +16,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "ipc/channel.h"
 #include "ipc/shm.h"
+#include "master/internal.h"
 #include "scene.h"
 
 #define WORKERS     2
@@ -39,6 +41,9 @@ static struct stage {
     _Atomic int pid[WORKERS]; /* serving, by post */
     _Atomic int n_starts[WORKERS];
     _Atomic unsigned uid;
+    _Atomic int n_standby; /* stood by so far */
+    _Atomic int standby_pid;
+    _Atomic int n_left; /* workers that were told to hand over */
     _Atomic int stuck; /* pid of the worker that hangs */
     _Atomic int is_slow;
     _Atomic int recorder_pid;
@@ -80,15 +85,107 @@ static _Noreturn void hang(void)
         pause();
 }
 
-static void answer(struct shm_worker *w, int fd)
+static struct {
+    struct shm *shm;
+    const struct worker_seat *seat;
+} self;
+
+/* Keeps the connection open, and says in the table what it is about. */
+static bool keep(const char *request, int fd)
+{
+    static const struct {
+        const char *request;
+        uint32_t flags;
+    } kinds[] = {{"idle", SHM_CONN_OPEN},
+                 {"busy", SHM_CONN_OPEN | SHM_CONN_BUSY},
+                 {"sent", SHM_CONN_OPEN | SHM_CONN_BUSY | SHM_CONN_SENT},
+                 {"again", SHM_CONN_OPEN | SHM_CONN_BUSY | SHM_CONN_AGAIN | SHM_CONN_EXTRA},
+                 {"tls", SHM_CONN_OPEN | SHM_CONN_TLS}};
+    static const char text[] = "GET / HTTP/1.1";
+    uint32_t slot = (uint32_t)self.seat->slot;
+
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct shm_conn *conn = shm_conn(self.shm, slot, fd);
+
+        if (strcmp(request, kinds[i].request) != 0)
+            continue;
+        memcpy(shm_replay(self.shm, slot) + 100, text, sizeof text);
+        conn->replay_at = 100;
+        conn->replay_len = strlen(text);
+        atomic_store(&conn->flags, kinds[i].flags);
+        return write(fd, "kept\n", 5) == 5;
+    }
+    return false;
+}
+
+/* A fault that cannot be recovered. */
+static _Noreturn void park_here(int fd)
+{
+    struct channel_message m = {.kind = CHANNEL_PARKED};
+
+    atomic_store(&shm_conn(self.shm, (uint32_t)self.seat->slot, fd)->flags,
+                 SHM_CONN_OPEN | SHM_CONN_BUSY);
+    atomic_store(&self.shm->worker[self.seat->slot].call.fd, fd);
+    channel_send(self.seat->channel_fd, &m, NULL, NULL);
+    for (;;)
+        pause();
+}
+
+/* Each says how it came here. */
+static void adopt(const struct channel_message *m, const int *fds, const char *text)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        dprintf(fds[i], "adopted %d %u %s\n", m->entry[i].what, m->entry[i].is_last, text);
+        close(fds[i]);
+    }
+}
+
+static bool must_leave;
+
+static int read_channel(int post)
+{
+    static char text[CHANNEL_TEXT + 1];
+    struct channel_message m;
+    int fds[CHANNEL_FDS];
+
+    while (channel_receive(self.seat->channel_fd, &m, fds, text) > 0) {
+        if (m.kind == CHANNEL_SERVE)
+            post = m.number;
+        if (m.kind == CHANNEL_ADOPT)
+            adopt(&m, fds, text);
+        if (m.kind == CHANNEL_HAND_OVER)
+            must_leave = true;
+    }
+    return post;
+}
+
+/* What it kept goes to the master. */
+static void give_all_back(void)
+{
+    for (int fd = 0; fd < 1024; fd++) {
+        struct shm_conn *conn = shm_conn(self.shm, (uint32_t)self.seat->slot, fd);
+        struct channel_message m = {.kind = CHANNEL_GIVE, .n = 1};
+
+        if (conn != NULL && (atomic_load(&conn->flags) & SHM_CONN_OPEN) != 0)
+            channel_send(self.seat->channel_fd, &m, &fd, NULL);
+    }
+    atomic_fetch_add(&stage->n_left, 1);
+}
+
+/* True: the connection is kept. */
+static bool answer(struct shm_worker *w, int fd)
 {
     char request[32] = "";
     ssize_t n = read(fd, request, sizeof request - 1);
 
     if (n <= 0)
-        return;
+        return false;
     request[strcspn(request, "\n")] = '\0';
+    if (keep(request, fd))
+        return true;
     put_call(w, 1, "GET /x\033y");
+    if (strcmp(request, "park") == 0)
+        park_here(fd);
     if (strcmp(request, "hang") == 0)
         hang();
     if (strcmp(request, "exit") == 0)
@@ -102,28 +199,38 @@ static void answer(struct shm_worker *w, int fd)
         raise(SIGSEGV);
     }
     put_call(w, 0, "");
+    if (strcmp(request, "stop turning") == 0)
+        hang();
     if (strcmp(request, "replace") == 0)
         _exit(WORKER_REPLACE);
+    if (strcmp(request, "ask") == 0)
+        channel_send(self.seat->channel_fd,
+                     &(struct channel_message){.kind = CHANNEL_REPLACE, .number = 1, .text_len = 3},
+                     NULL, "why");
     if (strcmp(request, "slow") == 0) {
         atomic_store(&stage->is_slow, 1);
         while (!atomic_load(&stage->go))
             scene_pause();
     }
     if (write(fd, "pong\n", 5) < 0)
-        return;
+        return false;
+    return false;
 }
 
 static int fake_worker(const struct config *c, const struct setup *setup, struct shm *shm,
                        const struct worker_seat *seat)
 {
     struct shm_worker *w = &shm->worker[seat->slot];
-    int index = seat->post, listen_fd = seat->listen_fds[seat->post], ready_fd = seat->ready_fd;
+    int post = seat->post, ready_fd = seat->ready_fd;
 
     (void)c;
     (void)setup;
     if (sigaction(SIGTERM, &(struct sigaction){.sa_handler = note}, NULL) < 0)
         return 1;
-    atomic_fetch_add(&stage->n_starts[index], 1);
+    self.shm = shm;
+    self.seat = seat;
+    if (post >= 0)
+        atomic_fetch_add(&stage->n_starts[post], 1);
     if (atomic_load(&stage->refuse_ready)) {
         static const char why[] = "plugin 'shaky' is shy";
 
@@ -137,16 +244,31 @@ static int fake_worker(const struct config *c, const struct setup *setup, struct
     if (write(ready_fd, "+", 1) != 1)
         return 1;
     close(ready_fd);
-    atomic_store(&stage->pid[index], getpid());
+    if (post < 0) {
+        atomic_store(&stage->standby_pid, getpid());
+        atomic_fetch_add(&stage->n_standby, 1);
+    }
+    while (post < 0 && !is_told) {
+        post = read_channel(post);
+        scene_pause();
+    }
+    if (post >= 0)
+        atomic_store(&stage->pid[post], getpid());
     for (;;) {
-        struct pollfd pfd = {.fd = listen_fd, .events = POLLIN};
+        struct pollfd pfd = {.fd = post >= 0 ? seat->listen_fds[post] : -1, .events = POLLIN};
         bool is_last = is_told; /* then: what is queued, and no more */
         int fd;
 
+        read_channel(post);
+        if (must_leave) {
+            give_all_back();
+            return WORKER_STOPPED;
+        }
+        atomic_fetch_add(&w->beat, 1);
         poll(&pfd, 1, is_last ? 0 : 5);
-        while ((fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-            answer(w, fd);
-            close(fd);
+        while ((fd = accept4(pfd.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+            if (!answer(w, fd))
+                close(fd);
         }
         if (is_last)
             return WORKER_STOPPED;
@@ -155,7 +277,7 @@ static int fake_worker(const struct config *c, const struct setup *setup, struct
 
 static void collect(struct shm *shm)
 {
-    for (int i = 0; i < WORKERS; i++) {
+    for (uint32_t i = 0; i < shm->n_workers; i++) {
         for (int j = 0; j < SHM_CRASH_SLOTS; j++) {
             struct shm_crash *s = &shm->worker[i].crash[j];
             struct record *r = &stage->record[stage->n_records % MAX_RECORDS];
@@ -192,7 +314,7 @@ static int fake_recorder(const struct config *c, struct shm *shm)
         scene_pause();
     }
     collect(shm);
-    for (int i = 0; i < WORKERS; i++)
+    for (uint32_t i = 0; i < shm->n_workers; i++)
         alive += atomic_load(&shm->worker[i].pid) != 0;
     atomic_store(&stage->n_workers_at_end, alive);
     return 0;
@@ -364,6 +486,33 @@ static void kill_and_wait_for_successor(int worker)
 
     kill(pid, SIGKILL);
     eventually(atomic_load(&stage->pid[worker]) != pid);
+}
+
+/* A connection that some worker keeps, as that kind. */
+static int send_kept(const char *kind)
+{
+    int fd = send_request(kind);
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    char buf[8];
+
+    assert_int_equal(poll(&pfd, 1, (int)(scene_deadline(10000) - clock_mono_ms())), 1);
+    assert_int_equal(read(fd, buf, 5), 5);
+    assert_memory_equal(buf, "kept\n", 5);
+    return fd;
+}
+
+/* What became of it, up to the end of the connection. */
+static const char *read_fate(int fd)
+{
+    static char buf[256];
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    ssize_t n;
+
+    assert_int_equal(poll(&pfd, 1, (int)(scene_deadline(10000) - clock_mono_ms())), 1);
+    n = read(fd, buf, sizeof buf - 1);
+    close(fd);
+    buf[n > 0 ? n : 0] = '\0';
+    return buf;
 }
 
 /* ---- Tests ---- */
@@ -714,6 +863,128 @@ static void systemd_is_told(void **state)
     close(fd);
 }
 
+static void check_fates_after_parking(void)
+{
+    int idle, busy, sent, again, tls, culprit;
+
+    idle = send_kept("idle");
+    busy = send_kept("busy");
+    sent = send_kept("sent");
+    again = send_kept("again");
+    tls = send_kept("tls");
+    culprit = send_request("park\n");
+    assert_string_equal(read_fate(idle), "adopted 0 0 \n");
+    assert_string_equal(read_fate(busy), "adopted 2 0 \n");
+    assert_string_equal(read_fate(sent), "adopted 4 0 \n");
+    assert_string_equal(read_fate(again), "adopted 1 1 GET / HTTP/1.1\n");
+    assert_string_equal(read_fate(tls), "adopted 4 0 \n");
+    assert_memory_equal(read_fate(culprit), "adopted 3 0 20", 14); /* the record's id */
+    assert_true(log_has("worker 0: 1 idle connections move, 1 requests are run again, 2 are refused, "
+                        "2 cut"));
+    assert_int_equal(stage->worker_deaths, 1);
+    assert_int_equal(stage->n_records, 1);
+}
+
+static void start_with_one_worker(void)
+{
+    static const char url[] = "open http://127.0.0.1:";
+
+    start();
+    eventually(log_has(url));
+    listener.addr.in.sin_port = htons((uint16_t)strtol(find_in_log(url) + strlen(url), NULL, 10));
+    eventually(is_serving(0));
+}
+
+static void connections_of_a_parked_worker_go_to_the_one_that_stood_by(void **state)
+{
+    int standby;
+
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    standby = stage->standby_pid;
+    check_fates_after_parking();
+    eventually(stage->pid[0] == standby);
+    eventually(stage->n_standby == 2);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void connections_of_a_parked_worker_wait_for_one_that_is_started(void **state)
+{
+    (void)state;
+    cfg.n_workers = 1;
+    start_with_one_worker();
+    check_fates_after_parking();
+    assert_int_equal(stage->n_starts[0], 2);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void worker_that_asks_hands_over_when_its_successor_serves(void **state)
+{
+    int idle, before;
+
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    before = stage->pid[0];
+    idle = send_kept("idle");
+    assert_true(ask("ask\n"));
+    assert_string_equal(read_fate(idle), "adopted 0 0 \n");
+    eventually(kill(before, 0) < 0);
+    eventually(stage->pid[0] != before);
+    assert_int_equal(stage->n_left, 1);
+    assert_int_equal(stage->worker_deaths, 0);
+    assert_true(log_has("asks to be replaced: why"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->n_records, 0);
+}
+
+static void worker_whose_loop_stands_still_is_replaced_and_its_connections_move(void **state)
+{
+    int idle, before, stuck;
+
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    posts_stuck_ms = 300;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    before = stage->pid[0];
+    idle = send_kept("idle");
+    stuck = send_request("stop turning\n");
+    assert_string_equal(read_fate(idle), "adopted 0 0 \n");
+    eventually(kill(before, 0) < 0);
+    assert_true(log_has("has not moved for 300 ms, outside of plugins; it is replaced"));
+    close(stuck);
+    posts_stuck_ms = 15000;
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void standby_that_dies_is_replaced_and_charged_to_nobody(void **state)
+{
+    int first;
+
+    (void)state;
+    cfg.escrow.standby = 1;
+    start_and_wait();
+    eventually(stage->standby_pid > 0);
+    first = stage->standby_pid;
+    kill(first, SIGKILL);
+    eventually(stage->standby_pid != first);
+    assert_true(is_serving(0) && is_serving(1));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+    assert_int_equal(stage->worker_deaths, 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -740,6 +1011,11 @@ int main(void)
         TEST(root_gives_its_rights_away),
         TEST(workers_follow_a_master_that_is_killed),
         TEST(systemd_is_told),
+        TEST(connections_of_a_parked_worker_go_to_the_one_that_stood_by),
+        TEST(connections_of_a_parked_worker_wait_for_one_that_is_started),
+        TEST(worker_that_asks_hands_over_when_its_successor_serves),
+        TEST(worker_whose_loop_stands_still_is_replaced_and_its_connections_move),
+        TEST(standby_that_dies_is_replaced_and_charged_to_nobody),
     };
 
     stage = mmap(NULL, sizeof *stage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
