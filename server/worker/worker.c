@@ -97,7 +97,10 @@ int worker_serve(int post)
     static struct front_ops ops = {.on_end = async_forget, .watch = watch, .unwatch = unwatch};
     const struct worker_seat *seat = worker.seat;
     int n = worker.cfg->n_listeners, r;
+    char name[16];
 
+    snprintf(name, sizeof name, "bh-worker %d", seat->slot);
+    prctl(PR_SET_NAME, name); /* until now it was "bh-standby" */
     for (int i = 0; i < seat->n_posts * n; i++) /* one of them open here would keep the port alive */
         if (i / n != post && seat->listen_fds[i] >= 0)
             close(seat->listen_fds[i]);
@@ -289,12 +292,11 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
                const struct worker_seat *seat)
 {
     int ready_fd = seat->ready_fd;
-    char name[16];
     struct diag diag;
     int r;
 
-    snprintf(name, sizeof name, "bh-worker %d", seat->slot);
-    prctl(PR_SET_NAME, name);
+    if (seat->post < 0)
+        prctl(PR_SET_NAME, "bh-standby");
     worker.cfg = cfg;
     worker.shm = shm;
     worker.seat = seat;

@@ -1,0 +1,345 @@
+/*
+ * test_handover.c - a worker ends, its connections do not: after a fault that cannot be recovered,
+ * when a successor takes over in order, and when another executable does.
+ *
+ * The fault is one that strikes while libc holds stdio's lock (tests/plugins/inside.c): outcome X.
+ */
+#include "harness.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FATAL "/fatal?fault=segv&at=stdio"
+
+enum { IDLE = 1000 };
+
+static struct server *start(int workers, const char *more)
+{
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: %d%s}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {drain: 10s}}\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "plugins:\n"
+        "  fatal: {module: inside}\n"
+        "  hold: {module: hold}\n"
+        "routes:\n"
+        "  - {match: {path: /fatal}, chain: [fatal]}\n"
+        "  - {match: {path: /**}, chain: [hold]}\n"
+        "respawn: {restarts: 1000}\n"
+        "crash: {dir: @DIR@/crashes, keep: 100}\n",
+        workers, more);
+
+    server_wait_log(srv, "serving on");
+    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    return srv;
+}
+
+static void check_get(struct conn *conn, const char *target, int status)
+{
+    struct response *res = conn_request(conn, "GET", target, NULL, NULL, 0);
+
+    assert_int_equal(res->status, status);
+    response_free(&res);
+}
+
+static void open_idle(struct server *srv, struct conn **conn, int n)
+{
+    for (int i = 0; i < n; i++) {
+        conn[i] = conn_open(srv->port[0]);
+        check_get(conn[i], "/", 200);
+    }
+}
+
+/* All of them answer, twice: the successor keeps them. */
+static void check_usable(struct conn **conn, int n)
+{
+    for (int i = 0; i < n; i++)
+        assert_true(conn_is_idle(conn[i]));
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < n; i++)
+            check_get(conn[i], "/", 200);
+}
+
+static void close_all(struct conn **conn, int n)
+{
+    for (int i = 0; i < n; i++)
+        conn_close(&conn[i]);
+}
+
+static pid_t the_worker(const struct server *srv)
+{
+    pid_t pid = 0;
+
+    eventually(server_children(srv, "bh-worker", &pid, 1) == 1);
+    return pid;
+}
+
+/* ---- outcome X ---- */
+
+static void lose_none_of_a_thousand(const char *user)
+{
+    static struct conn *conn[IDLE];
+    struct server *srv = start(1, user);
+    pid_t before = the_worker(srv);
+    struct conn *culprit;
+    struct response *res;
+
+    open_idle(srv, conn, IDLE);
+    culprit = conn_open(srv->port[0]);
+    res = conn_request(culprit, "GET", FATAL, NULL, NULL, 0);
+    assert_int_equal(res->status, 500);
+    assert_non_null(strstr(res->head, "Connection: close"));
+    response_free(&res);
+    conn_close(&culprit);
+    check_usable(conn, IDLE);
+    eventually(kill(before, 0) < 0);
+    assert_int_equal(server_crash_count(srv), 1);
+    close_all(conn, IDLE);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_thousand_idle_connections_outlive_their_worker(void **state)
+{
+    (void)state;
+    lose_none_of_a_thousand("");
+}
+
+static void they_do_so_when_workers_run_as_another_user(void **state)
+{
+    (void)state;
+    if (geteuid() != 0 || getpwnam("nobody") == NULL)
+        skip();
+    lose_none_of_a_thousand(", user: nobody");
+}
+
+static void they_do_so_again_and_again(void **state)
+{
+    static struct conn *conn[50];
+    struct server *srv = start(1, "");
+
+    (void)state;
+    open_idle(srv, conn, 50);
+    for (int i = 0; i < 10; i++) {
+        pid_t before = the_worker(srv);
+        struct response *res = server_get(srv, FATAL);
+
+        assert_int_equal(res->status, 500);
+        response_free(&res);
+        check_usable(conn, 50);
+        eventually(kill(before, 0) < 0);
+        eventually(server_children(srv, "standby", NULL, 0) == 1);
+    }
+    close_all(conn, 50);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void requests_in_flight_are_run_again_or_told_to_come_again(void **state)
+{
+    struct server *srv = start(1, "");
+    struct conn *held = conn_open(srv->port[0]), *half = conn_open(srv->port[0]),
+                *post = conn_open(srv->port[0]);
+    struct response *res;
+
+    (void)state;
+    conn_sendf(half, "GET /half HTTP/1.1\r\nHost: a\r\nX-Half: ");
+    conn_sendf(post, "POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345");
+    conn_sendf(held, "GET /a/hold?q=1 HTTP/1.1\r\nHost: a\r\nX-Mine: 1\r\n\r\n");
+    for (int ok = 0; !ok;) {
+        res = server_get(srv, "/held");
+        ok = res->status == 200;
+        response_free(&res);
+    }
+    res = server_get(srv, FATAL);
+    assert_int_equal(res->status, 500);
+    response_free(&res);
+
+    res = conn_response(post, "POST");
+    assert_int_equal(res->status, 503);
+    assert_string_equal(response_header(res, "Retry-After"), "1");
+    response_free(&res);
+    res = conn_response(half, "GET");
+    assert_int_equal(res->status, 503);
+    response_free(&res);
+    /* It waits again, in the new worker. */
+    for (int ok = 0; !ok;) {
+        res = server_get(srv, "/release");
+        ok = res->status == 200;
+        response_free(&res);
+    }
+    res = conn_response(held, "GET");
+    assert_int_equal(res->status, 200);
+    assert_string_equal(res->body, "held\n");
+    response_free(&res);
+    check_get(held, "/", 200);
+    conn_close(&held);
+    conn_close(&half);
+    conn_close(&post);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* A request that arrives while nobody has the connection waits in the kernel, and is answered. */
+static void a_request_sent_meanwhile_is_answered_by_the_successor(void **state)
+{
+    static struct conn *conn[200];
+    struct server *srv = start(1, "");
+    struct conn *culprit = conn_open(srv->port[0]);
+    struct response *res;
+
+    (void)state;
+    open_idle(srv, conn, 200);
+    conn_sendf(culprit, "GET " FATAL " HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (int i = 0; i < 200; i++)
+        conn_sendf(conn[i], "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i);
+    for (int i = 0; i < 200; i++) {
+        res = conn_response(conn[i], "GET");
+        assert_int_equal(res->status, 200);
+        response_free(&res);
+    }
+    res = conn_response(culprit, "GET");
+    assert_int_equal(res->status, 500);
+    response_free(&res);
+    conn_close(&culprit);
+    close_all(conn, 200);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* ---- another executable, another config ---- */
+
+static void wait_for_heir(const struct server *srv, int n)
+{
+    eventually(({
+        char *log = server_log(srv);
+        int seen = 0;
+
+        for (const char *p = log; (p = strstr(p, "serving on")) != NULL; p++)
+            seen++;
+        free(log);
+        seen == n;
+    }));
+}
+
+/* The new master is no child of ours: found by its word in the log. */
+static pid_t heir(const struct server *srv)
+{
+    char *log = server_log(srv), *at = log;
+    pid_t pid = 0;
+
+    while ((at = strstr(at, "the new master (pid ")) != NULL) {
+        at += strlen("the new master (pid ");
+        pid = (pid_t)strtol(at, NULL, 10);
+    }
+    free(log);
+    return pid;
+}
+
+static void an_upgrade_loses_no_connection(void **state)
+{
+    static struct conn *conn[100];
+    struct server *srv = start(2, "");
+    struct conn *held = conn_open(srv->port[0]);
+    struct response *res;
+    pid_t pid;
+
+    (void)state;
+    open_idle(srv, conn, 100);
+    conn_sendf(held, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n12");
+    kill(srv->pid, SIGUSR2);
+    wait_for_heir(srv, 2);
+    server_wait_log(srv, "this one lets its workers finish");
+    pid = heir(srv);
+    assert_true(pid > 0 && pid != srv->pid);
+    conn_sendf(held, "34"); /* begun in the old worker, ended in it */
+    res = conn_response(held, "POST");
+    assert_int_equal(res->status, 200);
+    response_free(&res);
+    check_usable(conn, 100);
+    assert_int_equal(server_wait_exit(srv), 0);
+    check_usable(conn, 100);
+    for (int i = 0; i < 50; i++) { /* new ones, too */
+        res = server_get(srv, "/");
+        assert_int_equal(res->status, 200);
+        response_free(&res);
+    }
+    close_all(conn, 100);
+    conn_close(&held);
+    kill(pid, SIGTERM);
+    eventually(kill(pid, 0) < 0);
+    server_stop(&srv);
+}
+
+static void an_upgrade_that_fails_changes_nothing(void **state)
+{
+    struct server *srv = start(1, "");
+    struct conn *conn = conn_open(srv->port[0]);
+
+    (void)state;
+    check_get(conn, "/", 200);
+    server_rewrite_config(srv, "version: 1\nno such key: 1\n");
+    kill(srv->pid, SIGUSR2);
+    server_wait_log(srv, "This one goes on serving");
+    check_get(conn, "/", 200);
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void an_upgrade_brings_the_new_config(void **state)
+{
+    struct server *srv = start(1, "");
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res;
+    pid_t pid;
+
+    (void)state;
+    check_get(conn, "/", 200);
+    server_rewrite_config(srv,
+                          "version: 1\n"
+                          "server: {workers: 2}\n"
+                          "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                          "modules: {path: [@PLUGINS@]}\n"
+                          "plugins: {r: {module: respond, config: {status: 201, body: new}}}\n"
+                          "routes: [{chain: [r]}]\n"
+                          "crash: {dir: @DIR@/crashes}\n");
+    kill(srv->pid, SIGUSR2);
+    wait_for_heir(srv, 2);
+    server_wait_log(srv, "this one lets its workers finish");
+    pid = heir(srv);
+    eventually(({
+        res = conn_request(conn, "GET", "/", NULL, NULL, 0);
+        int is_new = res->status == 201;
+        response_free(&res);
+        is_new;
+    }));
+    conn_close(&conn);
+    assert_int_equal(server_wait_exit(srv), 0);
+    kill(pid, SIGTERM);
+    eventually(kill(pid, 0) < 0);
+    server_stop(&srv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_thousand_idle_connections_outlive_their_worker),
+        cmocka_unit_test(they_do_so_when_workers_run_as_another_user),
+        cmocka_unit_test(they_do_so_again_and_again),
+        cmocka_unit_test(requests_in_flight_are_run_again_or_told_to_come_again),
+        cmocka_unit_test(a_request_sent_meanwhile_is_answered_by_the_successor),
+        cmocka_unit_test(an_upgrade_loses_no_connection),
+        cmocka_unit_test(an_upgrade_that_fails_changes_nothing),
+        cmocka_unit_test(an_upgrade_brings_the_new_config),
+    };
+
+    return cmocka_run_group_tests_name("handover", tests, NULL, NULL);
+}
