@@ -112,6 +112,11 @@ struct config {
         uint32_t window_ms; /* ... within this time; after that with a growing delay */
     } respawn;
 
+    struct {
+        const char **replay; /* methods of requests that another worker may run again */
+        int n_replay;
+    } escrow;
+
     struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;
 };

@@ -240,6 +240,13 @@ static const struct schema respawn_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema escrow_keys[] = {
+    {"replay", SCHEMA_STRINGS, OFF(struct draft, replay), .max = 32,
+     .help = "Methods of requests that another worker runs again when theirs dies before it began "
+             "to answer; default: [GET, HEAD, OPTIONS]; []: none, they are answered 503"},
+    {NULL, SCHEMA_END},
+};
+
 const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
@@ -257,6 +264,8 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
+    {"escrow", SCHEMA_MAP, .keys = escrow_keys,
+     .help = "What becomes of the connections of a worker that ends"},
     {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
     {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
     {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},

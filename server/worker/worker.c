@@ -111,7 +111,7 @@ static int start(const struct config *cfg, const struct setup *setup, struct shm
     if (r < 0)
         return r;
     ops.instance = worker.plugins.inst;
-    r = front_create(cfg, &ops, listen_fds, worker.shared, &worker.front);
+    r = front_create(cfg, &ops, listen_fds, shm, (uint32_t)index, &worker.front);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
