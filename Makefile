@@ -111,7 +111,7 @@ BUILD_INPUTS := $(B)/flags $(MAKE_SOURCES)
 # What runs in a fault handler, or is landed in, is not instrumented: a sanitizer's own checks are no
 # more safe there than malloc, and __builtin_longjmp() takes its shadow of the frame along.
 $(addprefix $(B)/obj/server/plugin/,boundary.o recover.o capture.o text.o interpose_end.o \
-  interpose_signal.o): NO_SANITIZE = yes
+  interpose_signal.o) $(B)/obj/server/http/replay.o: NO_SANITIZE = yes
 
 # UNIT_FLAGS (set per folder) are the includes and -fPIC or -fPIE; NO_SANITIZE exempts a folder.
 $(B)/obj/%.o: %.c $(BUILD_INPUTS) | check-tools

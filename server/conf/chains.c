@@ -185,17 +185,19 @@ int route_read_host(struct schema_reader *r, const struct yaml_node *node, const
     return 0;
 }
 
-static void settle_methods(struct schema_reader *r, const struct yaml_node *list, const char *where,
-                           struct config_route *route)
+void methods_read(struct schema_reader *r, const struct yaml_node *list, const char *where,
+                  const char ***methods, int *n_methods)
 {
     /* RFC 9110 5.6.2: a token; its letters upper-case, as every method in use has them. */
     static const char token[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
     char upper[40];
 
+    *methods = NULL;
+    *n_methods = 0;
     if (list == NULL)
         return;
-    route->methods = arena_alloc(r->arena, (size_t)list->n * sizeof route->methods[0] + 1);
-    if (route->methods == NULL) {
+    *methods = arena_alloc(r->arena, (size_t)list->n * sizeof **methods + 1);
+    if (*methods == NULL) {
         schema_error(r, list, where, NULL, "no memory left for it");
         return;
     }
@@ -213,10 +215,10 @@ static void settle_methods(struct schema_reader *r, const struct yaml_node *list
                          "'%.40s' is not a method in upper case", node->text);
             continue;
         }
-        for (int j = 0; j < route->n_methods; j++)
-            if (strcmp(route->methods[j], node->text) == 0)
+        for (int j = 0; j < *n_methods; j++)
+            if (strcmp((*methods)[j], node->text) == 0)
                 schema_error(r, node, where, NULL, "%s stands there twice", node->text);
-        route->methods[route->n_methods++] = node->text;
+        (*methods)[(*n_methods)++] = node->text;
     }
 }
 
@@ -247,7 +249,7 @@ static void settle_route(struct schema_reader *r, struct draft *d, int i)
     snprintf(where, sizeof where, "routes[%d]", i + 1);
     if (route->name == NULL)
         route->name = arena_printf(r->arena, "route %d", i + 1);
-    settle_methods(r, d->route[i].methods, where, route);
+    methods_read(r, d->route[i].methods, where, &route->methods, &route->n_methods);
     flatten(r, d, d->route[i].list, &flat);
     chain = arena_alloc(r->arena, (size_t)flat.n * sizeof *chain + 1);
     if (route->name == NULL || chain == NULL) {

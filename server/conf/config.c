@@ -87,12 +87,35 @@ static int settle_module_path(struct draft *d)
     return 0;
 }
 
+/* Running a request again must do no more than running it once (RFC 9110 9.2.2). */
+static void settle_replay(struct schema_reader *r, struct draft *d)
+{
+    static const char *by_default[] = {"GET", "HEAD", "OPTIONS"};
+    struct config *cfg = &d->cfg;
+
+    if (d->replay == NULL) {
+        cfg->escrow.replay = by_default;
+        cfg->escrow.n_replay = (int)(sizeof by_default / sizeof by_default[0]);
+        return;
+    }
+    methods_read(r, d->replay, "escrow.replay", &cfg->escrow.replay, &cfg->escrow.n_replay);
+    for (int i = 0; i < cfg->escrow.n_replay; i++) {
+        const char *method = cfg->escrow.replay[i];
+
+        if (strcmp(method, "POST") == 0 || strcmp(method, "PATCH") == 0 ||
+            strcmp(method, "CONNECT") == 0)
+            schema_error(r, d->replay, "escrow.replay", "GET, HEAD, OPTIONS, DELETE and the like",
+                         "%s may do more when it is run twice", method);
+    }
+}
+
 static int settle(struct schema_reader *r, struct draft *d)
 {
     struct config *cfg = &d->cfg;
 
     listeners_settle(r, d);
     chains_settle(r, d);
+    settle_replay(r, d);
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
         cfg->log.path = config_path(cfg, cfg->log.path);
     if (cfg->crash.dir != NULL)

@@ -118,6 +118,8 @@ struct config {
 
     struct {
         uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
+        const char **replay; /* methods of requests that another worker may run again */
+        int n_replay;
     } escrow;
 
     struct arena *arena; /* owns all of the above */

@@ -27,7 +27,7 @@ struct draft_route {
 struct draft {
     struct config cfg; /* first: the caller gets a pointer to it */
     int version;       /* checked, and then of no use: there is only one */
-    const struct yaml_node *module_dirs;
+    const struct yaml_node *module_dirs, *replay;
     struct draft_chain *chain;
     int n_chains;
     struct draft_route *route;
@@ -48,5 +48,9 @@ int route_read_host(struct schema_reader *r, const struct yaml_node *node, const
 void listeners_settle(struct schema_reader *r, struct draft *d);
 /* Chains flattened, routes made. */
 void chains_settle(struct schema_reader *r, struct draft *d);
+
+/* A list of methods, checked: tokens in upper case, each once. NULL, 0 for none. */
+void methods_read(struct schema_reader *r, const struct yaml_node *list, const char *where,
+                  const char ***methods, int *n);
 
 #endif

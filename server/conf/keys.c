@@ -250,6 +250,9 @@ static const struct schema recycle_keys[] = {
 static const struct schema escrow_keys[] = {
     {"standby", SCHEMA_INT, OFF(struct config, escrow.standby), .def = "1", .min = 0, .max = 1,
      .help = "Workers that are loaded and wait to take the place of one that ends"},
+    {"replay", SCHEMA_STRINGS, OFF(struct draft, replay), .max = 32,
+     .help = "Methods of requests that another worker runs again when theirs dies before it began "
+             "to answer; default: [GET, HEAD, OPTIONS]; []: none, they are answered 503"},
     {NULL, SCHEMA_END},
 };
 

@@ -36,11 +36,16 @@ void *exchange_on_uri(void *listener, const char *uri, struct MHD_Connection *mh
 {
     struct listener *l = listener;
     struct exchange *x = front_take_exchange(l->front);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
-    (void)mhd;
     if (x == NULL)
         return NULL;
     x->listener = l;
+    x->mhd = mhd;
+    x->conn = info != NULL ? info->socket_context : NULL;
+    if (x->conn != NULL)
+        wire_begin(x->conn, x);
     x->uri = (char *)(uintptr_t)uri; /* in the connection's pool, writable */
     x->cut = strchr(x->uri, '?');
     if (x->cut != NULL) {
@@ -120,7 +125,8 @@ static void find_route(struct exchange *x, const struct target *t)
         refuse(x, 413, "the body is larger than limits.body");
         return;
     }
-    route = route_find(cfg, t->host.p != NULL ? t->host : req->host, req->path, req->method, &other);
+    route = route_find(cfg, t->host.p != NULL ? t->host : req->host, req->path, req->method,
+                       &other);
     if (route != NULL) {
         req->route = route->name;
         if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
@@ -132,20 +138,31 @@ static void find_route(struct exchange *x, const struct target *t)
     }
 }
 
-static void begin(struct exchange *x, struct MHD_Connection *mhd, const char *method,
-                  const char *version)
+/* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
+ * request that a worker dies of would else take one after the other along. */
+static void note_head(struct exchange *x, const char *method)
+{
+    const struct config *cfg = x->listener->front->cfg;
+    struct conn *c = x->conn;
+
+    c->is_busy = true;
+    wire_head(c, method, x->content_length);
+    if (x->req.has_body || c->is_replay)
+        return;
+    for (int i = 0; i < cfg->escrow.n_replay; i++)
+        if (strcmp(cfg->escrow.replay[i], method) == 0) {
+            wire_set_flags(c, SHM_CONN_AGAIN, 0);
+            return;
+        }
+}
+
+static void begin(struct exchange *x, const char *method, const char *version)
 {
     struct bh_req *req = &x->req;
-    const union MHD_ConnectionInfo *info;
     const struct field *f;
     struct target t;
 
     x->has_begun = true;
-    x->mhd = mhd;
-    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    x->conn = info != NULL ? info->socket_context : NULL;
-    if (x->conn != NULL)
-        x->conn->is_busy = true;
     if (x->cut != NULL)
         memcpy(x->cut, x->cut_bytes, 2);
     atomic_store_explicit(
@@ -161,7 +178,7 @@ static void begin(struct exchange *x, struct MHD_Connection *mhd, const char *me
     req->listener = x->listener->name;
     req->body_limit = x->listener->front->cfg->limits.body;
     req->path = req->target;
-    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, add_field, x);
+    MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, add_field, x);
     req->head_limit = room_for_answer(req, x->listener->front->cfg->limits.head);
 
     f = fields_find(&req->hdr[BH_REQ], "content-length", 14, 0);
@@ -169,6 +186,8 @@ static void begin(struct exchange *x, struct MHD_Connection *mhd, const char *me
     if (fields_find(&req->hdr[BH_REQ], "transfer-encoding", 17, 0) != NULL)
         x->content_length = UINT64_MAX;
     req->has_body = x->content_length > 0;
+    if (x->conn != NULL)
+        note_head(x, method);
     f = fields_find(&req->hdr[BH_REQ], "host", 4, 0);
     if (f != NULL)
         req->host = f->value;
@@ -212,10 +231,11 @@ void exchange_abort(struct exchange *x)
 
 /* ---- the life of a request ---- */
 
-/* Which request runs now, for the crash record of a worker that dies without a word. */
-static void publish(const struct exchange *x)
+/* For the crash record of a worker that dies without a word, and for its connection. */
+void exchange_publish(const struct exchange *x)
 {
-    char *label = x->listener->front->shared->call.request;
+    struct shm_call *call = &x->listener->front->shared->call;
+    char *label = call->request;
     const struct bh_req *req = &x->req;
     size_t m = req->method.n < 32 ? req->method.n : 32;
     size_t p = req->path.n < SHM_LABEL - 34 ? req->path.n : SHM_LABEL - 34;
@@ -224,6 +244,13 @@ static void publish(const struct exchange *x)
     label[m] = ' ';
     memcpy(label + m + 1, req->path.p, p);
     label[m + 1 + p] = '\0';
+    if (x->conn != NULL)
+        atomic_store_explicit(&call->fd, x->conn->fd, memory_order_relaxed);
+}
+
+void exchange_unpublish(const struct exchange *x)
+{
+    atomic_store_explicit(&x->listener->front->shared->call.fd, -1, memory_order_relaxed);
 }
 
 static enum MHD_Result send_reply(struct exchange *x)
@@ -246,12 +273,8 @@ static enum MHD_Result run_head(struct exchange *x)
     struct bh_req *req = &x->req;
 
     switch (chain_request(req)) {
-    case CHAIN_PAUSED:
-        exchange_suspend(x);
-        break;
-    case CHAIN_REPLY:
-        x->has_reply = true;
-        break;
+    case CHAIN_PAUSED: exchange_suspend(x); break;
+    case CHAIN_REPLY: x->has_reply = true; break;
     case CHAIN_NEXT:
         req->phase = PHASE_BODY;
         x->wants_body = req->has_body && chain_wants_body(req);
@@ -276,31 +299,17 @@ static void run_body(struct exchange *x, const char *data, size_t *size, bool en
         x->chunk_len = chunk.n; /* shown again, as long as it was, after resume */
         exchange_suspend(x);
         return;
-    case CHAIN_REPLY:
-        x->has_reply = true;
-        break;
-    case CHAIN_NEXT:
-        break;
+    case CHAIN_REPLY: x->has_reply = true; break;
+    case CHAIN_NEXT: break;
     }
     x->body_seen += chunk.n;
     *size -= chunk.n;
 }
 
-enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, const char *url,
-                                 const char *method, const char *version, const char *data,
-                                 size_t *size, void **con)
+/* One call of the library's: the first, with the head; with some of the body; the last. */
+static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
 {
-    struct exchange *x = *con;
-    bool is_first;
-
-    (void)listener;
-    (void)url;
-    if (x == NULL || x->is_gone)
-        return MHD_NO;
-    is_first = !x->is_past_head; /* made again by the library when it was suspended in it */
-    if (!x->has_begun)
-        begin(x, mhd, method, version);
-    publish(x);
+    bool is_first = !x->is_past_head; /* made again by the library when it was suspended in it */
 
     if (!x->has_reply && x->req.phase == PHASE_REQUEST)
         run_head(x);
@@ -331,6 +340,26 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
     return send_reply(x);
 }
 
+enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **con)
+{
+    struct exchange *x = *con;
+    enum MHD_Result r;
+
+    (void)listener;
+    (void)mhd;
+    (void)url;
+    if (x == NULL || x->is_gone)
+        return MHD_NO;
+    if (!x->has_begun)
+        begin(x, method, version);
+    exchange_publish(x);
+    r = go_on(x, data, size);
+    exchange_unpublish(x);
+    return r;
+}
+
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code)
 {
@@ -343,8 +372,13 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
     if (x == NULL)
         return;
     req = &x->req;
+    /* Before on_log: whatever becomes of it there, the client has its answer. */
+    if (x->conn != NULL && code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        wire_end(x->conn);
+    else if (x->conn != NULL)
+        x->conn->x = NULL; /* about to be closed */
     if (x->has_begun) {
-        publish(x);
+        exchange_publish(x);
         req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
         if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
             req->reply.kind != REPLY_STREAM && req->reply.status != 304 && req->reply.status != 204)
@@ -354,6 +388,7 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
             chain_log(req);
         if (x->conn != NULL)
             x->conn->is_busy = false;
+        exchange_unpublish(x);
     }
     front_give_exchange(x->listener->front, x);
 }

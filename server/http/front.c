@@ -17,7 +17,7 @@
 #include "plugin/chain.h"
 #include "plugin/host.h"
 
-#define SPARE_MAX 1024
+#define SPARE_MAX      1024
 #define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
 
 extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through it */
@@ -58,28 +58,42 @@ void front_give_exchange(struct front *f, struct exchange *x)
 
 /* ---- connections ---- */
 
+static void begin_connection(struct listener *l, struct MHD_Connection *mhd, void **context)
+{
+    struct front *f = l->front;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct conn *c = f->adopted != NULL ? f->adopted : calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return; /* served all the same; a drain waits for its idle timeout */
+    f->adopted = NULL;
+    c->listener = l;
+    c->mhd = mhd;
+    c->fd = info != NULL ? info->connect_fd : -1;
+    list_append(&f->conns, &c->node);
+    list_init(&c->unsure);
+    *context = c;
+    wire_open(c);
+    l->n_conns++;
+    atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
+}
+
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    struct front *f = ((struct listener *)arg)->front;
+    struct listener *l = arg;
     struct conn *c = *context;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-
-        c = calloc(1, sizeof *c);
-        if (c == NULL)
-            return; /* served all the same; a drain waits for its idle timeout */
-        c->fd = info != NULL ? info->connect_fd : -1;
-        list_append(&f->conns, &c->node);
-        *context = c;
-        atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
+        begin_connection(l, mhd, context);
     } else if (c != NULL) {
         list_remove(&c->node);
+        wire_close(c);
         free(c);
         *context = NULL;
-        atomic_fetch_sub_explicit(&f->shared->connections, 1, memory_order_relaxed);
+        l->n_conns--;
+        atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
 }
 
@@ -161,8 +175,8 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
 static void on_panic(void *cls, const char *file, unsigned line, const char *reason)
 {
     (void)cls;
-    log_error("libmicrohttpd gave up at %s:%u: %.*s (a descriptor closed behind its back?)", file, line,
-              (int)strcspn(reason != NULL ? reason : "", "\n"), reason != NULL ? reason : "");
+    log_error("libmicrohttpd gave up at %s:%u: %.*s (a descriptor closed behind its back?)", file,
+              line, (int)strcspn(reason != NULL ? reason : "", "\n"), reason != NULL ? reason : "");
     chain_blame_last();
     abort();
 }
@@ -189,8 +203,9 @@ static int make_chains(struct front *f)
 }
 
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
-                 struct shm_worker *shared, struct front **out)
+                 struct shm *shm, uint32_t slot, struct front **out)
 {
+    struct shm_worker *shared = &shm->worker[slot];
     struct front *f = calloc(1, sizeof *f + (size_t)cfg->n_listeners * sizeof f->listener[0]);
     int r;
 
@@ -198,12 +213,18 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
         return -ENOMEM;
     f->cfg = cfg;
     f->ops = ops;
+    f->shm = shm;
+    f->slot = slot;
     f->shared = shared;
     atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
+    atomic_store(&shared->call.fd, -1);
     list_init(&f->conns);
+    list_init(&f->unsure);
     host_client = client_text;
     MHD_set_panic_func(on_panic, NULL);
-    r = make_chains(f);
+    r = wire_init();
+    if (r == 0)
+        r = make_chains(f);
     for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
         f->listener[i] = (struct listener){.front = f, .name = cfg->listener[i].name};
         r = start_daemon(&f->listener[i], listen_fds[i], cfg);
@@ -227,9 +248,14 @@ void front_destroy(struct front **fp)
     *fp = NULL;
     if (f == NULL)
         return;
-    for (int i = 0; i < f->n_listeners; i++)
-        if (f->listener[i].daemon != NULL)
-            MHD_stop_daemon(f->listener[i].daemon);
+    for (int i = 0; i < f->n_listeners; i++) {
+        if (f->listener[i].daemon == NULL)
+            continue;
+        if (f->has_given) /* MHD_stop_daemon() would shut down what another process has */
+            MHD_run(f->listener[i].daemon);
+        MHD_stop_daemon(f->listener[i].daemon);
+    }
+    farewell_destroy(f);
     while (f->spare != NULL) {
         struct exchange *x = f->spare;
 
@@ -256,7 +282,7 @@ int front_poll_fd(const struct front *f, int i)
 
 int front_timeout_ms(struct front *f)
 {
-    int least = -1;
+    int least = farewell_timeout_ms(f);
 
     for (int i = 0; i < f->n_listeners; i++) {
         MHD_UNSIGNED_LONG_LONG ms;
@@ -283,6 +309,8 @@ void front_run(struct front *f, unsigned mask)
         l->needs_run = false;
         MHD_run(l->daemon);
     }
+    wire_settle(f);
+    farewell_run(f);
 }
 
 /* ---- the end ---- */
@@ -302,24 +330,39 @@ static void accept_rest(struct MHD_Daemon *daemon)
         MHD_run(daemon);
 }
 
+static void stop_accepting(struct listener *l)
+{
+    int fd;
+
+    if (l->is_quiet)
+        return;
+    l->is_quiet = true;
+    fd = MHD_quiesce_daemon(l->daemon);
+    fd_close(&fd);
+}
+
+void front_stop_accepting(struct front *f)
+{
+    for (int i = 0; i < f->n_listeners; i++)
+        stop_accepting(&f->listener[i]);
+}
+
 void front_drain(struct front *f)
 {
     struct list *node, *next;
 
     f->is_draining = true;
     for (int i = 0; i < f->n_listeners; i++) {
-        int fd;
-
-        accept_rest(f->listener[i].daemon);
-        fd = MHD_quiesce_daemon(f->listener[i].daemon);
-        fd_close(&fd);
+        if (!f->listener[i].is_quiet)
+            accept_rest(f->listener[i].daemon);
+        stop_accepting(&f->listener[i]);
     }
     for (node = f->conns.next; node != &f->conns; node = next) {
         struct conn *c = list_entry(node, struct conn, node);
 
         next = node->next;
         /* What the client has sent already can still be read; then comes the end. */
-        if (!c->is_busy && c->fd >= 0)
+        if (!c->is_busy && !c->is_diverted && c->fd >= 0)
             shutdown(c->fd, SHUT_RD);
     }
     for (int i = 0; i < f->n_listeners; i++)
@@ -328,5 +371,5 @@ void front_drain(struct front *f)
 
 bool front_is_drained(const struct front *f)
 {
-    return list_is_empty(&f->conns);
+    return list_is_empty(&f->conns) && farewell_is_over(f);
 }

@@ -13,7 +13,7 @@
 struct config;
 struct exchange;
 struct front;
-struct shm_worker;
+struct shm;
 
 /* What the front asks of the worker. */
 struct front_ops {
@@ -24,9 +24,9 @@ struct front_ops {
     void (*unwatch)(int fd);
 };
 
-/* 0, or -errno after a log line. Takes listen_fds over. */
+/* 0, or -errno after a log line. Takes listen_fds over. slot: of this process in shm. */
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
-                 struct shm_worker *shared, struct front **out);
+                 struct shm *shm, uint32_t slot, struct front **out);
 /* All connections must be gone, or the process about to end. */
 void front_destroy(struct front **fp);
 
@@ -38,6 +38,36 @@ int front_timeout_ms(struct front *f);
 /* Works off what is ready. mask: bit per listener whose poll fd was readable; those with other work
  * (resumed requests, timeouts) run too. */
 void front_run(struct front *f, unsigned mask);
+
+/* ---- connections of other processes, handover.c ---- */
+
+/* Takes a connected socket over, as if that listener had accepted it. pending (copied; n may be 0)
+ * is the text of a request that another process had read and is to be run again: it is parsed before
+ * the socket's own bytes. close_after: the next answer says `Connection: close`. 0, or -errno (-ENFILE:
+ * at the limit of connections), and then fd is still the caller's. */
+int front_adopt(struct front *f, int listener, int fd, const char *pending, size_t n,
+                bool close_after);
+
+/* Offers each idle connection to give(), which sends a duplicate of the descriptor to another process
+ * and answers true, or false: then it stays here. A given one is never touched again, and forgotten
+ * by the next front_run(). Their number. To be repeated: those that are busy now may be idle then. */
+int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int fd), void *arg);
+
+/* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
+void front_stop_accepting(struct front *f);
+
+/* In the fault handler of a worker that is about to die: leaves the texts of the requests that
+ * another may run again in the slot's replay area. Async-signal-safe; may fault, for what it reads
+ * may be damaged. Not of the request that was being worked on: it may be what the worker dies of.
+ * Their number. */
+size_t front_note_replays(const struct front *f, const struct shm *shm, uint32_t slot);
+
+/* Answers, on a connection that another process left, the request it did not answer: status 500 or
+ * 503, or 0: the answer had begun, and is cut. Takes fd over; does not wait. record_id: of the crash
+ * record, or NULL; for the log. 0, or -errno when the client got no answer. farewell.c */
+int front_refuse(struct front *f, int fd, int status, const char *record_id);
+
+/* ---- the end ---- */
 
 /* Stops accepting, ends idle connections, lets the others finish with `Connection: close`. */
 void front_drain(struct front *f);

@@ -11,10 +11,27 @@
 #include "http/front.h"
 #include "plugin/request.h"
 
+#define WIRE_UNKNOWN UINT64_MAX
+
 struct conn { /* one connection */
     struct list node;
+    struct list unsure; /* in front.unsure, or alone */
+    struct listener *listener;
+    struct MHD_Connection *mhd;
+    struct exchange *x; /* the request being worked on; NULL: its first line is not whole yet */
+    struct shm_conn *shared; /* NULL: the table ends before this descriptor */
+    uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy; /* between the head of a request and the end of its answer */
+    bool is_busy;     /* between the head of a request and the end of its answer */
+    bool is_last;     /* its next answer says Connection: close */
+    bool is_replay;   /* its request was begun by a worker that died: not a third time */
+    bool is_given;    /* another process has it: the socket is not to be touched */
+    bool is_diverted; /* is_given, or there is something pending */
+    char *pending;    /* to be read before the socket's own bytes; owned */
+    size_t pending_at, pending_n;
+    /* Where its requests lie in what was received: wire.c */
+    const char *base;            /* of the library's buffer */
+    uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
 };
 
 struct listener {
@@ -22,15 +39,23 @@ struct listener {
     const char *name;
     struct MHD_Daemon *daemon;
     int poll_fd;
+    uint32_t n_conns;
     bool needs_run; /* a request was resumed */
+    bool is_quiet;  /* accepts no more */
 };
 
 struct front {
     const struct config *cfg;
     const struct front_ops *ops;
+    const struct shm *shm;
+    uint32_t slot; /* of this process in shm */
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
     struct list conns;
+    struct list unsure;       /* of conns of which it is not known whether they are idle */
+    struct conn *adopted;     /* being added just now */
+    struct farewell *farewell; /* NULL: none yet */
+    bool has_given;           /* some in conns are no longer ours */
     struct exchange *spare; /* free list */
     int n_spare;
     bool is_draining;
@@ -83,6 +108,33 @@ static inline size_t front_pool_size(uint32_t head)
 }
 
 void exchange_suspend(struct exchange *x);
+/* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
+void exchange_publish(const struct exchange *x);
+void exchange_unpublish(const struct exchange *x);
+
+/* ---- wire.c ---- */
+
+/* 0 or -ENOMEM. Once a process, or more often. */
+int wire_init(void);
+/* Can this descriptor be a client's connection? */
+bool wire_has_room(int fd);
+/* From here on c gets what is received and sent over c->fd. */
+void wire_open(struct conn *c);
+void wire_close(struct conn *c);
+/* The first line of a request was read, its head, all of it: method as the library gives it. */
+void wire_begin(struct conn *c, struct exchange *x);
+void wire_head(struct conn *c, const char *method, uint64_t body_len);
+void wire_end(struct conn *c);
+/* Makes the library ask for more bytes where it is not known whether it holds some. */
+void wire_settle(struct front *f);
+void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
+
+/* ---- farewell.c ---- */
+
+int farewell_timeout_ms(const struct front *f);
+void farewell_run(struct front *f);
+bool farewell_is_over(const struct front *f);
+void farewell_destroy(struct front *f);
 
 /* Spare exchanges, so that a request costs no malloc. front.c */
 struct exchange *front_take_exchange(struct front *f);

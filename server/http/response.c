@@ -79,6 +79,7 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
         return cut(x);
     while (x->out.n == 0) {
         bh_str chunk;
+        bool is_good;
 
         if (x->out_is_block) {
             x->out_is_block = false;
@@ -91,7 +92,10 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
             exchange_suspend(x);
             return 0;
         }
-        if (x->is_gone || !chain_response_chunk(&x->req, &chunk, x->source_ended))
+        exchange_publish(x);
+        is_good = !x->is_gone && chain_response_chunk(&x->req, &chunk, x->source_ended);
+        exchange_unpublish(x);
+        if (!is_good)
             return cut(x);
         if (chunk.p == block) { /* unchanged: copied out at once, it fits */
             memcpy(buf, chunk.p, chunk.n);
@@ -166,7 +170,7 @@ struct MHD_Response *response_create(struct exchange *x)
         if (f->v[i].name.p != NULL) /* the library takes no empty value; a space means the same */
             MHD_add_response_header(response, f->v[i].name.p,
                                     f->v[i].value.n > 0 ? f->v[i].value.p : " ");
-    if (x->listener->front->is_draining)
+    if (x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
         MHD_add_response_header(response, "Connection", "close");
     return response;
 }

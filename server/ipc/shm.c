@@ -6,11 +6,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/must.h"
 
 #define RING_HEADER 4 /* uint16_t len, uint16_t sink */
+#define TABLES_MAX  (512u << 20)
 
 _Static_assert((SHM_RING_SIZE & (SHM_RING_SIZE - 1)) == 0, "positions are taken modulo the size");
 _Static_assert(SHM_LINE_MAX <= UINT16_MAX, "a record's length is 16 bits");
@@ -20,21 +22,38 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) & ~(to - 1);
 }
 
+/* As many connections as a worker can have descriptors, but for all workers together less than would
+ * trouble the preflight's limit of memory. */
+static uint32_t count_fds(uint32_t n_workers)
+{
+    uint32_t most = TABLES_MAX / sizeof(struct shm_conn) / (n_workers > 0 ? n_workers : 1);
+    struct rlimit limit;
+
+    if (most > SHM_FDS)
+        most = SHM_FDS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < most)
+        most = (uint32_t)limit.rlim_cur;
+    return most;
+}
+
 int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
 {
-    size_t at_plugins = round_up(sizeof(struct shm), 64), at_workers, size;
+    size_t at_plugins = round_up(sizeof(struct shm), 64), at_workers, at_handover, size;
+    uint32_t n_fds = count_fds(n_workers);
+    size_t handover_size = round_up(n_fds * sizeof(struct shm_conn), SHM_PAGE) + SHM_REPLAY_SIZE;
     struct shm *shm;
     int fd;
 
     if (n_workers > 4096 || n_plugins > 65536)
         return -EINVAL;
     at_workers = round_up(at_plugins + n_plugins * sizeof(struct shm_plugin), SHM_PAGE);
-    size = round_up(at_workers + n_workers * sizeof(struct shm_worker), SHM_PAGE);
+    at_handover = round_up(at_workers + n_workers * sizeof(struct shm_worker), SHM_PAGE);
+    size = at_handover + n_workers * handover_size;
 
     fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         return -errno;
-    /* Zero pages until touched: most of it, the crash slots, usually never is. */
+    /* Zero pages until touched: most of it, the crash slots and replay areas, usually never is. */
     shm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                0);
     if (shm == MAP_FAILED) {
@@ -49,6 +68,11 @@ int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
     shm->wake_fd = fd;
     shm->plugin = (void *)((char *)shm + at_plugins);
     shm->worker = (void *)((char *)shm + at_workers);
+    shm->n_fds = n_fds;
+    shm->handover_size = handover_size;
+    shm->handover = (char *)shm + at_handover;
+    for (uint32_t i = 0; i < n_workers; i++)
+        atomic_store(&shm->worker[i].call.fd, -1);
     if (mprotect(shm, offsetof(struct shm, asleep), PROT_READ) < 0) {
         int r = -errno;
 
@@ -89,6 +113,15 @@ void shm_kick(struct shm *shm)
 {
     if (atomic_load(&shm->asleep) == SHM_ASLEEP)
         wake(shm);
+}
+
+void shm_forget_conns(struct shm *shm, uint32_t slot)
+{
+    char *area = shm->handover + slot * shm->handover_size;
+
+    must(slot < shm->n_workers);
+    if (madvise(area, shm->handover_size, MADV_REMOVE) < 0)
+        memset(area, 0, shm->handover_size);
 }
 
 /* ---- sinks ---- */

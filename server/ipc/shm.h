@@ -26,6 +26,8 @@
 #define SHM_REQUEST_TEXT 8192
 #define SHM_LABEL        192
 #define SHM_LINE_MAX     65535 /* longer log lines are cut */
+#define SHM_FDS          (1u << 20)
+#define SHM_REPLAY_SIZE  (4u << 20)
 
 /* ---- call attribution ---- */
 
@@ -35,7 +37,28 @@ struct shm_call {
     _Atomic uint32_t seq; /* changes with every call: the watchdog samples it */
     _Atomic uint32_t plugin;
     _Atomic uint32_t hook;   /* enum hook, plugin/hook.h */
+    _Atomic int32_t fd;      /* the client's connection it came over; -1: none */
     char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
+};
+
+/* ---- connections ---- */
+
+/* How far each client connection of a worker is, by descriptor number: what whoever takes them over
+ * from a dead worker must know. Plain stores of the loop thread. */
+enum shm_conn_flag {
+    SHM_CONN_OPEN = 1,
+    SHM_CONN_BUSY = 2,   /* bytes of a request were read that is not completely answered */
+    SHM_CONN_SENT = 4,   /* bytes of that answer have gone out */
+    SHM_CONN_AGAIN = 8,  /* that request may be run again (escrow.replay) as long as none has */
+    SHM_CONN_EXTRA = 16, /* more was read than that request: pipelining */
+    SHM_CONN_TLS = 32,   /* reserved */
+};
+
+#define SHM_CONN_LISTENER_SHIFT 8 /* bits 8 to 15: the listener's index */
+
+struct shm_conn {
+    _Atomic uint32_t flags;
+    uint32_t replay_at, replay_len; /* the request's text in the replay area; 0, 0: none */
 };
 
 /* ---- crash records, raw ---- */
@@ -190,6 +213,9 @@ struct shm {
     int wake_fd;               /* eventfd of the recorder, inherited by all */
     struct shm_plugin *plugin; /* n_plugins */
     struct shm_worker *worker; /* n_workers */
+    uint32_t n_fds;            /* entries of one worker's table of connections */
+    size_t handover_size;      /* of one worker's table and replay area */
+    char *handover;            /* n_workers: table, then replay area, each from a page's start */
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
     struct shm_sink sink[SHM_SINKS];
@@ -202,6 +228,25 @@ void shm_destroy(struct shm **shmp);
 /* Wakes the recorder if it sleeps. Async-signal-safe. To be called after what it shall see has been
  * published by an operation that is sequentially consistent (C's default). */
 void shm_kick(struct shm *shm);
+
+/* The entry of a descriptor; NULL when either number is out of range. */
+static inline struct shm_conn *shm_conn(const struct shm *shm, uint32_t slot, int fd)
+{
+    if (slot >= shm->n_workers || fd < 0 || (uint32_t)fd >= shm->n_fds)
+        return NULL;
+    return (struct shm_conn *)(void *)(shm->handover + slot * shm->handover_size) + fd;
+}
+
+/* SHM_REPLAY_SIZE bytes, where a dying worker leaves the texts of requests; NULL: no such slot. */
+static inline char *shm_replay(const struct shm *shm, uint32_t slot)
+{
+    if (slot >= shm->n_workers)
+        return NULL;
+    return shm->handover + (slot + 1) * shm->handover_size - SHM_REPLAY_SIZE;
+}
+
+/* Empties a worker's table of connections and replay area, and gives their pages back. */
+void shm_forget_conns(struct shm *shm, uint32_t slot);
 
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);

@@ -105,7 +105,8 @@ int worker_serve(int post)
         if (i / n != post && seat->listen_fds[i] >= 0)
             close(seat->listen_fds[i]);
     ops.instance = worker.plugins.inst;
-    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shared, &worker.front);
+    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm, (uint32_t)seat->slot,
+                     &worker.front);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
