@@ -105,6 +105,9 @@ static int start(const struct config *cfg, const struct setup *setup, struct shm
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
     sinks_init(host_table(), shm, worker.shared);
+    r = watchdog_start(cfg, &worker.shared->call); /* open() may take too long, too */
+    if (r < 0)
+        return r;
     r = plugins_load(cfg, setup, shm, index, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
         r = instance_open(worker.plugins.inst[i], diag);
@@ -114,8 +117,6 @@ static int start(const struct config *cfg, const struct setup *setup, struct shm
     r = front_create(cfg, &ops, listen_fds, worker.shared, &worker.front);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
-    if (r == 0)
-        r = watchdog_start(cfg, &worker.shared->call);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
             instance_start(worker.plugins.inst[i]);
