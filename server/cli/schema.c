@@ -48,6 +48,13 @@ static json_t *strings_json(void)
     return json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
 }
 
+static json_t *string_json(const struct schema *s)
+{
+    return s->pattern != NULL
+               ? json_pack("{s:[ss], s:s}", "type", "string", "integer", "pattern", s->pattern)
+               : json_pack("{s:s}", "type", "string");
+}
+
 static json_t *type_json(const struct schema *s)
 {
     switch (s->kind) {
@@ -60,10 +67,10 @@ static json_t *type_json(const struct schema *s)
                          VALUE_DURATION_PATTERN);
     case SCHEMA_ENUM: return json_pack("{s:o}", "enum", choices_json(s->form));
     case SCHEMA_CUSTOM:
-    case SCHEMA_STRING:
-        return s->pattern != NULL
-                   ? json_pack("{s:[ss], s:s}", "type", "string", "integer", "pattern", s->pattern)
-                   : json_pack("{s:s}", "type", "string");
+        if (s->keys != NULL)
+            return json_pack("{s:[o,o]}", "anyOf", string_json(s), keys_json(s->keys));
+        return string_json(s);
+    case SCHEMA_STRING: return string_json(s);
     case SCHEMA_NODE: return json_pack("{s:s}", "type", "object");
     case SCHEMA_STRINGS: return strings_json();
     case SCHEMA_LIST: return json_pack("{s:s, s:o}", "type", "array", "items", keys_json(s->keys));

@@ -15,6 +15,8 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include "plugin/hook.h"
+
 struct arena;
 struct diag;
 struct yaml_node;
@@ -51,7 +53,7 @@ struct config_plugin {
     const char *module; /* NAME, or a path of an object when it contains '/' */
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
-    uint32_t deadline_ms;            /* of one hook call; 0: none */
+    uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
     int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
 };

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "base/must.h"
 #include "conf/draft.h"
 #include "conf/yaml.h"
 
@@ -61,10 +62,9 @@ static int read_module(struct schema_reader *r, const struct yaml_node *node, co
 }
 
 /* 0 is "none"; what is shorter than the watchdog's step would only look like a deadline. */
-static int read_deadline(struct schema_reader *r, const struct yaml_node *node, const char *path,
-                         void *base)
+static int parse_deadline(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          uint32_t *out)
 {
-    struct config_plugin *p = base;
     unsigned long long ms;
     const char *why;
 
@@ -77,8 +77,33 @@ static int read_deadline(struct schema_reader *r, const struct yaml_node *node, 
                      node->text);
         return -EINVAL;
     }
-    p->deadline_ms = (uint32_t)ms;
+    *out = (uint32_t)ms;
     return 0;
+}
+
+/* `deadline: 5s`, or `default: 5s` in a mapping: of every call. */
+static int read_deadline(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                         void *base)
+{
+    struct config_plugin *p = base;
+    uint32_t ms;
+
+    if (parse_deadline(r, node, path, &ms) < 0)
+        return -EINVAL;
+    for (int i = 0; i < HOOK_N; i++)
+        p->deadline_ms[i] = hook_is_call(i) ? ms : 0;
+    return 0;
+}
+
+/* The last part of the key's path is the hook's name. */
+static int read_hook_deadline(struct schema_reader *r, const struct yaml_node *node,
+                              const char *path, void *base)
+{
+    const char *dot = strrchr(path, '.');
+    struct config_plugin *p = base;
+
+    must(dot != NULL && hook_find(dot + 1) != HOOK_NONE);
+    return parse_deadline(r, node, path, &p->deadline_ms[hook_find(dot + 1)]);
 }
 
 static int read_isolation(struct schema_reader *r, const struct yaml_node *node, const char *path,
@@ -148,6 +173,35 @@ static const struct schema module_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+#define DEADLINE_FORM    "0 (none), or 10ms to 1h"
+#define DEADLINE_PATTERN "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$"
+#define DEADLINE(KEY, HELP)                                                                        \
+    {                                                                                              \
+        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,                    \
+                            .read = read_hook_deadline, .help = HELP                               \
+    }
+
+/* "default" comes first: it fills in all, and the others then overrule it. */
+static const struct schema deadline_keys[] = {
+    {"default", SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,
+     .read = read_deadline, .help = "Of those that are not given here; default: 10s"},
+    DEADLINE("validate", "Of validate(), before the server starts"),
+    DEADLINE("open", "Of open(), at the start and after a crash"),
+    DEADLINE("start", "Of start()"),
+    DEADLINE("drain", "Of drain()"),
+    DEADLINE("close", "Of close()"),
+    DEADLINE("on_request", "Of on_request"),
+    DEADLINE("on_request_body", "Of one call of on_request_body"),
+    DEADLINE("on_response", "Of on_response"),
+    DEADLINE("on_response_body", "Of one call of on_response_body"),
+    DEADLINE("on_error", "Of on_error"),
+    DEADLINE("on_log", "Of on_log"),
+    DEADLINE("defer", "Of a deferred function"),
+    DEADLINE("offload", "Of an offloaded job"),
+    DEADLINE("post", "Of a posted call"),
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema plugin_keys[] = {
     {"module", SCHEMA_CUSTOM, .is_required = true, .read = read_module,
      .form = "a module's name, or the path of its object",
@@ -155,9 +209,9 @@ static const struct schema plugin_keys[] = {
     {"on_error", SCHEMA_ENUM, OFF(struct config_plugin, on_error), .def = "fail_closed",
      .form = "fail_closed|fail_open",
      .help = "When it crashes or fails: fail the request, or go on without the plugin"},
-    {"deadline", SCHEMA_CUSTOM, .def = "10s", .read = read_deadline,
-     .form = "0 (none), or 10ms to 1h", .pattern = "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$",
-     .help = "Time for one call of the plugin; one that takes longer is treated as a crash"},
+    {"deadline", SCHEMA_CUSTOM, .def = "10s", .read = read_deadline, .keys = deadline_keys,
+     .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,
+     .help = "Time for one call, or a mapping of times by hook; a longer call is treated as a crash"},
     {"log_level", SCHEMA_ENUM, OFF(struct config_plugin, log_level), .min = 1,
      .form = "error|warn|info|debug",
      .help = "The least severe lines of this plugin to log; default: logs.error.level"},

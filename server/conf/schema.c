@@ -200,11 +200,19 @@ static enum yaml_kind wanted_kind(enum schema_kind kind)
     }
 }
 
+static void read_default(struct schema_reader *r, const struct schema *s,
+                         const struct yaml_node *map, const char *path, void *base);
+
 static void read_value(struct schema_reader *r, const struct schema *s,
                        const struct yaml_node *node, const char *path, void *base)
 {
     enum yaml_kind want = wanted_kind(s->kind);
 
+    if (s->kind == SCHEMA_CUSTOM && s->keys != NULL && node->kind == YAML_MAP && !node->is_bad) {
+        read_default(r, s, node, path, base); /* of what the mapping leaves out */
+        schema_read(r, s->keys, node, path, base);
+        return;
+    }
     if (s->kind == SCHEMA_ABSENT) {
         schema_error(r, node, path, NULL, "%s", s->help);
         return;
@@ -213,7 +221,8 @@ static void read_value(struct schema_reader *r, const struct schema *s,
         schema_error(
             r, node, path,
             want == YAML_LIST && node->kind == YAML_SCALAR ? "put it in brackets: [...]" : NULL,
-            "expected %s, not %s", kind_name(want),
+            "expected %s%s, not %s", kind_name(want),
+            s->kind == SCHEMA_CUSTOM && s->keys != NULL ? " or a mapping" : "",
             node->kind == YAML_SCALAR && node->is_null ? "nothing" : kind_name(node->kind));
         return;
     }

@@ -65,7 +65,7 @@ static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
     if (fault->record == NULL && fault->record_id[0] != '\0')
         return;
     if (fault->is_deadline)
-        snprintf(how, sizeof how, "ran past its deadline of %u ms", inst->cfg->deadline_ms);
+        snprintf(how, sizeof how, "ran past its deadline of %u ms", inst->cfg->deadline_ms[hook]);
     else if (fault->signo != 0)
         snprintf(how, sizeof how, "crashed with SIG%s", sigabbrev_np(fault->signo));
     else

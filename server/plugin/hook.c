@@ -1,5 +1,7 @@
 #include "plugin/hook.h"
 
+#include <string.h>
+
 static const char *const names[HOOK_N] = {
     [HOOK_NONE] = "none",
     [HOOK_LOAD] = "load",
@@ -23,4 +25,12 @@ static const char *const names[HOOK_N] = {
 const char *hook_name(unsigned hook)
 {
     return hook < HOOK_N ? names[hook] : "?";
+}
+
+enum hook hook_find(const char *name)
+{
+    for (int i = 0; i < HOOK_N; i++)
+        if (strcmp(names[i], name) == 0)
+            return (enum hook)i;
+    return HOOK_NONE;
 }

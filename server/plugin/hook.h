@@ -1,8 +1,10 @@
 /*
- * hook.h - the names of the calls that the host makes into a plugin.
+ * hook.h - the names of the calls that the host makes into a plugin. Known to conf/ and recorder/, too.
  */
 #ifndef PLUGIN_HOOK_H
 #define PLUGIN_HOOK_H
+
+#include <stdbool.h>
 
 enum hook {
     HOOK_NONE,
@@ -27,5 +29,14 @@ enum hook {
 
 /* "on_request", ...; "?" when out of range. Async-signal-safe. */
 const char *hook_name(unsigned hook);
+
+/* By its name; HOOK_NONE: there is none of that name. */
+enum hook hook_find(const char *name);
+
+/* Is it a call that returns, and so can take too long? */
+static inline bool hook_is_call(unsigned hook)
+{
+    return hook >= HOOK_VALIDATE && hook < HOOK_THREAD;
+}
 
 #endif

@@ -92,7 +92,8 @@ void __assert_fail(const char *cond, const char *file, unsigned int line, const 
         /* stderr is gone: the record still says it */
     }
     if (recover_is_armed()) {
-        snprintf(recover_self.message, sizeof recover_self.message, "Assertion `%.120s' failed", cond);
+        snprintf(recover_self.message, sizeof recover_self.message, "Assertion `%.120s' failed",
+                 cond);
         recover_raise("assert", SIGABRT);
     }
     abort();

@@ -3,112 +3,46 @@
  *
  * A fault there cannot be jumped out of: the lock would stay held for ever. Each wrapper adds to
  * this thread's counter, calls the real function, and subtracts. memcpy, strlen, qsort, snprintf
- * and the rest of libc hold nothing and are not wrapped: faults in them are the plugin's own.
+ * and the rest of libc hold nothing and are not wrapped: faults in them are the plugin's own. The
+ * allocator is in interpose_alloc.c.
  *
- * Not under sanitizers, which have their own allocator and interceptors.
+ * Not under sanitizers, which have their own interceptors.
  */
 #ifndef BULKHEAD_SANITIZE
 #include <dlfcn.h>
-#include <errno.h>
 #include <link.h>
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "plugin/recover.h"
 
-static inline void enter(uint32_t what)
+static inline void enter(void)
 {
-    recover_self.depth += what;
+    recover_self.depth += RECOVER_LIBC;
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-static inline void leave(uint32_t what)
+static inline void leave(void)
 {
     atomic_signal_fence(memory_order_seq_cst);
-    recover_self.depth -= what;
+    recover_self.depth -= RECOVER_LIBC;
 }
-
-/* ---- the allocator ---- */
-
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t n);
-extern void *__libc_memalign(size_t align, size_t n);
-extern void __libc_free(void *p);
-
-#define IN_ALLOCATOR(TYPE, CALL)                                                                   \
-    do {                                                                                           \
-        TYPE result;                                                                               \
-        enter(RECOVER_ALLOC);                                                                      \
-        result = (CALL);                                                                           \
-        leave(RECOVER_ALLOC);                                                                      \
-        return result;                                                                             \
-    } while (0)
-
-void *malloc(size_t n)
-{
-    IN_ALLOCATOR(void *, __libc_malloc(n));
-}
-
-void *calloc(size_t n, size_t size)
-{
-    IN_ALLOCATOR(void *, __libc_calloc(n, size));
-}
-
-void *realloc(void *p, size_t n)
-{
-    IN_ALLOCATOR(void *, __libc_realloc(p, n));
-}
-
-void free(void *p)
-{
-    enter(RECOVER_ALLOC);
-    __libc_free(p);
-    leave(RECOVER_ALLOC);
-}
-
-void *memalign(size_t align, size_t n)
-{
-    IN_ALLOCATOR(void *, __libc_memalign(align, n));
-}
-
-void *aligned_alloc(size_t align, size_t n)
-{
-    IN_ALLOCATOR(void *, __libc_memalign(align, n));
-}
-
-int posix_memalign(void **out, size_t align, size_t n)
-{
-    void *p;
-
-    if (align % sizeof(void *) != 0 || (align & (align - 1)) != 0 || align == 0)
-        return EINVAL;
-    p = memalign(align, n);
-    if (p == NULL)
-        return ENOMEM;
-    *out = p;
-    return 0;
-}
-
-/* ---- stdio and the loader's list ---- */
 
 /* Looked up on first use; a race stores the same value twice. */
-#define REAL(NAME)                                                                                 \
-    static __typeof__(&NAME) real;                                                                 \
-    if (real == NULL)                                                                              \
-        real = (__typeof__(&NAME))dlsym(RTLD_NEXT, #NAME)
+#define REAL(NAME)                 \
+    static __typeof__(&NAME) real; \
+    if (real == NULL)              \
+    real = (__typeof__(&NAME))dlsym(RTLD_NEXT, #NAME)
 
-#define LOCKED(TYPE, NAME, PARAMS, ARGS)                                                           \
-    TYPE NAME PARAMS                                                                               \
-    {                                                                                              \
-        TYPE result;                                                                               \
-        REAL(NAME);                                                                                \
-        enter(RECOVER_LIBC);                                                                       \
-        result = real ARGS;                                                                        \
-        leave(RECOVER_LIBC);                                                                       \
-        return result;                                                                             \
+#define LOCKED(TYPE, NAME, PARAMS, ARGS) \
+    TYPE NAME PARAMS                     \
+    {                                    \
+        TYPE result;                     \
+        REAL(NAME);                      \
+        enter();                         \
+        result = real ARGS;              \
+        leave();                         \
+        return result;                   \
     }
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -133,14 +67,14 @@ LOCKED(char *, fgets, (char *s, int n, FILE *f), (s, n, f))
 LOCKED(ssize_t, getline, (char **s, size_t *n, FILE *f), (s, n, f))
 LOCKED(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(size_t, fread, (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
-LOCKED(int, dl_iterate_phdr,
-       (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data), (fn, data))
+LOCKED(int, dl_iterate_phdr, (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data),
+       (fn, data))
 
 /* flockfile() keeps its lock until funlockfile(). */
 void flockfile(FILE *f)
 {
     REAL(flockfile);
-    enter(RECOVER_LIBC);
+    enter();
     real(f);
 }
 
@@ -148,18 +82,18 @@ void funlockfile(FILE *f)
 {
     REAL(funlockfile);
     real(f);
-    leave(RECOVER_LIBC);
+    leave();
 }
 
-#define VARIADIC(NAME, PARAMS, CALL)                                                               \
-    int NAME PARAMS                                                                                \
-    {                                                                                              \
-        va_list ap;                                                                                \
-        int n;                                                                                     \
-        va_start(ap, fmt);                                                                         \
-        n = CALL;                                                                                  \
-        va_end(ap);                                                                                \
-        return n;                                                                                  \
+#define VARIADIC(NAME, PARAMS, CALL) \
+    int NAME PARAMS                  \
+    {                                \
+        va_list ap;                  \
+        int n;                       \
+        va_start(ap, fmt);           \
+        n = CALL;                    \
+        va_end(ap);                  \
+        return n;                    \
     }
 
 VARIADIC(fprintf, (FILE * f, const char *fmt, ...), vfprintf(f, fmt, ap))
@@ -172,6 +106,7 @@ int vprintf(const char *fmt, va_list ap)
 /* What the same calls become with _FORTIFY_SOURCE. */
 int __vfprintf_chk(FILE *f, int flag, const char *fmt, va_list ap);
 LOCKED(int, __vfprintf_chk, (FILE * f, int flag, const char *fmt, va_list ap), (f, flag, fmt, ap))
-VARIADIC(__fprintf_chk, (FILE * f, int flag, const char *fmt, ...), __vfprintf_chk(f, flag, fmt, ap))
+VARIADIC(__fprintf_chk, (FILE * f, int flag, const char *fmt, ...),
+         __vfprintf_chk(f, flag, fmt, ap))
 VARIADIC(__printf_chk, (int flag, const char *fmt, ...), __vfprintf_chk(stdout, flag, fmt, ap))
 #endif

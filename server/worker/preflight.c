@@ -14,6 +14,7 @@
 #include "plugin/recover.h"
 #include "worker/plugins.h"
 #include "worker/sinks.h"
+#include "worker/watchdog.h"
 
 static void say_stage(void *arg, const char *plugin, const char *stage, const char *object)
 {
@@ -68,6 +69,8 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     r = shm_create(1, (uint32_t)cfg->n_plugins, &own);
     if (r == 0)
         r = recover_init(own, -1);
+    if (r == 0)
+        r = watchdog_start(cfg, &own->worker[0].call);
     if (r == 0) {
         sinks_init(host_table(), own, &own->worker[0]);
         r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);

@@ -29,26 +29,33 @@ static void *serve(void *arg)
 
     (void)arg;
     for (;;) {
-        uint32_t seq, plugin;
+        uint32_t seq, plugin, hook;
         int64_t now, deadline;
 
         nanosleep(&tick, NULL);
         seq = atomic_load(&watch.call->seq);
         plugin = atomic_load(&watch.call->plugin);
-        if (plugin == 0 || plugin > (uint32_t)watch.cfg->n_plugins || seq != seen || since == 0) {
+        hook = atomic_load(&watch.call->hook);
+        if (plugin == 0 || plugin > (uint32_t)watch.cfg->n_plugins || hook >= HOOK_N ||
+            seq != seen || since == 0) {
             seen = seq;
             since = plugin != 0 ? clock_mono_ns() : 0;
             tries = 0;
             continue;
         }
         now = clock_mono_ns();
-        deadline = (int64_t)watch.cfg->plugin[plugin - 1].deadline_ms * 1000000;
+        deadline = (int64_t)watch.cfg->plugin[plugin - 1].deadline_ms[hook] * 1000000;
         if (deadline == 0 || now - since < deadline)
             continue;
         tries++;
         recover_deadline(watch.tid, seq, tries >= TRIES);
     }
     return NULL;
+}
+
+static uint32_t least_but_0(uint32_t a, uint32_t b)
+{
+    return b != 0 && (a == 0 || b < a) ? b : a;
 }
 
 int watchdog_start(const struct config *cfg, const struct shm_call *call)
@@ -59,9 +66,8 @@ int watchdog_start(const struct config *cfg, const struct shm_call *call)
     int r;
 
     for (int i = 0; i < cfg->n_plugins; i++)
-        if (cfg->plugin[i].deadline_ms != 0 &&
-            (least_ms == 0 || cfg->plugin[i].deadline_ms < least_ms))
-            least_ms = cfg->plugin[i].deadline_ms;
+        for (int h = 0; h < HOOK_N; h++)
+            least_ms = least_but_0(least_ms, cfg->plugin[i].deadline_ms[h]);
     if (least_ms == 0)
         return 0;
     watch.cfg = cfg;

@@ -2,7 +2,7 @@
  * watchdog.h - deadlines of plugin calls, without a clock read in any call.
  *
  * A thread samples the call sequence number. A number that stands still for longer than the
- * deadline of its plugin gets the deadline signal; see recover.h for what follows. A deadline is
+ * deadline of its plugin and hook gets the deadline signal; see recover.h for what follows. A deadline is
  * therefore kept to within a quarter of the shortest one configured (at least 5 ms).
  */
 #ifndef WORKER_WATCHDOG_H

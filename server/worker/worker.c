@@ -130,11 +130,12 @@ static int start(const struct setup *setup, struct diag *diag)
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
     sinks_init(host_table(), worker.shm, worker.shared);
+    r = watchdog_start(cfg, &worker.shared->call); /* open() may take too long, too */
+    if (r < 0)
+        return r;
     r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
         r = instance_open(worker.plugins.inst[i], diag);
-    if (r == 0)
-        r = watchdog_start(cfg, &worker.shared->call);
     if (r == 0 && worker.seat->post >= 0)
         r = worker_serve(worker.seat->post);
     return r;

@@ -56,9 +56,9 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
      FAULTS({"pthread_exit", "fault_pthread_exit", "pthread_exit", "abcdefghjl"},
             /* In a constructor it only stays pending: cancellation is off. */
             {"cancel_self", "fault_cancel_self", "pthread_cancel", "abcdeghjl"})},
-    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFFN.X.R", "NRN",
+    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NRN",
      FAULTS({"loop", "fault_loop", "deadline", "abcdefghjl"})},
-    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFFN.X.R", "NRN",
+    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NRN",
      FAULTS({"sleep", "fault_sleep", "deadline", "abcdefghjl"})},
     {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "XXXXFFFN.X.X", "NXN",
      FAULTS({"mutex", "fault_mutex", "deadline", "abcdefghjl"})},
@@ -93,12 +93,12 @@ static const struct {
     {ROWS(1, 9) | ROWS(11, 13), "d",
      "on_log and defer run inside the boundary, too, after the client has got its answer: only the "
      "instance is replaced, there is nothing to hand over."},
-    {ROWS(1, 9) | ROW(11), "g",
+    {ROWS(1, 9) | ROWS(11, 13), "g",
      "close() runs inside the boundary: what the instance held is lost, its successor is there "
      "already. Destructors of the object run when the worker ends anyhow."},
-    {ROW(10) | ROWS(12, 15) | ROW(17), "g",
+    {ROW(10) | ROWS(14, 15) | ROW(17), "g",
      "The trial run before the start closes each instance once, in a process of its own. A plugin "
-     "that ends that process in close(), or takes too long, is refused."},
+     "that ends that process in close() is refused."},
     {ROWS(1, 7) | ROW(9), "h",
      "Offloaded and posted jobs run inside a boundary: R. A thread that the plugin started has none "
      "yet, so that its crash takes the worker along; it is charged to the plugin, but for a stack "

@@ -40,7 +40,8 @@ static void write_plugins(FILE *out)
             if (is_for_close(f, row))
                 fprintf(
                     out,
-                    "  g_%s: {module: fault, config: {from_request: true, at: close, fault: %s}}\n",
+                    "  g_%s: {module: fault, deadline: 150ms,\n"
+                    "    config: {from_request: true, at: close, fault: %s}}\n",
                     f->name, f->name);
         }
     }

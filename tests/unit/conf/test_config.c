@@ -109,7 +109,9 @@ static void defaults_fill_what_is_not_given(void **state)
     assert_int_equal(cfg->limits.idle_ms, 60000);
     assert_int_equal(cfg->limits.request_ms, 30000);
     assert_int_equal(cfg->limits.drain_ms, 30000);
-    assert_int_equal(cfg->plugin[0].deadline_ms, 10000);
+    assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_OPEN], 10000);
+    assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_LOG], 10000);
+    assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_LOAD], 0); /* is no call */
     assert_int_equal(cfg->plugin[0].on_error, CONFIG_FAIL_CLOSED);
     assert_int_equal(cfg->plugin[0].log_level, 0);
     assert_null(cfg->plugin[0].options);
@@ -159,7 +161,7 @@ static void every_key_is_taken_over(void **state)
     assert_int_equal(cfg->plugin[0].module_pos.line, 9);
     assert_int_equal(cfg->plugin[0].pos.column, 3);
     assert_int_equal(cfg->plugin[0].on_error, CONFIG_FAIL_OPEN);
-    assert_int_equal(cfg->plugin[0].deadline_ms, 0);
+    assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_REQUEST], 0);
     assert_int_equal(cfg->plugin[0].log_level, BH_LOG_DEBUG);
     assert_string_equal(yaml_get(cfg->plugin[0].options, "k")->text, "v");
     assert_string_equal(cfg->route[0].name, "all");
@@ -173,6 +175,42 @@ static void every_key_is_taken_over(void **state)
     assert_int_equal(cfg->log.format, CONFIG_LOG_JSON);
     assert_string_equal(cfg->crash.dir, "/c");
     assert_int_equal(cfg->respawn.window_ms, 60000);
+}
+
+static void deadlines_are_given_by_hook(void **state)
+{
+    const uint32_t *ms;
+
+    (void)state;
+    load_well(BASE ROUTES "plugins:\n"
+                          "  p: {module: m, deadline: {on_log: 10ms, default: 5s, open: 0}}\n"
+                          "  q: {module: m, deadline: {on_request: 50ms}}\n");
+    ms = cfg->plugin[0].deadline_ms;
+    assert_int_equal(ms[HOOK_LOG], 10);
+    assert_int_equal(ms[HOOK_OPEN], 0);
+    for (int i = 0; i < HOOK_N; i++)
+        if (i != HOOK_LOG && i != HOOK_OPEN)
+            assert_int_equal(ms[i], hook_is_call((unsigned)i) ? 5000 : 0);
+    ms = cfg->plugin[1].deadline_ms;
+    assert_int_equal(ms[HOOK_REQUEST], 50);
+    assert_int_equal(ms[HOOK_CLOSE], 10000);
+}
+
+/* A name that the host publishes and the config does not know would be an error without a cure. */
+static void every_call_has_a_key_for_its_deadline(void **state)
+{
+    char text[256];
+
+    (void)state;
+    for (unsigned i = 0; i < HOOK_N; i++) {
+        if (!hook_is_call(i))
+            continue;
+        snprintf(text, sizeof text, BASE ROUTES "plugins: {p: {module: m, deadline: {%s: 77ms}}}\n",
+                 hook_name(i));
+        load_well(text);
+        assert_int_equal(cfg->plugin[0].deadline_ms[i], 77);
+        config_destroy(&cfg);
+    }
 }
 
 static void relative_paths_start_at_the_config(void **state)
@@ -252,6 +290,14 @@ static void mistakes_have_a_place_and_a_hint(void **state)
          NULL},
         {BASE ROUTES "plugins: {p: {module: m, deadline: 5ms}}\n",
          "4:36: plugins.p.deadline: must be 0 (none) or from 10ms to 1h, not 5ms", NULL},
+        {BASE ROUTES "plugins: {p: {module: m, deadline: {on_log: 5ms}}}\n",
+         "4:45: plugins.p.deadline.on_log: must be 0 (none) or from 10ms to 1h, not 5ms", NULL},
+        {BASE ROUTES "plugins: {p: {module: m, deadline: {on_requst: 5s}}}\n",
+         "4:37: plugins.p.deadline: unknown key 'on_requst'", "did you mean 'on_request'?"},
+        {BASE ROUTES "plugins: {p: {module: m, deadline: {thread: 5s}}}\n",
+         "4:37: plugins.p.deadline: unknown key 'thread'", "default, validate, open"},
+        {BASE ROUTES "plugins: {p: {module: m, deadline: [5s]}}\n",
+         "4:36: plugins.p.deadline: expected a single value or a mapping, not a list", NULL},
         {BASE ROUTES "plugins: {p: {module: m, on_error: open}}\n",
          "4:36: plugins.p.on_error: expected fail_closed or fail_open, not 'open'", NULL},
         {BASE ROUTES "plugins: {p: {module: m}, \"a b\": {module: m}}\n",
@@ -451,6 +497,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(defaults_fill_what_is_not_given),
         TEST(every_key_is_taken_over),
+        TEST(deadlines_are_given_by_hook),
+        TEST(every_call_has_a_key_for_its_deadline),
         TEST(relative_paths_start_at_the_config),
         TEST(chains_are_flattened_in_order),
         TEST(values_come_from_the_environment),
