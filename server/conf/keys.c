@@ -305,8 +305,7 @@ static const struct schema escrow_keys[] = {
     {"standby", SCHEMA_INT, OFF(struct config, escrow.standby), .def = "1", .min = 0, .max = 1,
      .help = "Workers that are loaded and wait to take the place of one that ends"},
     {"replay", SCHEMA_STRINGS, OFF(struct draft, replay), .max = 32,
-     .help = "Methods of requests that another worker runs again when theirs dies before it began "
-             "to answer; default: [GET, HEAD, OPTIONS]; []: none, they are answered 503"},
+     .help = "Methods run again when a worker ends before it answers; default: GET, HEAD, OPTIONS"},
     {NULL, SCHEMA_END},
 };
 
