@@ -73,9 +73,9 @@ void record_id_make(char id[RECORD_ID_SIZE], int worker, int64_t now_ns)
     p = put_number(p, of_day / 60 % 60, 2);
     p = put_number(p, of_day % 60, 2);
     *p++ = '-';
+    p = put_number(p, (uint64_t)(us % 1000000), 6);
+    *p++ = '-';
     *p++ = 'w';
     p = put_number(p, worker > 0 ? (uint64_t)worker : 0, 1);
-    *p++ = '-';
-    p = put_number(p, (uint64_t)(us % 1000000), 6);
     *p = '\0';
 }

@@ -1,7 +1,7 @@
 /*
  * crash_id.h - the names of crash records.
  *
- * "20260131T235959-w3-123456": UTC to the second, the worker, the microsecond. So names sort by
+ * "20260131T235959-123456-w3": UTC to the microsecond, the worker. So names sort by
  * time, and a worker that was respawned within the same second does not reuse a name.
  */
 #ifndef IPC_CRASH_ID_H

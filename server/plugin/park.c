@@ -76,13 +76,18 @@ static void let_faults_in(void)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
-static void tell(void)
+static int tell(void)
 {
     struct channel_message m = {.kind = CHANNEL_PARKED};
+    int r = -EAGAIN;
 
     /* Full: it holds idle connections, and the master is reading. */
-    for (int ms = 0; ms < END_MS && channel_send(lot.channel_fd, &m, NULL, NULL) == -EAGAIN; ms++)
-        sleep_ms(1);
+    for (int ms = 0; ms < END_MS && r == -EAGAIN; ms++) {
+        if (ms > 0)
+            sleep_ms(1);
+        r = channel_send(lot.channel_fd, &m, NULL, NULL);
+    }
+    return r;
 }
 
 void park(void)
@@ -108,7 +113,8 @@ void park(void)
     }
     if (lot.stage < TELLING) {
         lot.stage = TELLING;
-        tell();
+        if (tell() < 0)
+            lot.stage = WAITING; /* nobody hears: the channel is closed, too */
     }
     if (lot.stage < WAITING) {
         lot.stage = WAITING;

@@ -591,7 +591,7 @@ static void sigkill_is_charged_to_the_plugin_that_ran(void **state)
     assert_int_equal(r->verdict, SHM_WORKER_DIED);
     assert_string_equal(r->kind, "worker_death");
     assert_string_equal(r->request, "GET /x?y \n");
-    assert_int_equal(strlen(r->id), strlen("20260131T235959-w3-123456"));
+    assert_int_equal(strlen(r->id), strlen("20260131T235959-123456-w3"));
     eventually(log_has("was killed by SIGKILL in plugin 'shaky', on_request, at GET /x?y; crash "
                        "record 20"));
     kill(master, SIGTERM);
