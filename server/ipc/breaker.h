@@ -21,22 +21,22 @@
 
 #define BREAKER_CRASHES_MAX 64  /* of limits.crashes */
 #define BREAKER_TRIALS_MAX  100 /* of limits.trials */
-#define BREAKER_BACKOFF     10  /* the open time doubles with every failed trial, up to this factor */
+#define BREAKER_BACKOFF     10 /* the open time doubles with every failed trial, up to this factor */
 
 struct breaker_limits {
-    uint32_t crashes;   /* within window_ms: it opens; 0: never */
+    uint32_t crashes; /* within window_ms: it opens; 0: never */
     uint32_t window_ms;
-    uint32_t open_ms;   /* the first time; see BREAKER_BACKOFF */
-    uint32_t trials;    /* that have to end well */
+    uint32_t open_ms; /* the first time; see BREAKER_BACKOFF */
+    uint32_t trials;  /* that have to end well */
 };
 
 enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
 
-struct breaker { /* zeroed: closed */
+struct breaker {           /* zeroed: closed */
     _Atomic uint64_t word; /* breaker.c; 0: closed */
     _Atomic uint64_t n_opened;
     _Atomic uint64_t n_refused;
-    _Atomic uint32_t next;                        /* in crash[] */
+    _Atomic uint32_t next;                       /* in crash[] */
     _Atomic uint64_t crash[BREAKER_CRASHES_MAX]; /* the last ones: time and tag; 0: none */
 };
 
@@ -79,8 +79,8 @@ enum breaker_change breaker_trial_ended(struct breaker *b, const struct breaker_
 
 struct breaker_view { /* for people */
     enum breaker_state state;
-    uint32_t left_ms;   /* OPEN: to the first trial; HALF_OPEN: until trials are given up */
-    uint32_t n_crashes; /* within the window */
+    uint32_t left_ms;           /* OPEN: to the first trial; HALF_OPEN: until trials are given up */
+    uint32_t n_crashes;         /* within the window */
     uint32_t n_given, n_passed; /* trials */
 };
 

@@ -158,8 +158,8 @@ static bool ask_one(struct breaker *b, const struct breaker_limits *limits, int6
     if (answer.change != BREAKER_SAME)
         out->news[out->n_news++] = make_news(b, limits, now_ms, answer.change, route);
     if (answer.token != 0)
-        out->trial[out->n_trials++] =
-            (struct quarantine_trial){.breaker = b, .route = route, .token = answer.token};
+        out->trial[out->n_trials++] = (struct quarantine_trial){
+            .breaker = b, .route = route, .token = answer.token};
     return true;
 }
 

@@ -27,7 +27,7 @@ struct quarantine_block {
     struct breaker breaker;
 };
 
-struct quarantine { /* zeroed: all closed */
+struct quarantine {                      /* zeroed: all closed */
     _Alignas(64) _Atomic uint32_t guard; /* 0: all closed. A cache line of its own, mostly read */
     _Alignas(64) struct breaker breaker;
     struct quarantine_block block[QUARANTINE_BLOCKS];

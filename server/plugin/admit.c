@@ -75,8 +75,8 @@ bool admit_ask(struct bh_req *req, struct entry *e)
 
 static void end_trial(struct entry *e, const struct quarantine_trial *trial, bool passed)
 {
-    struct quarantine_news news =
-        quarantine_trial_ended(quarantine_of(e->inst), &e->inst->limits, trial, passed);
+    struct quarantine_news news = quarantine_trial_ended(quarantine_of(e->inst), &e->inst->limits,
+                                                         trial, passed);
 
     tell(e->inst, &news);
 }

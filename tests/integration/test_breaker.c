@@ -81,8 +81,9 @@ static void equal_crashes_block_their_route_and_no_other(void **state)
     assert_int_equal(status_of(srv, "/b"), 200);
     assert_int_equal(status_of(srv, "/x"), 200);
     assert_int_equal(status_of(srv, "/without"), 200);
-    server_wait_log(srv, "plugin 'f': route 'a' is blocked: 5 equal crashes within 60 s; its requests "
-                         "are answered 503 for 30 s, then 3 are let in on trial; other routes go on");
+    server_wait_log(srv,
+                    "plugin 'f': route 'a' is blocked: 5 equal crashes within 60 s; its requests "
+                    "are answered 503 for 30 s, then 3 are let in on trial; other routes go on");
     /* Those are settled: four others do not open the breaker of the plugin. */
     crash(srv, "/b?fault=fpe", 2);
     crash(srv, "/c?fault=fpe", 2);
@@ -134,7 +135,8 @@ static void a_trial_that_crashes_opens_it_for_longer(void **state)
     eventually((status = status_of(srv, "/x?fault=segv")) != 503);
     assert_int_equal(status, 500);
     assert_int_equal(status_of(srv, "/x"), 503);
-    server_wait_log(srv, "plugin 'f': the breaker opens again: a trial crashed; the next ones in 1 s");
+    server_wait_log(srv,
+                    "plugin 'f': the breaker opens again: a trial crashed; the next ones in 1 s");
     eventually(status_of(srv, "/x") == 200);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -198,16 +200,17 @@ static void a_route_that_kills_workers_is_blocked(void **state)
 /* The requests of a worker that dies in a trial do not hold the breaker for ever. */
 static void a_trial_whose_worker_is_killed_is_given_up(void **state)
 {
-    struct server *srv = server_start("version: 1\n"
-                                      "server: {workers: 1}\n"
-                                      "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
-                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                                      "breaker: {crashes: 1, open: 300ms, trials: 1}\n"
-                                      "plugins:\n"
-                                      "  f: {module: fault, config: {from_request: true, reply: false}}\n"
-                                      "  hold: {module: hold}\n"
-                                      "routes: [{chain: [f, hold]}]\n"
-                                      "crash: {dir: @DIR@/crashes}\n");
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: 1}\n"
+        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "breaker: {crashes: 1, open: 300ms, trials: 1}\n"
+        "plugins:\n"
+        "  f: {module: fault, config: {from_request: true, reply: false}}\n"
+        "  hold: {module: hold}\n"
+        "routes: [{chain: [f, hold]}]\n"
+        "crash: {dir: @DIR@/crashes}\n");
     pid_t worker = worker_of(srv), now = 0;
     struct conn *held;
 
@@ -339,7 +342,8 @@ static void statics_are_fresh_after_the_second_crash(void **state)
     expect_state(server_get(srv, "/"), "X-State", "spoilt");
     crash(srv, "/boom", 1);
     expect_state(server_get(srv, "/"), "X-State", "clean");
-    expect_state(server_get(srv, "/other"), "X-State", "spoilt"); /* keeps what they had in common */
+    expect_state(server_get(srv, "/other"), "X-State",
+                 "spoilt"); /* keeps what they had in common */
     server_wait_log(srv, "plugin 's' goes on with a fresh copy of");
     crash(srv, "/boom", 3); /* one copy a window is enough */
     expect_state(server_get(srv, "/"), "X-State", "spoilt");
@@ -413,7 +417,7 @@ static void too_many_copies_ask_for_a_fresh_worker(void **state)
         server_children(srv, "bh-worker", &now, 1);
         if (now == worker)
             status_of(srv, "/boom");
-        now != worker && now != 0;
+        now != worker &&now != 0;
     });
     server_wait_log(srv, "copies of crashed objects are in memory");
     eventually(server_children(srv, "bh-worker", &now, 1) == 1);

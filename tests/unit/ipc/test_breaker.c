@@ -284,8 +284,8 @@ static void two_processes_agree_on_every_change(void **state)
             if (i % 7 == 0 || answer.token == 0)
                 atomic_fetch_add(&s->n[breaker_crash(&s->b, &limits, now, 0)], 1);
             else
-                atomic_fetch_add(&s->n[breaker_trial_ended(&s->b, &limits, answer.token, i % 3 != 0)],
-                                 1);
+                atomic_fetch_add(
+                    &s->n[breaker_trial_ended(&s->b, &limits, answer.token, i % 3 != 0)], 1);
         }
         _exit(0);
     }

@@ -195,8 +195,9 @@ static void tells_what_happened_in_a_sentence(void **state)
 
     (void)state;
     quarantine_tell(&news, &limits, "api", "answered 503", text, sizeof text);
-    assert_string_equal(text, "route 'api' is blocked: 3 equal crashes within 60 s; its requests are "
-                              "answered 503 for 30 s, then 1 is let in on trial; other routes go on");
+    assert_string_equal(text,
+                        "route 'api' is blocked: 3 equal crashes within 60 s; its requests are "
+                        "answered 503 for 30 s, then 1 is let in on trial; other routes go on");
     news.is_by_routes = true;
     quarantine_tell(&news, &limits, NULL, "answered 503", text, sizeof text);
     assert_non_null(strstr(text, "the breaker opens: 3 of its routes are blocked;"));
