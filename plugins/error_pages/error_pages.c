@@ -34,7 +34,7 @@ static const bh_opt options[] = {
     BH_STR(struct config, unavailable, NULL, "Page for a plugin in quarantine (503)"),
     BH_ENUM(struct config, format, "auto", "auto|html|json", "auto: as the Accept header asks"),
     BH_BOOL(struct config, show_id, "true", "Show the id of the crash record"),
-    BH_DURATION(struct config, retry_after, "30s", 1000, 86400000, "Retry-After of a 503"),
+    BH_DURATION(struct config, retry_after, "30s", 1000, 86400000, "Retry-After of a 503 when the host knows no time"),
     BH_OPT_END,
 };
 
@@ -163,7 +163,8 @@ static bh_rc set_headers(const struct instance *self, bh_req *req, int page)
         rc = bh_resp_header(req, "X-Content-Type-Options", "nosniff");
     if (rc == BH_OK && self->cfg->format == FORMAT_AUTO)
         rc = bh_header_add(req, BH_RESP, "Vary", bh_s("Accept"));
-    if (rc == BH_OK && page == PAGE_UNAVAILABLE) {
+    if (rc == BH_OK && page == PAGE_UNAVAILABLE &&
+        bh_header_nth(req, BH_RESP, "Retry-After", 0).p == NULL) {
         snprintf(seconds, sizeof seconds, "%u", (unsigned)((self->cfg->retry_after + 999) / 1000));
         rc = bh_resp_header(req, "Retry-After", seconds);
     }

@@ -73,7 +73,7 @@ int cli_run(int argc, char **argv)
         diag_fini(&diag);
         return CLI_BAD_INPUT;
     }
-    r = setup_copy(setup, &diag);
+    r = setup_copy(cfg, setup, &diag);
     diag_print(&diag, stderr);
     diag_fini(&diag);
     cli_roles_use(setup);

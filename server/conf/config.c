@@ -109,6 +109,27 @@ static void settle_replay(struct schema_reader *r, struct draft *d)
     }
 }
 
+/* Keys that a plugin leaves out of its `breaker:` are those for all. */
+static void breakers_settle(struct draft *d)
+{
+    const struct config_breaker *all = &d->cfg.breaker;
+
+    for (int i = 0; i < d->cfg.n_plugins; i++) {
+        struct config_plugin *p = &d->cfg.plugin[i];
+        const struct yaml_node *own =
+            yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name), "breaker");
+
+        if (yaml_get(own, "crashes") == NULL)
+            p->breaker.crashes = all->crashes;
+        if (yaml_get(own, "window") == NULL)
+            p->breaker.window_ms = all->window_ms;
+        if (yaml_get(own, "open") == NULL)
+            p->breaker.open_ms = all->open_ms;
+        if (yaml_get(own, "trials") == NULL)
+            p->breaker.trials = all->trials;
+    }
+}
+
 static int settle(struct schema_reader *r, struct draft *d)
 {
     struct config *cfg = &d->cfg;
@@ -116,6 +137,7 @@ static int settle(struct schema_reader *r, struct draft *d)
     listeners_settle(r, d);
     chains_settle(r, d);
     settle_replay(r, d);
+    breakers_settle(d);
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
         cfg->log.path = config_path(cfg, cfg->log.path);
     if (cfg->crash.dir != NULL)

@@ -48,6 +48,14 @@ enum config_on_error {
     CONFIG_FAIL_OPEN,   /* the plugin is skipped for this request */
 };
 
+/* When a plugin that crashes again and again is not called any more. */
+struct config_breaker {
+    uint32_t crashes; /* within window_ms: it opens; 0: never */
+    uint32_t window_ms;
+    uint32_t open_ms; /* the first time; up to ten times as long, when trials fail */
+    uint32_t trials;  /* requests that have to end well before it closes */
+};
+
 struct config_plugin {
     const char *name;   /* of the instance */
     const char *module; /* NAME, or a path of an object when it contains '/' */
@@ -55,6 +63,7 @@ struct config_plugin {
     enum config_on_error on_error;
     uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
     int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
+    struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
 };
 
@@ -123,6 +132,8 @@ struct config {
         const char **replay; /* methods of requests that another worker may run again */
         int n_replay;
     } escrow;
+
+    struct config_breaker breaker; /* for plugins that say nothing else */
 
     struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;

@@ -202,6 +202,24 @@ static const struct schema deadline_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+/* The same keys twice: where a plugin leaves one out, the default for all holds (breakers_settle()). */
+#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                         \
+    {"crashes", SCHEMA_INT, OFF(TYPE, breaker.crashes), .def = CRASHES, .min = 0, .max = 64,       \
+     .help = "Crashes within the window that open it; equal ones block their route; 0: never"},   \
+    {"window", SCHEMA_DURATION, OFF(TYPE, breaker.window_ms), .def = WINDOW, .min = 100,           \
+     .max = 24 * HOUR, .help = "Time over which crashes are counted"},                            \
+    {"open", SCHEMA_DURATION, OFF(TYPE, breaker.open_ms), .def = OPEN, .min = 100,                 \
+     .max = 24 * HOUR,                                                                            \
+     .help = "Time before trials; doubles when a trial crashes, up to tenfold"},                  \
+    {"trials", SCHEMA_INT, OFF(TYPE, breaker.trials), .def = TRIALS, .min = 1, .max = 100,         \
+     .help = "Requests that have to end well before the breaker closes"},                         \
+    {NULL, SCHEMA_END},
+
+static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "60s", "30s", "3")};
+
+static const struct schema plugin_breaker_keys[] = {
+    BREAKER_KEYS(struct config_plugin, NULL, NULL, NULL, NULL)};
+
 static const struct schema plugin_keys[] = {
     {"module", SCHEMA_CUSTOM, .is_required = true, .read = read_module,
      .form = "a module's name, or the path of its object",
@@ -219,7 +237,8 @@ static const struct schema plugin_keys[] = {
      .help = "Options of the plugin: see `bulkhead inspect` or its README"},
     {"isolation", SCHEMA_CUSTOM, .def = "boundary", .form = "boundary", .pattern = "^boundary$",
      .read = read_isolation, .help = "How it is kept apart: by the recovery boundary"},
-    {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
+    {"breaker", SCHEMA_MAP, .keys = plugin_breaker_keys,
+     .help = "When it is not called any more; what is left out is as in `breaker` for all"},
     {NULL, SCHEMA_END},
 };
 
@@ -329,7 +348,8 @@ const struct schema config_keys[] = {
     {"recycle", SCHEMA_MAP, .keys = recycle_keys, .help = "When workers are replaced by fresh ones"},
     {"escrow", SCHEMA_MAP, .keys = escrow_keys,
      .help = "How connections of a worker that must end are handed to another"},
-    {"breaker", SCHEMA_ABSENT, .help = "the breaker" NOT_YET},
+    {"breaker", SCHEMA_MAP, .keys = breaker_keys,
+     .help = "When a plugin that crashes repeatedly is not called; `on_error` says what follows"},
     {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
     {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},
     {NULL, SCHEMA_END},

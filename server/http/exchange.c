@@ -129,6 +129,7 @@ static void find_route(struct exchange *x, const struct target *t)
                        &other);
     if (route != NULL) {
         req->route = route->name;
+        req->route_number = (uint32_t)(route - cfg->route) + 1;
         if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
             refuse(x, 503, "out of memory");
     } else if (other != NULL) {
@@ -240,6 +241,7 @@ void exchange_publish(const struct exchange *x)
     size_t m = req->method.n < 32 ? req->method.n : 32;
     size_t p = req->path.n < SHM_LABEL - 34 ? req->path.n : SHM_LABEL - 34;
 
+    atomic_store_explicit(&call->route, req->route_number, memory_order_relaxed);
     memcpy(label, req->method.p, m);
     label[m] = ' ';
     memcpy(label + m + 1, req->path.p, p);

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ipc/quarantine.h"
+
 #define SHM_PAGE         4096
 #define SHM_SINKS        32
 #define SHM_CRASH_SLOTS  8
@@ -38,6 +40,7 @@ struct shm_call {
     _Atomic uint32_t plugin;
     _Atomic uint32_t hook;   /* enum hook, plugin/hook.h */
     _Atomic int32_t fd;      /* the client's connection it came over; -1: none */
+    _Atomic uint32_t route;  /* number of the request's route (index + 1); 0: none */
     char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
 };
 
@@ -187,6 +190,10 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t deadlines;
     _Atomic uint64_t failures; /* BH_FAIL */
     _Atomic uint64_t worker_deaths;
+    _Atomic uint64_t ejections;
+    _Atomic uint64_t renewals; /* fresh instances after a crash */
+    _Atomic uint64_t copies;   /* fresh copies of the object */
+    struct quarantine quarantine;
 };
 
 struct shm_worker {

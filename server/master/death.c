@@ -21,6 +21,7 @@
 struct blame {
     uint32_t plugin; /* index + 1; 0: nobody */
     uint32_t hook;
+    uint32_t route;          /* number; 0: none */
     char request[SHM_LABEL]; /* printable */
 };
 
@@ -54,6 +55,7 @@ static void read_call(const struct master *m, int worker, struct blame *out)
 
     out->plugin = known_plugin(m, atomic_load(&call->plugin));
     out->hook = atomic_load(&call->hook);
+    out->route = atomic_load(&call->route);
     copy_printable(out->request, sizeof out->request, call->request);
 }
 
@@ -167,6 +169,47 @@ static void describe_last_words(const struct shm_crash *c, char *buf, size_t siz
     }
 }
 
+/* Is the request of that worker, too, what the plugin was called for? */
+static bool is_for_request(const struct master *m, unsigned hook)
+{
+    static const char *const names[] = {"on_request", "on_request_body", "on_response", "on_error",
+                                        "on_log", "defer"};
+    const char *name = m->roles->hook_name != NULL ? m->roles->hook_name(hook) : "";
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* As a crash that the worker survived would count: for the route, if the same one kills workers again
+ * and again. */
+static void charge_plugin(const struct master *m, const struct blame *b, int signo)
+{
+    const struct config_plugin *p = &m->cfg->plugin[b->plugin - 1];
+    struct shm_plugin *shared = &m->shm->plugin[b->plugin - 1];
+    struct breaker_limits limits = {.crashes = p->breaker.crashes,
+                                    .window_ms = p->breaker.window_ms,
+                                    .open_ms = p->breaker.open_ms,
+                                    .trials = p->breaker.trials};
+    uint32_t route = b->route <= (uint32_t)m->cfg->n_routes && is_for_request(m, b->hook) ? b->route
+                                                                                          : 0;
+    uint64_t place = (uint64_t)b->hook << 8 | (uint8_t)signo;
+    struct quarantine_news news[2];
+    char text[512];
+    int n;
+
+    atomic_fetch_add(&shared->worker_deaths, 1);
+    n = quarantine_charge(&shared->quarantine, &limits, clock_mono_ms(), route, place, news);
+    for (int i = 0; i < n; i++) {
+        quarantine_tell(&news[i], &limits,
+                        news[i].route != 0 ? m->cfg->route[news[i].route - 1].name : NULL,
+                        p->on_error == CONFIG_FAIL_OPEN ? "served without it" : "answered 503",
+                        text, sizeof text);
+        log_error("plugin '%s': %s", p->name, text);
+    }
+}
+
 void death_charge(const struct master *m, int worker, pid_t pid, int status, char *record_id,
                   size_t size)
 {
@@ -185,7 +228,10 @@ void death_charge(const struct master *m, int worker, pid_t pid, int status, cha
     else
         death_describe(status, how, sizeof how);
     if (blame.plugin != 0)
-        atomic_fetch_add(&m->shm->plugin[blame.plugin - 1].worker_deaths, 1);
+        charge_plugin(m, &blame,
+                      status == -1          ? (last_words != NULL ? last_words->signo : 0)
+                      : WIFSIGNALED(status) ? WTERMSIG(status)
+                                            : 0);
     if (last_words != NULL)
         copy_printable(id, sizeof id, last_words->id);
     else
@@ -209,6 +255,7 @@ void death_clear(const struct master *m, int worker)
     atomic_store(&w->call.hook, 0);
     atomic_store(&w->call.fd, -1);
     shm_forget_conns(m->shm, (uint32_t)worker);
+    atomic_store(&w->call.route, 0);
     memset(w->call.request, 0, sizeof w->call.request);
     atomic_store(&w->connections, 0);
     release_half_filled(w);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "ipc/crash_id.h"
+#include "plugin/text.h"
 
 #define FULL_PER_MINUTE 8 /* records of one fingerprint; the rest is counted */
 
@@ -20,8 +21,12 @@ static struct {
         int64_t window_ns;
         uint32_t n_full;
     } fold[SHM_FOLDS];
-    struct shm_module module[SHM_MODULES];
-    uint32_t n_modules;
+    /* Two lists: objects may be loaded while another thread crashes. */
+    struct modules {
+        uint32_t n;
+        struct shm_module module[SHM_MODULES];
+    } modules[2];
+    _Atomic uint32_t current; /* of the two */
 } capture;
 
 void capture_init(struct shm *shm, int worker)
@@ -35,15 +40,20 @@ void capture_init(struct shm *shm, int worker)
     capture_modules();
 }
 
+static const struct modules *modules_now(void)
+{
+    return &capture.modules[atomic_load(&capture.current) & 1];
+}
+
 static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
 {
+    struct modules *list = arg;
     struct shm_module *m;
     uint64_t lo = UINT64_MAX, hi = 0;
     const char *path = info->dlpi_name;
 
     (void)size;
-    (void)arg;
-    if (capture.n_modules == SHM_MODULES)
+    if (list->n == SHM_MODULES)
         return 1;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
@@ -55,25 +65,28 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
         if (info->dlpi_addr + ph->p_vaddr + ph->p_memsz > hi)
             hi = info->dlpi_addr + ph->p_vaddr + ph->p_memsz;
     }
-    m = &capture.module[capture.n_modules];
+    m = &list->module[list->n];
     memset(m, 0, sizeof *m);
     m->bias = info->dlpi_addr;
     m->start = lo;
     m->end = hi;
-    if (path[0] == '\0' && capture.n_modules == 0) {
+    if (path[0] == '\0' && list->n == 0) {
         if (readlink("/proc/self/exe", m->path, sizeof m->path - 1) < 0)
             m->path[0] = '\0';
     } else {
         strncpy(m->path, path, sizeof m->path - 1);
     }
-    capture.n_modules++;
+    list->n++;
     return 0;
 }
 
 void capture_modules(void)
 {
-    capture.n_modules = 0;
-    dl_iterate_phdr(add_module, NULL);
+    uint32_t other = (atomic_load(&capture.current) & 1) ^ 1;
+
+    capture.modules[other].n = 0;
+    dl_iterate_phdr(add_module, &capture.modules[other]);
+    atomic_store(&capture.current, other);
 }
 
 void capture_registers(const ucontext_t *uc, uint64_t *reg)
@@ -86,16 +99,19 @@ void capture_registers(const ucontext_t *uc, uint64_t *reg)
         reg[i] = (uint64_t)uc->uc_mcontext.gregs[from[i]];
 }
 
+/* A plugin's object may be loaded more than once, anywhere in the list: its number says nothing. */
 static uint64_t module_offset(uint64_t pc)
 {
-    for (uint32_t i = 0; i < capture.n_modules; i++)
-        if (pc >= capture.module[i].start && pc < capture.module[i].end)
-            return pc - capture.module[i].start + ((uint64_t)i << 48);
+    const struct modules *list = modules_now();
+
+    for (uint32_t i = 0; i < list->n; i++)
+        if (pc >= list->module[i].start && pc < list->module[i].end)
+            return pc - list->module[i].start +
+                   ((uint64_t)(text_owner(pc) != 0 ? 0xffff : i) << 48);
     return pc;
 }
 
-/* Where it struck and as what: repeats of it are folded. */
-static uint64_t fingerprint(const struct capture *c)
+uint64_t capture_fingerprint(const struct capture *c)
 {
     uint64_t part[4] = {c->plugin, c->hook, (uint64_t)c->signo << 32 | (uint8_t)c->kind[0],
                         module_offset(c->place != 0 ? c->place : c->reg[SHM_RIP])};
@@ -187,6 +203,8 @@ static struct shm_crash *claim_slot(void)
 
 static void fill(struct shm_crash *s, const struct capture *c)
 {
+    const struct modules *list = modules_now();
+
     s->time_ns = clock_real_ns();
     record_id_make(s->id, capture.index, s->time_ns);
     s->pid = getpid();
@@ -202,8 +220,8 @@ static void fill(struct shm_crash *s, const struct capture *c)
     copy_text(s->message, sizeof s->message, c->message);
     memcpy(s->reg, c->reg, sizeof s->reg);
     s->stack_len = copy_stack(c->reg[SHM_RSP], s->stack, &s->stack_addr);
-    s->n_modules = capture.n_modules;
-    memcpy(s->module, capture.module, capture.n_modules * sizeof s->module[0]);
+    s->n_modules = list->n;
+    memcpy(s->module, list->module, list->n * sizeof s->module[0]);
     s->request_len = 0;
     s->n_steps = 0;
     s->answered_by = 0;
@@ -220,7 +238,7 @@ void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
     id[0] = '\0';
     if (capture.worker == NULL)
         return;
-    f = find_fold(fingerprint(c));
+    f = find_fold(capture_fingerprint(c));
     if (f != NULL) {
         i = (int)(f - capture.worker->fold);
         if (capture.fold[i].n_full == 0 || now - capture.fold[i].window_ns > 60000000000) {

@@ -30,6 +30,10 @@ void capture_modules(void);
 /* The registers of an interrupted context. */
 void capture_registers(const ucontext_t *uc, uint64_t *reg);
 
+/* Where it struck and as what: equal crashes have equal ones, in any worker and any copy of the
+ * plugin's object. */
+uint64_t capture_fingerprint(const struct capture *c);
+
 /* Writes a record, or folds the crash into the one of an equal crash: then *record is NULL. id
  * (40 bytes) names the record in both cases; empty when all slots were busy. */
 void capture_crash(const struct capture *c, struct shm_crash **record, char *id);

@@ -6,6 +6,7 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/admit.h"
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
@@ -22,8 +23,6 @@ bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
         struct entry *e = &req->entry[i];
 
         e->inst = chain[i];
-        e->want[BH_REQ] = chain[i]->desc->on_request_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
-        e->want[BH_RESP] = chain[i]->desc->on_response_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
         e->max[0] = e->max[1] = req->body_limit;
     }
     req->n_entries = n;
@@ -89,17 +88,28 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
 
 /* ---- the request path ---- */
 
-/* First contact of this request with a plugin. False: no instance, or no memory. */
+/* First contact of this request with a plugin. False: its breaker is open, there is no instance, or
+ * no memory. From here on the request keeps to this incarnation, its object and its descriptor. */
 static bool enter(struct bh_req *req, struct entry *e)
 {
-    e->inc = incarnation_get(e->inst);
-    if (e->inc == NULL)
+    const bh_plugin *d;
+
+    req->retry_after_s = 0;
+    if (__builtin_expect(quarantine_is_on(&e->inst->stat->quarantine), 0) && !admit_ask(req, e))
         return false;
-    if (e->inst->desc->ctx_size > 0) {
-        e->ctx = arena_zalloc(&req->arena, e->inst->desc->ctx_size);
+    e->inc = incarnation_get(e->inst);
+    if (__builtin_expect(e->inc == NULL, 0)) {
+        req->retry_after_s = instance_retry_s(e->inst);
+        return false;
+    }
+    d = e->inc->desc;
+    if (d->ctx_size > 0) {
+        e->ctx = arena_zalloc(&req->arena, d->ctx_size);
         if (e->ctx == NULL)
             return false;
     }
+    e->want[BH_REQ] = d->on_request_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
+    e->want[BH_RESP] = d->on_response_body != NULL ? BH_BODY_STREAM : BH_BODY_NONE;
     e->flags |= ENTRY_ENTERED;
     return true;
 }
@@ -168,8 +178,8 @@ enum chain_step chain_request(struct bh_req *req)
                 continue;
             return CHAIN_REPLY;
         }
-        if (e->inst->desc->on_request != NULL)
-            verdict = call_hook(req, req->at, HOOK_REQUEST, e->inst->desc->on_request);
+        if (e->inc->desc->on_request != NULL)
+            verdict = call_hook(req, req->at, HOOK_REQUEST, e->inc->desc->on_request);
         if (!settle(req, verdict, HOOK_REQUEST, &step))
             return step;
     }
@@ -268,10 +278,10 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
         bool is_whole = e->want[BH_REQ] == BH_BODY_BUFFER;
         bh_rc verdict;
 
-        if (!takes_body(e, BH_REQ) || e->inst->desc->on_request_body == NULL || (is_whole && !end) ||
+        if (!takes_body(e, BH_REQ) || e->inc->desc->on_request_body == NULL || (is_whole && !end) ||
             (!is_whole && !end && chunk.n == 0))
             continue;
-        verdict = call_body(req, req->at, HOOK_REQUEST_BODY, e->inst->desc->on_request_body,
+        verdict = call_body(req, req->at, HOOK_REQUEST_BODY, e->inc->desc->on_request_body,
                             is_whole ? req->body[BH_REQ] : chunk, end);
         if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
             return step;
@@ -302,7 +312,7 @@ static bool may_see_response(const struct entry *e)
 static bool show_response(struct bh_req *req, int i)
 {
     struct entry *e = &req->entry[i];
-    const bh_plugin *d = e->inst->desc;
+    const bh_plugin *d = e->inc->desc;
     bh_rc verdict = BH_CONTINUE;
     enum hook hook = HOOK_RESPONSE;
 
@@ -346,18 +356,20 @@ void chain_response(struct bh_req *req)
 bool chain_filters_body(const struct bh_req *req)
 {
     for (int i = 0; i < req->n_entries; i++)
-        if (takes_body(&req->entry[i], BH_RESP) && req->entry[i].inst->desc->on_response_body != NULL)
+        if (takes_body(&req->entry[i], BH_RESP) && req->entry[i].inc->desc->on_response_body != NULL)
             return true;
     return false;
 }
 
 bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
 {
+    if (__builtin_expect(req->has_trials, 0))
+        admit_streams(req);
     for (int i = req->n_entries - 1; i >= 0; i--) {
         struct entry *e = &req->entry[i];
         bh_rc verdict;
 
-        if (!takes_body(e, BH_RESP) || e->inst->desc->on_response_body == NULL)
+        if (!takes_body(e, BH_RESP) || e->inc->desc->on_response_body == NULL)
             continue;
         if (e->want[BH_RESP] == BH_BODY_BUFFER) {
             if (chunk->n > e->max[BH_RESP] || e->held.n > e->max[BH_RESP] - chunk->n ||
@@ -372,7 +384,7 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
                 return true; /* nothing for anybody until it is whole */
         }
         req->body[BH_RESP] = *chunk;
-        verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inst->desc->on_response_body, *chunk, end);
+        verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inc->desc->on_response_body, *chunk, end);
         if (verdict < 0) {
             failure_truncate(req, i, verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
             return false;
@@ -404,13 +416,17 @@ void chain_log(struct bh_req *req)
 
         if (e->inc == NULL)
             continue;
-        if (may_see_response(e) && e->inst->desc->on_log != NULL) {
+        if (may_see_response(e) && e->inc->desc->on_log != NULL) {
             begin_call(req, i, HOOK_LOG);
-            if (!boundary_log(e->inst->id, e->inst->desc->on_log, e->inc->self, req, e->ctx))
+            if (!boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx))
                 failure_note(req, e->inst, e->inc, HOOK_LOG);
             req->hook = HOOK_NONE;
         }
     }
+    if (__builtin_expect(req->has_trials, 0))
+        for (int i = 0; i < req->n_entries; i++)
+            if (req->entry[i].trials != NULL)
+                admit_trials_end(&req->entry[i]);
     for (int i = 0; i < req->n_entries; i++)
         if (req->entry[i].inc != NULL)
             incarnation_put(req->entry[i].inc);

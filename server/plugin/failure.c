@@ -8,6 +8,7 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "obs/redact.h"
+#include "plugin/admit.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/instance.h"
@@ -86,14 +87,14 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     bool came_back;
     bh_rc verdict = BH_FAIL;
 
-    if (e->inst->desc->on_error == NULL) {
+    if (e->inc->desc->on_error == NULL) {
         add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
-    came_back = boundary_error(e->inst->id, e->inst->desc->on_error, e->inc->self, req, e->ctx, err,
+    came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
     req->hook = HOOK_NONE;
     if (!came_back) {
@@ -121,6 +122,18 @@ static int default_status(int kind, enum hook hook)
     }
 }
 
+/* Unless a plugin has said it already. */
+static void add_retry_after(struct bh_req *req)
+{
+    char text[16];
+
+    if (fields_find(&req->hdr[BH_RESP], "retry-after", 11, 0) != NULL)
+        return;
+    snprintf(text, sizeof text, "%u", req->retry_after_s > 0 ? req->retry_after_s : 1);
+    req->call++;
+    request_set_field(req, BH_RESP, bh_s("Retry-After"), bh_s(text), true);
+}
+
 static void answer(struct bh_req *req, int at, const bh_error *err, int status,
                    struct shm_crash *record)
 {
@@ -131,6 +144,8 @@ static void answer(struct bh_req *req, int at, const bh_error *err, int status,
     req->call++;
     request_set_reply(req, &none);
     req->reply.status = status;
+    if (status == 503)
+        add_retry_after(req); /* on_error may make it another */
     for (i = at - 1; i >= 0; i--) {
         const struct entry *e = &req->entry[i];
 
@@ -161,6 +176,7 @@ bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
         struct recover_fault *fault = &recover_self.fault;
 
         say(req, e->inst, hook, fault);
+        admit_charge(e->inst, req, fault);
         err.kind = fault->is_deadline ? BH_E_DEADLINE : BH_E_CRASH;
         err.signo = fault->signo;
         record = take_record(req);
@@ -189,6 +205,7 @@ void failure_truncate(struct bh_req *req, int at, int kind)
         return;
     }
     say(req, e->inst, HOOK_RESPONSE_BODY, &recover_self.fault);
+    admit_charge(e->inst, req, &recover_self.fault);
     record = take_record(req);
     if (record != NULL) {
         record->verdict = SHM_TRUNCATED;
@@ -203,6 +220,7 @@ void failure_note(struct bh_req *req, bh_inst *inst, struct incarnation *inc, en
     struct shm_crash *record;
 
     say(req, inst, hook, &recover_self.fault);
+    admit_charge(inst, req, &recover_self.fault);
     record = take_record(req);
     if (record != NULL) {
         record->status = req != NULL ? req->reply.status : 0;
@@ -234,6 +252,6 @@ void chain_host_reply(struct bh_req *req, int status, const char *detail)
     req->call++;
     request_set_field(req, BH_RESP, bh_s("Content-Type"), bh_s("application/problem+json"), true);
     if (status == 503)
-        request_set_field(req, BH_RESP, bh_s("Retry-After"), bh_s("1"), true);
+        add_retry_after(req);
     request_set_reply(req, &reply);
 }

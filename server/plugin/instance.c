@@ -11,12 +11,15 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/admit.h"
 #include "plugin/boundary.h"
 #include "plugin/eject.h"
+#include "plugin/fresh.h"
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
 #include "plugin/recover.h"
+#include "plugin/text.h"
 
 #define RETRY_FIRST_MS 500
 #define RETRY_LAST_MS 30000
@@ -66,6 +69,10 @@ int instance_create(const struct config *cfg, int index, struct object *object, 
     inst->object = object;
     inst->desc = object->desc;
     inst->stat = &shm->plugin[index];
+    inst->limits = (struct breaker_limits){.crashes = p->breaker.crashes,
+                                           .window_ms = p->breaker.window_ms,
+                                           .open_ms = p->breaker.open_ms,
+                                           .trials = p->breaker.trials};
     inst->worker = worker;
     snprintf(inst->worker_text, sizeof inst->worker_text, "%d", worker);
     arena_init(&inst->arena, OPTIONS_MEMORY);
@@ -91,6 +98,7 @@ void instance_destroy(bh_inst **instp)
         return;
     if (inst->current != NULL)
         incarnation_put(inst->current);
+    object_unload(&inst->fresh);
     arena_fini(&inst->arena);
     inst->magic = 0;
     free(inst);
@@ -128,6 +136,7 @@ int instance_open(bh_inst *inst, struct diag *diag)
         return -ENOMEM;
     must(inst->current == NULL);
     inc->inst = inst;
+    inc->desc = inst->desc;
     inc->refs = 1;
     if (inst->desc->open != NULL &&
         !boundary_open(inst->id, inst->desc, inst, inst->options, &inc->self, &rc)) {
@@ -148,6 +157,13 @@ int instance_open(bh_inst *inst, struct diag *diag)
     return 0;
 }
 
+/* A crash outside of requests. */
+static void settle_crash(bh_inst *inst, char verdict)
+{
+    admit_charge(inst, NULL, &recover_self.fault);
+    finish_record(verdict);
+}
+
 static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
 {
     char why[160];
@@ -158,7 +174,7 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
                   fault_text(why, sizeof why));
-        finish_record(SHM_RECOVERED);
+        settle_crash(inst, SHM_RECOVERED);
         instance_renew(inst, inst->current);
     } else if (rc != BH_OK) {
         log_warn("plugin '%s': %s() failed (%d)", inst->cfg->name, hook_name(hook), rc);
@@ -183,10 +199,10 @@ void incarnation_free(struct incarnation *inc)
     bh_inst *inst = inc->inst;
     char why[160];
 
-    if (inst->desc->close != NULL && !inst->is_ejected &&
-        !boundary_void(inst->id, HOOK_CLOSE, inst->desc->close, inc->self)) {
+    if (inc->desc->close != NULL && !inst->is_ejected &&
+        !boundary_void(inst->id, HOOK_CLOSE, inc->desc->close, inc->self)) {
         log_error("plugin '%s': close() %s", inst->cfg->name, fault_text(why, sizeof why));
-        finish_record(SHM_RECOVERED);
+        settle_crash(inst, SHM_RECOVERED);
     }
     free(inc);
 }
@@ -196,8 +212,13 @@ static void try_open(bh_inst *inst)
     struct diag diag;
     char text[512];
 
+    int r;
+
     diag_init(&diag);
-    if (instance_open(inst, &diag) < 0) {
+    r = instance_open(inst, &diag);
+    if (r < 0) {
+        if (r == -EFAULT) /* open() crashed */
+            admit_charge(inst, NULL, &recover_self.fault);
         inst->retry_delay_ms = inst->retry_delay_ms == 0 ? RETRY_FIRST_MS : inst->retry_delay_ms * 2;
         if (inst->retry_delay_ms > RETRY_LAST_MS)
             inst->retry_delay_ms = RETRY_LAST_MS;
@@ -212,7 +233,7 @@ static void try_open(bh_inst *inst)
         bh_rc rc;
 
         if (!boundary_self(inst->id, HOOK_START, inst->desc->start, inst->current->self, &rc))
-            finish_record(SHM_RECOVERED);
+            settle_crash(inst, SHM_RECOVERED);
     }
     diag_fini(&diag);
 }
@@ -227,8 +248,64 @@ struct incarnation *incarnation_get_slow(bh_inst *inst)
     return inst->current;
 }
 
+bool instance_has_left(const bh_inst *inst, uintptr_t function)
+{
+    uintptr_t base = inst->fresh != NULL ? text_object(function) : 0;
+
+    return base != 0 && base != inst->fresh->base;
+}
+
+uint32_t instance_retry_s(const bh_inst *inst)
+{
+    int64_t left_ms = inst->is_ejected ? 0 : inst->retry_at_ms - clock_mono_ms();
+
+    return left_ms > 0 ? (uint32_t)((left_ms + 999) / 1000) : 1;
+}
+
+/* ---- after a crash ---- */
+
+/* Where no copy can be made, the object goes on as it is: its statics may be what the crash left. */
+static void replace_object(bh_inst *inst, int64_t now_ms)
+{
+    struct object *fresh;
+    struct diag diag;
+    char text[512];
+
+    inst->copied_at_ms = now_ms; /* a failure counts as well: it is not tried in a tight circle */
+    if (fresh_is_exhausted()) {
+        eject(inst->id, "so many copies of crashed objects are in memory that a fresh worker is "
+                        "better");
+        return;
+    }
+    diag_init(&diag);
+    if (fresh_load(inst->object, inst->id, &diag, &fresh) == 0) {
+        log_info("plugin '%s' goes on with a fresh copy of %s: it crashed more than once",
+                 inst->cfg->name, fresh->path);
+        atomic_fetch_add_explicit(&inst->stat->copies, 1, memory_order_relaxed);
+        /* What crashed is not unloaded: requests may still be in it, and its destructors cannot be
+         * trusted. */
+        inst->object = inst->fresh = fresh;
+        inst->desc = fresh->desc;
+        inst->is_stained = false;
+    }
+    for (int i = 0; i < diag.n; i++) {
+        diag_format(&diag, i, text, sizeof text);
+        log_error("plugin '%s' goes on with what is left of its static variables: %s",
+                  inst->cfg->name, text);
+    }
+    diag_fini(&diag);
+}
+
+static bool is_within(int64_t since_ms, int64_t now_ms, uint32_t ms)
+{
+    return since_ms != 0 && now_ms - since_ms < ms;
+}
+
 void instance_renew(bh_inst *inst, struct incarnation *inc)
 {
+    int64_t now_ms;
+    bool is_repeat;
+
     if (inst->object->cxa_globals != NULL) /* an exception may be half thrown: forget it */
         memset(inst->object->cxa_globals(), 0, sizeof(void *) + sizeof(unsigned int));
     if (inc != inst->current || inc == NULL)
@@ -237,8 +314,34 @@ void instance_renew(bh_inst *inst, struct incarnation *inc)
         instance_eject(inst, NULL);
         return;
     }
+    now_ms = clock_mono_ms();
+    is_repeat = is_within(inst->crashed_at_ms, now_ms, inst->limits.window_ms);
+    inst->crashed_at_ms = now_ms;
+    inst->is_stained = true;
     inst->current = NULL;
     incarnation_put(inc);
+    inst->retry_at_ms = 0;
+    if (is_repeat && inst->limits.crashes > 0 &&
+        !is_within(inst->copied_at_ms, now_ms, inst->limits.window_ms))
+        replace_object(inst, now_ms);
+    atomic_fetch_add_explicit(&inst->stat->renewals, 1, memory_order_relaxed);
+    try_open(inst);
+}
+
+void instance_freshen(bh_inst *inst)
+{
+    struct incarnation *inc = inst->current;
+    int64_t now_ms = clock_mono_ms();
+
+    if (!inst->is_stained || inst->is_ejected ||
+        is_within(inst->copied_at_ms, now_ms, inst->limits.open_ms))
+        return;
+    replace_object(inst, now_ms);
+    if (inst->is_stained)
+        return; /* there is no fresh copy: the instance that there is will do */
+    inst->current = NULL;
+    if (inc != NULL)
+        incarnation_put(inc);
     inst->retry_at_ms = 0;
     try_open(inst);
 }
@@ -250,6 +353,10 @@ void instance_eject(bh_inst *inst, const char *why)
     if (why != NULL)
         log_error("plugin '%s' is taken out of this worker, which asks to be replaced: %s",
                   inst->cfg->name, why);
+    if (!inst->is_ejected) {
+        atomic_fetch_add_explicit(&inst->stat->ejections, 1, memory_order_relaxed);
+        admit_charge_eject(inst);
+    }
     inst->is_ejected = true;
     inst->current = NULL;
     if (inc != NULL)

@@ -2,8 +2,10 @@
  * instance.h - a configured plugin in this worker, and its incarnations.
  *
  * After a crash what open() made is not trusted: a fresh incarnation takes over, while requests
- * that entered the old one keep it until they end. What a newcomer would get wrong: `self` belongs
- * to the incarnation, not to the instance, so a request must use the one it entered.
+ * that entered the old one keep it until they end. After a second crash a fresh copy of the object
+ * takes over as well (fresh.h), with static variables as they were at first. What a newcomer would
+ * get wrong: `self` and the descriptor belong to the incarnation, not to the instance, so a request
+ * must use those of the one it entered.
  */
 #ifndef PLUGIN_INSTANCE_H
 #define PLUGIN_INSTANCE_H
@@ -13,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "ipc/breaker.h"
 
 struct config;
 struct config_plugin;
@@ -25,8 +28,9 @@ struct shm_plugin;
 
 struct incarnation {
     bh_inst *inst;
+    const bh_plugin *desc; /* of the object that its self belongs to */
     void *self;
-    uint32_t refs;   /* requests, and the instance while it is current */
+    uint32_t refs; /* requests, and the instance while it is current */
 };
 
 struct bh_inst {
@@ -34,12 +38,16 @@ struct bh_inst {
     uint32_t id; /* index + 1 in the config: what attribution publishes */
     const struct config_plugin *cfg;
     const struct config *config;
-    struct object *object;
-    const bh_plugin *desc;
+    struct object *object; /* for incarnations to come; borrowed, unless it is `fresh` */
+    const bh_plugin *desc; /* of that object */
+    struct object *fresh;  /* the instance's own copy, after repeated crashes; or NULL */
     const void *options; /* the plugin's config struct, filled */
     struct incarnation *current; /* NULL: no working instance just now */
     int64_t retry_at_ms;         /* then: the next try to open one, monotonic */
     uint32_t retry_delay_ms;
+    struct breaker_limits limits;
+    int64_t crashed_at_ms, copied_at_ms; /* monotonic; 0: never */
+    bool is_stained;                     /* it has crashed since its object was loaded */
     bool is_started;
     bool is_ejected; /* for good, in this worker: eject.h */
     struct arena arena; /* options and what info() answers */
@@ -80,8 +88,15 @@ static inline void incarnation_put(struct incarnation *inc)
 }
 
 /* After a crash in inc: retires it if it is current, and opens a fresh one; none, when the plugin was
- * ejected. */
+ * ejected. When it is not the first crash within the breaker's window, of a fresh copy of the object,
+ * once per window. */
 void instance_renew(bh_inst *inst, struct incarnation *inc);
+/* A trial is to begin: on a fresh copy, if the instance has crashed since its object was loaded. */
+void instance_freshen(bh_inst *inst);
+/* Is this a function of an object that the instance has left behind? */
+bool instance_has_left(const bh_inst *inst, uintptr_t function);
+/* No working instance just now: seconds until it is worth trying again. */
+uint32_t instance_retry_s(const bh_inst *inst);
 
 /* Takes the plugin out of this worker (eject.h): no request enters it any more, and close() is not
  * called, since it might hang or crash where the rest did. why: for the log. */

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,31 @@
 #include "base/fd.h"
 #include "plugin/host.h"
 #include "plugin/recover.h"
+#include "plugin/text.h"
 
-static char copy_dir[128];
+#define FRESH "fresh"
+
+static char copy_dir[128], fresh_dir[sizeof copy_dir + sizeof "/" FRESH];
 static pid_t copy_dir_pid;
 
-int object_dir_create(struct diag *diag)
+const char *object_fresh_dir(void)
+{
+    return fresh_dir;
+}
+
+/* Workers run as server.user, and nobody else shall put objects there. */
+static int make_fresh_dir(const char *user)
+{
+    const struct passwd *pw = user != NULL && geteuid() == 0 ? getpwnam(user) : NULL;
+
+    snprintf(fresh_dir, sizeof fresh_dir, "%s/" FRESH, copy_dir);
+    if (mkdir(fresh_dir, 0700) < 0)
+        return -errno;
+    /* No such user: the master says so, when it looks for it. */
+    return pw != NULL && chown(fresh_dir, pw->pw_uid, pw->pw_gid) < 0 ? -errno : 0;
+}
+
+int object_dir_create(const char *user, struct diag *diag)
 {
     const char *tmp = getenv("TMPDIR");
     int r;
@@ -27,8 +48,8 @@ int object_dir_create(struct diag *diag)
     if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > 90)
         tmp = "/tmp";
     snprintf(copy_dir, sizeof copy_dir, "%s/bulkhead-%ld-XXXXXX", tmp, (long)getpid());
-    if (mkdtemp(copy_dir) == NULL || chmod(copy_dir, 0755) < 0) {
-        r = -errno;
+    r = mkdtemp(copy_dir) == NULL || chmod(copy_dir, 0755) < 0 ? -errno : make_fresh_dir(user);
+    if (r < 0) {
         diag_add(diag, NULL, 0, 0, "TMPDIR names where private copies of plugins go",
                  "cannot make a directory in %s: %s", tmp, strerror(-r));
         copy_dir[0] = '\0';
@@ -38,17 +59,30 @@ int object_dir_create(struct diag *diag)
     return 0;
 }
 
-void object_dir_remove(void)
+/* Not through a link: server.user may have put one there. */
+static void remove_files(const char *dir)
 {
-    DIR *d;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     const struct dirent *e;
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 
-    if (copy_dir[0] == '\0' || copy_dir_pid != getpid() || (d = opendir(copy_dir)) == NULL)
+    if (d == NULL) {
+        fd_close(&fd);
         return;
+    }
     while ((e = readdir(d)) != NULL)
         if (e->d_name[0] != '.')
-            unlinkat(dirfd(d), e->d_name, 0);
+            unlinkat(fd, e->d_name, 0);
     closedir(d);
+}
+
+void object_dir_remove(void)
+{
+    if (copy_dir[0] == '\0' || copy_dir_pid != getpid())
+        return;
+    remove_files(fresh_dir);
+    rmdir(fresh_dir);
+    remove_files(copy_dir);
     rmdir(copy_dir);
     copy_dir[0] = '\0';
 }
@@ -84,17 +118,25 @@ static int copy_file(const char *from, const char *to)
 int object_copy(const char *path, struct diag *diag, char **out)
 {
     static unsigned serial;
+
+    return object_copy_to(copy_dir, ++serial, path, path, diag, out);
+}
+
+int object_copy_to(const char *dir, unsigned long serial, const char *path, const char *from,
+                   struct diag *diag, char **out)
+{
     const char *base = strrchr(path, '/');
     char *copy;
     int r;
 
     base = base != NULL ? base + 1 : path;
-    if (asprintf(&copy, "%s/%u-%s", copy_dir, ++serial, base) < 0)
+    if (asprintf(&copy, "%s/%lu-%s", dir, serial, base) < 0)
         return -ENOMEM;
-    r = copy_file(path, copy);
+    r = copy_file(from, copy);
     if (r < 0) {
+        unlink(copy); /* a part of it, when the disk is full */
         diag_add(diag, path, 0, 0, "TMPDIR names where private copies go",
-                 "cannot make a private copy in %s: %s", copy_dir, strerror(-r));
+                 "cannot make a private copy in %s: %s", dir, strerror(-r));
         free(copy);
         return r;
     }
@@ -102,7 +144,18 @@ int object_copy(const char *path, struct diag *diag, char **out)
     return 0;
 }
 
-int object_load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
+/* What constructors do is charged to the plugin; the watchdog sees a new call begin and end. */
+static void publish_load(uint32_t plugin)
+{
+    struct shm_call *call = recover_self.call;
+
+    if (recover_self.is_child_of_fork)
+        _exit(0); /* a constructor forked: or there would be two of us */
+    recover_publish(call, plugin, plugin != 0 ? HOOK_LOAD : HOOK_NONE);
+    recover_next_call(call);
+}
+
+static int load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
                 struct object **out)
 {
     const bh_plugin *(*entry)(const bh_host *);
@@ -132,6 +185,7 @@ int object_load(const char *path, const char *copy, uint32_t plugin, struct diag
     recover_add_object(o->copy, plugin);
     *(void **)&entry = dlsym(o->handle, "bh_plugin_v1");
     *(void **)&o->cxa_globals = dlsym(o->handle, "__cxa_get_globals");
+    o->base = text_object((uintptr_t)entry);
     o->desc = entry != NULL ? entry(host_table()) : NULL;
     if (o->desc == NULL) {
         diag_add(diag, path, 0, 0, "define it with BH_PLUGIN()", "%s",
@@ -145,6 +199,17 @@ int object_load(const char *path, const char *copy, uint32_t plugin, struct diag
 
 fail:
     object_unload(&o);
+    return r;
+}
+
+int object_load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
+                struct object **out)
+{
+    int r;
+
+    publish_load(plugin);
+    r = load(path, copy, plugin, diag, out);
+    publish_load(0);
     return r;
 }
 

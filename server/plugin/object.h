@@ -8,6 +8,7 @@
 #define PLUGIN_OBJECT_H
 
 #include <bulkhead.h>
+#include <stdint.h>
 
 struct diag;
 
@@ -16,19 +17,26 @@ struct object {
     char *copy;    /* what is mapped */
     void *handle;  /* dlopen's */
     const bh_plugin *desc;
+    uintptr_t base; /* as text_object() tells it */
     void *(*cxa_globals)(void); /* the C++ run-time's per-thread state, or NULL */
 };
 
-/* Where copies go: made before the first fork, in $TMPDIR or /tmp. 0 or -errno. */
-int object_dir_create(struct diag *diag);
+/* Where copies go: made before the first fork, in $TMPDIR or /tmp, with a folder in it for those that
+ * workers make (fresh.h). user: server.user, who may write there; NULL: as this process. 0 or
+ * -errno. */
+int object_dir_create(const char *user, struct diag *diag);
 void object_dir_remove(void); /* with all copies in it; by the process that made it */
+const char *object_fresh_dir(void);
 
 /* Copies an object; the malloc'd path of the copy in *out. 0, or -errno and diag. */
 int object_copy(const char *path, struct diag *diag, char **out);
+/* The same into dir, as "SERIAL-NAME", with the bytes of `from`; path names the original. */
+int object_copy_to(const char *dir, unsigned long serial, const char *path, const char *from,
+                   struct diag *diag, char **out);
 
-/* Loads a copy. plugin: index + 1 of the first instance, for attribution. Constructors run: the
- * caller publishes HOOK_LOAD before. The ABI note must have been checked (manifest.h). path names
- * the original in messages. 0, or -errno and diag. */
+/* Loads a copy. Constructors run outside of any boundary (the loader's lock is held): a crash there
+ * ends the process, and is charged to plugin (index + 1 of the first instance). The ABI note must
+ * have been checked (manifest.h). path names the original in messages. 0, or -errno and diag. */
 int object_load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
                 struct object **out);
 void object_unload(struct object **op);

@@ -35,6 +35,7 @@ static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SI
 static struct {
     struct shm *shm;
     pid_t pid;
+    bool is_worker; /* not a trial run of the plugins */
     int cwd;
     mode_t umask;
     int deadline_signal;
@@ -69,6 +70,7 @@ int recover_init(struct shm *shm, int worker)
 {
     recover.shm = shm;
     recover.pid = getpid();
+    recover.is_worker = worker >= 0;
     recover.umask = umask(022);
     umask(recover.umask);
     recover.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -289,6 +291,7 @@ static void describe(struct recover_thread *t, struct capture *c)
     c->place = find_plugin_code(c->reg);
     if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins)
         atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
+    fault->place = capture_fingerprint(c);
     capture_crash(c, &fault->record, fault->record_id);
 }
 
@@ -410,9 +413,13 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
         park_stand_still();
         return;
     }
-    if (f == NULL || si->si_code != SI_QUEUE || si->si_pid != recover.pid ||
+    if (si->si_code != SI_QUEUE || si->si_pid != recover.pid ||
         atomic_load(&t->call->seq) != (uint32_t)value)
         return; /* that call is over */
+    /* Constructors run in no boundary; one that hangs in a worker ends it. A trial run has a limit of
+     * its own. */
+    if (f == NULL && !(recover.is_worker && atomic_load(&t->call->hook) == HOOK_LOAD))
+        return;
     capture_registers(uc, reg);
     why = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
     if (why == NULL && text_owner(reg[SHM_RIP]) == 0 && !text_is_waiting(reg[SHM_RIP]))

@@ -44,6 +44,7 @@ struct recover_fault {
     char kind[32];
     struct shm_crash *record; /* to be completed with recover_record_done(); NULL: folded */
     char record_id[40];       /* of the record, or of the one it was folded into; may be empty */
+    uint64_t place;           /* tells equal crashes from others, in all workers alike */
 };
 
 /* Depth counters, packed; one load tells the handler that nothing is held. */

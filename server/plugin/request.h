@@ -17,6 +17,7 @@
 struct incarnation;
 struct shm_crash;
 struct stream;
+struct trials;
 
 #define REQUEST_MAGIC 0x72657173u
 #define REQUEST_ARENA_MAX (64u << 20)
@@ -70,6 +71,7 @@ struct entry { /* one plugin of the chain, for this request */
     uint8_t flags;
     uint8_t want[2]; /* BH_BODY_* by side */
     uint64_t max[2];
+    struct trials *trials; /* it was let in on trial: admit.c; NULL: as usual */
     bh_str held; /* of a response it wants whole, while that is streamed */
     size_t held_cap;
 };
@@ -113,6 +115,7 @@ struct bh_req {
     size_t body_cap; /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;
     const char *route, *listener;
+    uint32_t route_number; /* index + 1 in the config; 0: none */
 
     struct entry *entry;
     int n_entries;
@@ -134,6 +137,8 @@ struct bh_req {
     int scratch_turn;
 
     char crash_id[40]; /* of the last crash in this request */
+    uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
+    bool has_trials;        /* some entry has */
     uint64_t bytes_sent;
     bool is_aborted;
 

@@ -141,9 +141,9 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
     return result;
 }
 
-int setup_copy(struct setup *s, struct diag *diag)
+int setup_copy(const struct config *cfg, struct setup *s, struct diag *diag)
 {
-    int r = object_dir_create(diag);
+    int r = object_dir_create(cfg->user, diag);
 
     for (int i = 0; r == 0 && i < s->n; i++) {
         struct setup_plugin *sp = &s->plugin[i];

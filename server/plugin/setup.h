@@ -26,7 +26,7 @@ struct setup {
 int setup_create(const struct config *cfg, struct diag *diag, struct setup **out);
 /* Makes the private copies that are loaded, before anything is forked. object_dir_remove() when all
  * is over. */
-int setup_copy(struct setup *s, struct diag *diag);
+int setup_copy(const struct config *cfg, struct setup *s, struct diag *diag);
 void setup_destroy(struct setup **sp);
 
 #endif

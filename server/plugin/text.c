@@ -11,6 +11,7 @@
 struct range {
     uintptr_t lo, hi;
     uint32_t plugin;
+    uintptr_t base; /* of the object */
 };
 
 static struct {
@@ -38,7 +39,7 @@ void text_init(void)
             sym->st_size == 0)
             continue;
         text.waiting[text.n_waiting++] =
-            (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size, 0};
+            (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size, 0, 0};
     }
 }
 
@@ -61,7 +62,8 @@ static int add_segments(struct dl_phdr_info *info, size_t size, void *arg)
         if (ph->p_type != PT_LOAD || (ph->p_flags & PF_X) == 0 || n == MAX_RANGES)
             continue;
         text.plugin[n] = (struct range){info->dlpi_addr + ph->p_vaddr,
-                                        info->dlpi_addr + ph->p_vaddr + ph->p_memsz, a->plugin};
+                                        info->dlpi_addr + ph->p_vaddr + ph->p_memsz, a->plugin,
+                                        info->dlpi_addr};
         atomic_store(&text.n_plugin, n + 1);
     }
     return 1;
@@ -81,6 +83,16 @@ uint32_t text_owner(uintptr_t pc)
     for (int i = 0; i < n; i++)
         if (pc >= text.plugin[i].lo && pc < text.plugin[i].hi)
             return text.plugin[i].plugin;
+    return 0;
+}
+
+uintptr_t text_object(uintptr_t pc)
+{
+    int n = atomic_load(&text.n_plugin);
+
+    for (int i = 0; i < n; i++)
+        if (pc >= text.plugin[i].lo && pc < text.plugin[i].hi)
+            return text.plugin[i].base;
     return 0;
 }
 

@@ -18,6 +18,9 @@ void text_add_object(const char *path, uint32_t plugin);
 /* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
 uint32_t text_owner(uintptr_t pc);
 
+/* Which object that is, as of the several copies of a plugin: where it is loaded. 0: no plugin's. */
+uintptr_t text_object(uintptr_t pc);
+
 /* In a system call wrapper that holds no lock while it waits: leaving it is like leaving the code
  * that called it. Async-signal-safe. */
 bool text_is_waiting(uintptr_t pc);

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include "base/list.h"
+#include "conf/config.h"
 #include "http/exchange.h"
 #include "obs/log.h"
+#include "plugin/admit.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/failure.h"
@@ -38,7 +40,7 @@ struct bh_ticket {
     int32_t status;
     char *ctype, *body;
     size_t len;
-    bool has_crash;
+    bh_inst *crashed; /* in whose offloaded call that was; NULL: none crashed */
     struct recover_fault crash;
 };
 
@@ -179,18 +181,26 @@ uint64_t async_use(const bh_ticket *t)
     return atomic_load(&t->state);
 }
 
-void async_fire(bh_ticket *t, uint64_t use, int32_t verdict, const struct recover_fault *crash)
+/* A crash for a request that is gone: nobody waits, only the plugin is to be charged. */
+static void note_late_crash(bh_inst *inst, const struct recover_fault *crash)
+{
+    admit_charge(inst, NULL, crash);
+    if (crash->record != NULL)
+        recover_record_done(crash->record);
+}
+
+void async_fire(bh_ticket *t, uint64_t use, int32_t verdict, bh_inst *crashed,
+                const struct recover_fault *crash)
 {
     if (!claim(t, use)) {
-        /* The request is gone, nobody waits: only the record is still to be handed over. */
-        if (crash != NULL && crash->record != NULL)
-            recover_record_done(crash->record);
+        if (crashed != NULL)
+            note_late_crash(crashed, crash);
         return;
     }
     t->verdict = verdict;
-    if (crash != NULL) {
+    if (crashed != NULL) {
         t->crash = *crash;
-        t->has_crash = true;
+        t->crashed = crashed;
     }
     push_fired(t);
 }
@@ -279,12 +289,12 @@ static void deliver(bh_ticket *t)
         exchange_set_ticket(x, NULL);
     atomic_store(&t->is_gone, 1);
     if (req == NULL || !req->is_paused) { /* over, or the plugin did not pause for it */
-        if (t->has_crash && t->crash.record != NULL)
-            recover_record_done(t->crash.record);
+        if (t->crashed != NULL)
+            note_late_crash(t->crashed, &t->crash);
         return;
     }
     req->resume_verdict = known_verdict(t->verdict);
-    if (t->has_crash) {
+    if (t->crashed != NULL) {
         recover_self.fault = t->crash;
         chain_fail_paused(req, FAILURE_CRASHED);
     } else if (t->body != NULL) {
@@ -358,6 +368,13 @@ static void run_post(const struct post *p)
 
     if (inc == NULL)
         return;
+    if (instance_has_left(p->inst, (uintptr_t)p->fn)) {
+        /* What `self` is now belongs to another copy of the object. */
+        log_debug("plugin '%s': a call that a crashed copy had posted is dropped",
+                  p->inst->cfg->name);
+        incarnation_put(inc);
+        return;
+    }
     if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg))
         failure_note(NULL, p->inst, inc, HOOK_POST);
     incarnation_put(inc);

@@ -32,7 +32,8 @@ void async_forget(struct exchange *x);
 bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms);
 /* Which use of the ticket this is, for async_fire(): it may serve another request by then. */
 uint64_t async_use(const bh_ticket *t);
-/* crash: what the job died of, or NULL. Any thread. */
-void async_fire(bh_ticket *t, uint64_t use, int32_t verdict, const struct recover_fault *crash);
+/* crashed: whose job it was, if it crashed, and of what; NULL: it came back. Any thread. */
+void async_fire(bh_ticket *t, uint64_t use, int32_t verdict, bh_inst *crashed,
+                const struct recover_fault *crash);
 
 #endif

@@ -16,7 +16,7 @@ struct job {
     struct job *next;
     int32_t (*work)(void *);
     void *arg;
-    uint32_t plugin;
+    bh_inst *inst;
     bh_ticket *ticket;
     uint64_t use;
 };
@@ -49,10 +49,10 @@ static void *serve(void *arg)
         pool.n_jobs--;
         pthread_mutex_unlock(&pool.lock);
 
-        if (boundary_work(job->plugin, job->work, job->arg, &verdict))
-            async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL);
+        if (boundary_work(job->inst->id, job->work, job->arg, &verdict))
+            async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
-            async_fire(job->ticket, job->use, BH_FAIL, &recover_self.fault);
+            async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
         free(job);
     }
     return NULL;
@@ -101,7 +101,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     if (job == NULL) {
         r = BH_ENOMEM;
     } else {
-        *job = (struct job){NULL, work, arg, req->entry[req->at].inst->id, ticket,
+        *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket,
                             async_use(ticket)};
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {

@@ -1,17 +1,14 @@
 #include "worker/plugins.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "plugin/hook.h"
 #include "plugin/instance.h"
 #include "plugin/object.h"
-#include "plugin/recover.h"
 #include "plugin/setup.h"
 
 static struct object *find_object(const struct plugins *p, const char *path)
@@ -20,26 +17,6 @@ static struct object *find_object(const struct plugins *p, const char *path)
         if (p->object[i] != NULL && strcmp(p->object[i]->path, path) == 0)
             return p->object[i];
     return NULL;
-}
-
-/* Constructors run outside any boundary (the loader's lock is held): a crash there ends the
- * process, and is charged through what is published here. */
-static int load_object(struct plugins *p, const struct setup_plugin *s, uint32_t plugin,
-                       struct diag *diag, struct object **out)
-{
-    struct shm_call *call = recover_self.call;
-    int r;
-
-    atomic_store(&call->hook, HOOK_LOAD);
-    atomic_store(&call->plugin, plugin);
-    r = object_load(s->object, s->copy, plugin, diag, out);
-    if (recover_self.is_child_of_fork)
-        _exit(0); /* or there would be two of us */
-    atomic_store(&call->plugin, 0);
-    atomic_store(&call->hook, HOOK_NONE);
-    if (r == 0)
-        p->object[p->n_objects++] = *out;
-    return r;
 }
 
 int plugins_load(const struct config *cfg, const struct setup *setup, struct shm *shm, int worker,
@@ -59,7 +36,9 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
         if (object == NULL) {
             if (progress != NULL)
                 progress(arg, cfg->plugin[i].name, hook_name(HOOK_LOAD), s->object);
-            r = load_object(out, s, (uint32_t)i + 1, diag, &object);
+            r = object_load(s->object, s->copy, (uint32_t)i + 1, diag, &object);
+            if (r == 0)
+                out->object[out->n_objects++] = object;
         }
         if (r == 0)
             r = instance_create(cfg, i, object, shm, worker, diag, &out->inst[i]);

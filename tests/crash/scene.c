@@ -95,7 +95,8 @@ static char *make_config(void)
           "modules: {path: [@PLUGINS@, @MODULES@]}\n"
           "limits: {timeouts: {request: 700ms, drain: 2s}}\n"
           "crash: {dir: @DIR@/crashes, keep: 10000}\n"
-          "respawn: {restarts: 1000}\n",
+          "respawn: {restarts: 1000}\n"
+          "breaker: {crashes: 0}\n",
           out);
     write_plugins(out);
     write_routes(out);

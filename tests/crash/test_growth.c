@@ -20,7 +20,8 @@ static const char config[] = "version: 1\n"
                              "  crash: {module: fault, config: {fault: %s}}\n"
                              "routes: [{chain: [pages, crash]}]\n"
                              "logs: {error: {level: error}}\n"
-                             "crash: {dir: @DIR@/crashes, keep: 100}\n";
+                             "crash: {dir: @DIR@/crashes, keep: 100}\n"
+                             "breaker: {crashes: 0}\n";
 
 struct usage {
     long rss_kib, threads, descriptors;

@@ -26,6 +26,7 @@ static struct server *start(void)
                         "  - {match: {path: /open}, chain: [outer, open, next]}\n"
                         "  - {match: {path: /two}, chain: [p, open, next]}\n"
                         "  - {match: {path: /**}, chain: [outer, p, next]}\n"
+                        "breaker: {crashes: 0}\n"
                         "crash: {dir: @DIR@/crashes, keep: 100}\n");
 }
 

@@ -37,6 +37,7 @@ static struct server *start(int workers, const char *more)
         "routes:\n"
         "  - {match: {path: /fatal}, chain: [fatal]}\n"
         "  - {match: {path: /**}, chain: [hold]}\n"
+        "breaker: {crashes: 0}\n"
         "respawn: {restarts: 1000}\n"
         "crash: {dir: @DIR@/crashes, keep: 100}\n",
         workers, more);

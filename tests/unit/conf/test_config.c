@@ -338,8 +338,33 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
     assert_mistake(BASE ROUTES "plugins: {p: {module: m, isolation: cell}}\n",
                    "4:37: plugins.p.isolation: isolation 'cell' is not in this version",
                    "boundary");
-    assert_mistake(BASE PLUGINS ROUTES "breaker: {}\n",
-                   "5:10: breaker: the breaker is not in this version", NULL);
+}
+
+static void a_plugins_breaker_overrules_single_keys(void **state)
+{
+    const struct config_breaker *b;
+
+    (void)state;
+    assert_int_equal(load(BASE "breaker: {crashes: 7, open: 2s}\n"
+                               "plugins:\n"
+                               "  p: {module: m}\n"
+                               "  q: {module: m, breaker: {crashes: 0, trials: 9}}\n" ROUTES),
+                     0);
+    b = &cfg->plugin[0].breaker;
+    assert_int_equal(b->crashes, 7);
+    assert_int_equal(b->window_ms, 60000);
+    assert_int_equal(b->open_ms, 2000);
+    assert_int_equal(b->trials, 3);
+    b = &cfg->plugin[1].breaker;
+    assert_int_equal(b->crashes, 0);
+    assert_int_equal(b->window_ms, 60000);
+    assert_int_equal(b->open_ms, 2000);
+    assert_int_equal(b->trials, 9);
+    config_destroy(&cfg);
+    assert_mistake(BASE ROUTES "plugins: {p: {module: m, breaker: {crash: 1}}}\n",
+                   "4:36: plugins.p.breaker: unknown key 'crash'", "crashes");
+    assert_mistake(BASE PLUGINS ROUTES "breaker: {crashes: 65}\n",
+                   "5:20: breaker.crashes: must be from 0 to 64, not 65", NULL);
 }
 
 static void addresses_are_numeric(void **state)
@@ -504,6 +529,7 @@ int main(void)
         TEST(values_come_from_the_environment),
         TEST(mistakes_have_a_place_and_a_hint),
         TEST(keys_of_later_versions_are_refused_by_name),
+        TEST(a_plugins_breaker_overrules_single_keys),
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),
         TEST(paths_have_a_star_at_the_end_only),
