@@ -258,7 +258,6 @@ bool child_reap(struct child *c, int *status, bool *was_serving)
     child_read_ready(c); /* its last word may still be in the pipe */
     *was_serving = c->state == CHILD_RUNNING;
     fd_close(&c->ready_fd);
-    fd_close(&c->channel_fd);
     c->state = CHILD_DOWN;
     c->pid = 0;
     return true;

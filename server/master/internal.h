@@ -135,7 +135,8 @@ void child_name(const struct child *c, char *buf, size_t size);
 void child_kill(struct child *c, int signo);
 /* Something came through ready_fd. The worker is RUNNING if that was the word. */
 void child_read_ready(struct child *c);
-/* Collects it if it has ended; true then, with *status as of waitpid(), and it is DOWN. */
+/* Collects it if it has ended; true then, with *status as of waitpid(), and it is DOWN. What it said
+ * last still stands in the channel: posts_read_last(). */
 bool child_reap(struct child *c, int *status, bool *was_serving);
 /* In a child, before its role: signals, name, user, end of the parent. Leaves when that fails. */
 void child_become(const struct user *user, pid_t parent, bool ignore_quit, const char *role);
@@ -159,6 +160,8 @@ void posts_retire(struct master *m, struct child *c, const char *why);
 void posts_dismiss_all(struct master *m);
 /* A message came from it. */
 void posts_read_channel(struct master *m, struct child *c);
+/* It has ended: all that it had sent, then the channel is closed. */
+void posts_read_last(struct master *m, struct child *c);
 extern int posts_stuck_ms; /* patience with a loop that does not turn; tests have less */
 /* Workers that hold a post and are ready. */
 int posts_count_ready(const struct master *m);

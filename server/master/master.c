@@ -164,6 +164,7 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
                    (m->phase >= MASTER_DRAINING &&
                     (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
 
+    posts_read_last(m, c);
     c->duty = DUTY_NONE;
     c->post = -1;
     if (!is_fine)

@@ -416,6 +416,8 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
         retire_on_request(m, c, why);
         break;
     case CHANNEL_PARKED:
+        if (c->pid == 0)
+            break; /* it was killed by somebody else meanwhile */
         set_duty(c, DUTY_PARKED);
         escrow_take(m, c);
         break;
@@ -449,4 +451,13 @@ void posts_read_channel(struct master *m, struct child *c)
         else
             handle(m, c, &msg, fds, text);
     }
+}
+
+void posts_read_last(struct master *m, struct child *c)
+{
+    /* Its end is reported sooner than its last messages, which hold connections. It is finite: nobody
+     * can write any more, unless a child of a plugin's has the other end. */
+    for (int i = 0; i < 1000 && c->channel_fd >= 0; i++)
+        posts_read_channel(m, c);
+    fd_close(&c->channel_fd);
 }

@@ -11,6 +11,8 @@
 #include "ipc/shm.h"
 #include "plugin/recover.h"
 
+#define ORPHAN_EXTRA_MS 2000 /* beyond limits.drain_ms, which the loop has by itself */
+
 #define TRIES 3 /* signals before what cannot be recovered ends the worker */
 
 static struct {
@@ -18,7 +20,22 @@ static struct {
     const struct shm_call *call;
     int tid;
     int64_t tick_ns;
+    pid_t parent;
 } watch;
+
+/* The master is gone, and its last signal comes to a loop that may not turn any more: nobody else
+ * would ever end this process. */
+static void end_orphan(void)
+{
+    static int64_t since_ms;
+
+    if (getppid() == watch.parent)
+        return;
+    if (since_ms == 0)
+        since_ms = clock_mono_ms();
+    if (clock_mono_ms() - since_ms > (int64_t)watch.cfg->limits.drain_ms + ORPHAN_EXTRA_MS)
+        kill(getpid(), SIGKILL);
+}
 
 static void *serve(void *arg)
 {
@@ -33,6 +50,7 @@ static void *serve(void *arg)
         int64_t now, deadline;
 
         nanosleep(&tick, NULL);
+        end_orphan();
         seq = atomic_load(&watch.call->seq);
         plugin = atomic_load(&watch.call->plugin);
         hook = atomic_load(&watch.call->hook);
@@ -69,10 +87,11 @@ int watchdog_start(const struct config *cfg, const struct shm_call *call)
         for (int h = 0; h < HOOK_N; h++)
             least_ms = least_but_0(least_ms, cfg->plugin[i].deadline_ms[h]);
     if (least_ms == 0)
-        return 0;
+        least_ms = 4000; /* it looks after orphans, too */
     watch.cfg = cfg;
     watch.call = call;
     watch.tid = gettid();
+    watch.parent = getppid();
     watch.tick_ns = (int64_t)least_ms * 250000;
     if (watch.tick_ns < 5000000)
         watch.tick_ns = 5000000;

@@ -55,6 +55,15 @@ static void check_get(struct conn *conn, const char *target, int status)
     response_free(&res);
 }
 
+static int get_status(struct conn *conn, const char *target)
+{
+    struct response *res = conn_request(conn, "GET", target, NULL, NULL, 0);
+    int status = res->status;
+
+    response_free(&res);
+    return status;
+}
+
 static void open_idle(struct server *srv, struct conn **conn, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -216,19 +225,62 @@ static void a_request_sent_meanwhile_is_answered_by_the_successor(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- without a master ---- */
+
+static unsigned long ticks_of(pid_t pid)
+{
+    unsigned long user = 0;
+    char path[64], *stat;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    stat = file_read(path);
+    if (stat != NULL && strrchr(stat, ')') != NULL &&
+        sscanf(strrchr(stat, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu", &user) != 1)
+        user = 0;
+    free(stat);
+    return user;
+}
+
+static void a_worker_that_hangs_does_not_outlive_its_master(void **state)
+{
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: 1}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {drain: 100ms}}\n"
+        "modules: {path: [@PLUGINS@]}\n"
+        "plugins: {f: {module: fault, deadline: 0, config: {fault: loop}}}\n"
+        "routes: [{chain: [f]}]\n"
+        "crash: {dir: @DIR@/crashes}\n");
+    struct conn *conn = conn_open(srv->port[0]);
+    pid_t worker = the_worker(srv);
+
+    (void)state;
+    conn_sendf(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(ticks_of(worker) > 10); /* it is in there */
+    kill(srv->pid, SIGKILL);
+    eventually(kill(worker, 0) < 0);
+    conn_close(&conn);
+    server_wait_exit(srv);
+    server_stop(&srv);
+}
+
 /* ---- another executable, another config ---- */
+
+static int times_serving(const struct server *srv)
+{
+    char *log = server_log(srv);
+    int n = 0;
+
+    for (const char *p = log; (p = strstr(p, "serving on")) != NULL; p++)
+        n++;
+    free(log);
+    return n;
+}
 
 static void wait_for_heir(const struct server *srv, int n)
 {
-    eventually(({
-        char *log = server_log(srv);
-        int seen = 0;
-
-        for (const char *p = log; (p = strstr(p, "serving on")) != NULL; p++)
-            seen++;
-        free(log);
-        seen == n;
-    }));
+    eventually(times_serving(srv) == n);
 }
 
 /* The new master is no child of ours: found by its word in the log. */
@@ -299,7 +351,6 @@ static void an_upgrade_brings_the_new_config(void **state)
 {
     struct server *srv = start(1, "");
     struct conn *conn = conn_open(srv->port[0]);
-    struct response *res;
     pid_t pid;
 
     (void)state;
@@ -316,12 +367,7 @@ static void an_upgrade_brings_the_new_config(void **state)
     wait_for_heir(srv, 2);
     server_wait_log(srv, "this one lets its workers finish");
     pid = heir(srv);
-    eventually(({
-        res = conn_request(conn, "GET", "/", NULL, NULL, 0);
-        int is_new = res->status == 201;
-        response_free(&res);
-        is_new;
-    }));
+    eventually(get_status(conn, "/") == 201);
     conn_close(&conn);
     assert_int_equal(server_wait_exit(srv), 0);
     kill(pid, SIGTERM);
@@ -337,6 +383,7 @@ int main(void)
         cmocka_unit_test(they_do_so_again_and_again),
         cmocka_unit_test(requests_in_flight_are_run_again_or_told_to_come_again),
         cmocka_unit_test(a_request_sent_meanwhile_is_answered_by_the_successor),
+        cmocka_unit_test(a_worker_that_hangs_does_not_outlive_its_master),
         cmocka_unit_test(an_upgrade_loses_no_connection),
         cmocka_unit_test(an_upgrade_that_fails_changes_nothing),
         cmocka_unit_test(an_upgrade_brings_the_new_config),
