@@ -110,8 +110,8 @@ BUILD_INPUTS := $(B)/flags $(MAKE_SOURCES)
 
 # What runs in a fault handler, or is landed in, is not instrumented: a sanitizer's own checks are no
 # more safe there than malloc, and __builtin_longjmp() takes its shadow of the frame along.
-$(addprefix $(B)/obj/server/plugin/,boundary.o recover.o capture.o text.o interpose_end.o \
-  interpose_signal.o) $(B)/obj/server/http/replay.o: NO_SANITIZE = yes
+$(addprefix $(B)/obj/server/plugin/,boundary.o recover.o landing.o capture.o text.o interpose_end.o \
+  interpose_fd.o interpose_jump.o interpose_signal.o interpose_wait.o) $(B)/obj/server/http/replay.o: NO_SANITIZE = yes
 
 # UNIT_FLAGS (set per folder) are the includes and -fPIC or -fPIE; NO_SANITIZE exempts a folder.
 $(B)/obj/%.o: %.c $(BUILD_INPUTS) | check-tools

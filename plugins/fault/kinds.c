@@ -12,9 +12,12 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -226,16 +229,44 @@ FAULT NO_SANITIZE fault_bigframe(const struct fault_site *site)
     sink = (size_t)p[0];
 }
 
-/* Returns from a function far up the stack, over the head of whoever is in between, with the
- * registers of this one: what a longjmp() to a stale jmp_buf amounts to. */
-FAULT NO_SANITIZE fault_longjmp(const struct fault_site *site)
+/* A place far up the stack, in one of the host's frames. */
+NO_SANITIZE static __attribute__((always_inline)) inline void **frame_of_the_host(void)
 {
     void **frame = __builtin_frame_address(0);
+
+    for (int i = 0; i < 5 && (void **)*frame > frame; i++)
+        frame = *frame;
+    return frame;
+}
+
+/* What a longjmp() to a jmp_buf of a call that is over amounts to. libc's are mangled; which words of
+ * it are what is the same in every glibc. */
+FAULT NO_SANITIZE fault_longjmp(const struct fault_site *site)
+{
+    jmp_buf env;
+
+    (void)site;
+    if (setjmp(env) != 0)
+        return;
+#if defined(__x86_64__) && defined(__GLIBC__)
+    void **frame = frame_of_the_host();
+    uintptr_t to[3] = {(uintptr_t)frame[0], (uintptr_t)(frame + 2), (uintptr_t)frame[1]};
+
+    for (int i = 0; i < 3; i++)
+        __asm__("xor %%fs:0x30, %0; rol $0x11, %0" : "+r"(to[i]));
+    memcpy((char *)env + 8, &to[0], 8);   /* rbp */
+    memcpy((char *)env + 48, &to[1], 16); /* rsp, rip */
+#endif
+    longjmp(env, 1);
+}
+
+/* The same by hand, which nobody can notice beforehand. */
+FAULT NO_SANITIZE fault_longjmp_unseen(const struct fault_site *site)
+{
+    void **frame = frame_of_the_host();
     static void *target[5];
 
     (void)site;
-    for (int i = 0; i < 5 && (void **)*frame > frame; i++)
-        frame = *frame;
     target[0] = frame[0];
     target[1] = frame[1];
     target[2] = frame + 2;
@@ -343,6 +374,37 @@ FAULT fault_mutex(const struct fault_site *site)
     STAY;
 }
 
+FAULT fault_rwlock(const struct fault_site *site)
+{
+    static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+
+    (void)site;
+    pthread_rwlock_rdlock(&lock);
+    pthread_rwlock_wrlock(&lock);
+    STAY;
+}
+
+FAULT fault_condition(const struct fault_site *site)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+
+    (void)site;
+    pthread_mutex_lock(&lock);
+    while (!zero)
+        pthread_cond_wait(&never, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+FAULT fault_semaphore(const struct fault_site *site)
+{
+    static sem_t never;
+
+    (void)site;
+    while (!zero)
+        sem_wait(&never);
+}
+
 /* ---- silent damage ------------------------------------------------------------------------ */
 
 FAULT NO_SANITIZE fault_heap_corruption(const struct fault_site *site)
@@ -359,6 +421,32 @@ FAULT fault_close_fds(const struct fault_site *site)
     (void)site;
     for (int fd = 3; fd < 1024; fd++)
         close(fd);
+}
+
+/* By putting something else in their place. */
+FAULT fault_dup2_fds(const struct fault_site *site)
+{
+    int other = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    (void)site;
+    for (int fd = 3; fd < 1024; fd++)
+        if (fd != other && fcntl(fd, F_GETFD) >= 0)
+            dup2(other, fd);
+    close(other);
+}
+
+FAULT fault_close_range(const struct fault_site *site)
+{
+    (void)site;
+    close_range(3, ~0u, 0);
+    closefrom(3);
+}
+
+FAULT fault_close_unseen(const struct fault_site *site)
+{
+    (void)site;
+    for (int fd = 3; fd < 1024; fd++)
+        syscall(SYS_close, fd);
 }
 
 static void die_in_own_handler(int signo)
@@ -569,11 +657,19 @@ static const struct fault_kind kinds[] = {
     {"loop", 12, "loops for ever", fault_loop},
     {"sleep", 13, "blocks in a system call for an hour", fault_sleep},
     {"mutex", 14, "locks a mutex twice", fault_mutex},
-    {"longjmp", 15, "jumps out, past the host's frames", fault_longjmp},
+    {"rwlock", 14, "waits for a lock that it has for reading to write", fault_rwlock},
+    {"condition", 14, "waits for a condition that never comes", fault_condition},
+    {"semaphore", 14, "waits for a semaphore that nobody posts", fault_semaphore},
+    {"longjmp", 15, "jumps out with longjmp(), past the host's frames", fault_longjmp},
+    {"longjmp_unseen", 15, "jumps out past the host's frames, not by libc's means",
+     fault_longjmp_unseen},
     {"smash_return", 15, "returns to a bad address", fault_smash_return},
     {"smash_stack", 15, "overwrites the callers' frames, too", fault_smash_stack},
     {"heap_corruption", 16, "overruns a heap buffer, silently", fault_heap_corruption},
     {"close_fds", 17, "closes the host's file descriptors", fault_close_fds},
+    {"dup2_fds", 17, "puts /dev/null in place of the host's file descriptors", fault_dup2_fds},
+    {"close_range", 17, "closes all file descriptors at once", fault_close_range},
+    {"close_unseen", 17, "closes the host's file descriptors by system calls", fault_close_unseen},
     {"sigaction", 18, "installs its own SIGSEGV and SIGABRT handlers", fault_sigaction},
     {"sigmask", 18, "blocks all signals", fault_sigmask},
     {"altstack", 18, "takes the alternate signal stack away", fault_altstack},

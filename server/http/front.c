@@ -16,6 +16,7 @@
 #include "obs/log.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
+#include "plugin/hostfd.h"
 
 #define SPARE_MAX      1024
 #define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
@@ -65,6 +66,8 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
         mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct conn *c = f->adopted != NULL ? f->adopted : calloc(1, sizeof *c);
 
+    if (info != NULL)
+        hostfd_add(info->connect_fd); /* closing it takes it out again */
     if (c == NULL)
         return; /* served all the same; a drain waits for its idle timeout */
     f->adopted = NULL;
@@ -169,6 +172,7 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
     if (info == NULL)
         return -EIO;
     l->poll_fd = info->epoll_fd;
+    hostfd_add(l->poll_fd);
     return 0;
 }
 

@@ -54,7 +54,7 @@ static void read_call(const struct master *m, int worker, struct blame *out)
     const struct shm_call *call = &slot_of(m, worker)->call;
 
     out->plugin = known_plugin(m, atomic_load(&call->plugin));
-    out->hook = atomic_load(&call->hook);
+    out->hook = out->plugin != 0 ? atomic_load(&call->hook) : 0; /* the last call's, else */
     out->route = atomic_load(&call->route);
     copy_printable(out->request, sizeof out->request, call->request);
 }

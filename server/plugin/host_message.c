@@ -13,6 +13,7 @@
 
 #include "conf/config.h"
 #include "plugin/host.h"
+#include "plugin/hostfd.h"
 #include "plugin/instance.h"
 #include "plugin/request.h"
 #include "plugin/stream.h"
@@ -259,6 +260,8 @@ static bh_rc host_send_fd(bh_req *req, int32_t status, const char *ctype, int32_
     bh_rc r = check_reply(req, status, ctype);
     struct stat st;
 
+    if (hostfd_has(fd)) /* not the plugin's to give: nor is it closed */
+        return BH_EINVAL;
     if (r == BH_OK && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
                        offset > (uint64_t)st.st_size || len > (uint64_t)st.st_size - offset))
         r = BH_EINVAL;

@@ -22,7 +22,7 @@
 #include "plugin/text.h"
 
 #define RETRY_FIRST_MS 500
-#define RETRY_LAST_MS 30000
+#define RETRY_LAST_MS  30000
 #define OPTIONS_MEMORY (16u << 20)
 
 /* A fault outside a request: its record is complete as it is. */
@@ -32,7 +32,8 @@ static void finish_record(char verdict)
 
     if (record == NULL)
         return;
-    record->verdict = verdict;
+    if (verdict != SHM_RECOVERED || record->verdict != SHM_EJECTED)
+        record->verdict = verdict;
     recover_record_done(record);
     recover_self.fault.record = NULL;
 }

@@ -7,7 +7,6 @@
  * RTLD_DEEPBIND goes round it (then the master finds a dead worker and charges the plugin).
  */
 #include <assert.h>
-#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,16 +16,9 @@
 #include <threads.h>
 #include <unistd.h>
 
+#include "plugin/interpose.h"
 #include "plugin/recover.h"
 #include "plugin/text.h"
-
-/* libc's own; found once. */
-#define REAL(name, type) ((type)real_function(#name))
-
-static void *real_function(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
-}
 
 /* From a plugin's own thread: it takes the worker along, but is charged and on record. */
 static void note_thread(const char *kind, const void *caller)
@@ -42,7 +34,8 @@ void exit(int status)
     if (recover_is_armed())
         recover_raise("exit", 0);
     note_thread("exit", __builtin_return_address(0));
-    REAL(exit, void (*)(int))(status);
+    INTERPOSE_REAL(exit);
+    real(status);
     __builtin_unreachable();
 }
 
@@ -51,7 +44,8 @@ void quick_exit(int status)
     if (recover_is_armed())
         recover_raise("quick_exit", 0);
     note_thread("quick_exit", __builtin_return_address(0));
-    REAL(quick_exit, void (*)(int))(status);
+    INTERPOSE_REAL(quick_exit);
+    real(status);
     __builtin_unreachable();
 }
 
@@ -78,7 +72,8 @@ void abort(void)
     if (recover_is_armed())
         recover_raise("abort", SIGABRT);
     /* In a thread of a plugin's own the handler of the signal charges it. */
-    REAL(abort, void (*)(void))();
+    INTERPOSE_REAL(abort);
+    real();
     __builtin_unreachable();
 }
 
@@ -114,7 +109,8 @@ void pthread_exit(void *value)
 {
     if (recover_is_armed())
         recover_raise("pthread_exit", 0);
-    REAL(pthread_exit, void (*)(void *))(value);
+    INTERPOSE_REAL(pthread_exit);
+    real(value);
     __builtin_unreachable();
 }
 
@@ -122,7 +118,8 @@ void thrd_exit(int value)
 {
     if (recover_is_armed())
         recover_raise("thrd_exit", 0);
-    REAL(thrd_exit, void (*)(int))(value);
+    INTERPOSE_REAL(thrd_exit);
+    real(value);
     __builtin_unreachable();
 }
 
@@ -130,5 +127,6 @@ int pthread_cancel(pthread_t thread)
 {
     if (recover_is_armed() && pthread_equal(thread, pthread_self()))
         recover_raise("pthread_cancel", 0);
-    return REAL(pthread_cancel, int (*)(pthread_t))(thread);
+    INTERPOSE_REAL(pthread_cancel);
+    return real(thread);
 }

@@ -10,10 +10,12 @@
  */
 #ifndef BULKHEAD_SANITIZE
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "plugin/hostfd.h"
 #include "plugin/recover.h"
 
 static inline void enter(void)
@@ -60,7 +62,6 @@ LOCKED(int, putchar, (int c), (c))
 LOCKED(int, fgetc, (FILE * f), (f))
 LOCKED(int, getc, (FILE * f), (f))
 LOCKED(int, fflush, (FILE * f), (f))
-LOCKED(int, fclose, (FILE * f), (f))
 LOCKED(int, fseek, (FILE * f, long off, int whence), (f, off, whence))
 LOCKED(FILE *, fopen, (const char *path, const char *mode), (path, mode))
 LOCKED(char *, fgets, (char *s, int n, FILE *f), (s, n, f))
@@ -69,6 +70,23 @@ LOCKED(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size
 LOCKED(size_t, fread, (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(int, dl_iterate_phdr, (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data),
        (fn, data))
+
+/* Closes a descriptor by libc's own means, behind interpose_fd.c. */
+int fclose(FILE *f)
+{
+    int r = EOF;
+
+    REAL(fclose);
+    enter();
+    if (hostfd_has(fileno(f)) && hostfd_is_guarded(__builtin_return_address(0))) {
+        hostfd_note("fclose()", fileno(f), __builtin_return_address(0));
+        errno = EBADF;
+    } else {
+        r = real(f);
+    }
+    leave();
+    return r;
+}
 
 /* flockfile() keeps its lock until funlockfile(). */
 void flockfile(FILE *f)

@@ -5,19 +5,14 @@
  * Only calls made while a plugin call runs on this thread are looked at. Raw system calls go round
  * it: the crash that follows then ends the worker.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "obs/log.h"
+#include "plugin/interpose.h"
 #include "plugin/recover.h"
-
-static void *real_function(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
-}
 
 static bool is_reserved(int signo)
 {
@@ -40,11 +35,7 @@ static void refuse(const char *what, int signo)
 
 int sigaction(int signo, const struct sigaction *act, struct sigaction *old)
 {
-    static int (*real)(int, const struct sigaction *, struct sigaction *);
-
-    if (real == NULL)
-        real = (int (*)(int, const struct sigaction *, struct sigaction *))real_function(
-            "sigaction");
+    INTERPOSE_REAL(sigaction);
     if (act != NULL && recover_is_armed() && is_reserved(signo)) {
         refuse("sigaction()", signo);
         return -1;
@@ -63,10 +54,7 @@ __sighandler_t signal(int signo, __sighandler_t handler)
 
 int sigaltstack(const stack_t *ss, stack_t *old)
 {
-    static int (*real)(const stack_t *, stack_t *);
-
-    if (real == NULL)
-        real = (int (*)(const stack_t *, stack_t *))real_function("sigaltstack");
+    INTERPOSE_REAL(sigaltstack);
     if (ss != NULL && recover_is_armed()) {
         refuse("sigaltstack()", 0);
         return -1;
@@ -88,11 +76,9 @@ static const sigset_t *permitted(int how, const sigset_t *set, sigset_t *copy)
 
 int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
-    static int (*real)(int, const sigset_t *, sigset_t *);
     sigset_t copy;
 
-    if (real == NULL)
-        real = (int (*)(int, const sigset_t *, sigset_t *))real_function("pthread_sigmask");
+    INTERPOSE_REAL(pthread_sigmask);
     return real(how, permitted(how, set, &copy), old);
 }
 
@@ -107,14 +93,14 @@ int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 
 pid_t fork(void)
 {
-    static pid_t (*real)(void);
     /* Asked before: what is published is shared with the parent, who goes on. */
     bool is_plugin = recover_self.call != NULL && atomic_load(&recover_self.call->plugin) != 0;
     pid_t pid;
 
-    if (real == NULL)
-        real = (pid_t(*)(void))real_function("fork");
+    INTERPOSE_REAL(fork);
+    interpose_enter(RECOVER_LIBC); /* handlers of pthread_atfork() run with libc's locks held */
     pid = real();
+    interpose_leave(RECOVER_LIBC);
     if (pid == 0 && is_plugin) {
         /* It may exec or _exit. Coming back into the host ends it: see recover_disarm(), and
          * load_object() for constructors, which run in no boundary. */

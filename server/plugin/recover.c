@@ -2,15 +2,12 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <locale.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <ucontext.h>
@@ -18,6 +15,8 @@
 
 #include "base/must.h"
 #include "plugin/capture.h"
+#include "plugin/eject.h"
+#include "plugin/landing.h"
 #include "plugin/park.h"
 #include "plugin/text.h"
 
@@ -25,7 +24,7 @@
 #error "the recovery boundary knows x86-64 only"
 #endif
 
-#define ALT_STACK_SIZE (128u << 10) /* and a guard page below */
+#define ALT_STACK_SIZE LANDING_ALT_STACK_SIZE
 
 __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
 
@@ -36,8 +35,6 @@ static struct {
     struct shm *shm;
     pid_t pid;
     bool is_worker; /* not a trial run of the plugins */
-    int cwd;
-    mode_t umask;
     int deadline_signal;
     const char *const *abort_msg; /* glibc's __abort_msg: a struct {size; char msg[]} pointer */
 } recover;
@@ -71,11 +68,9 @@ int recover_init(struct shm *shm, int worker)
     recover.shm = shm;
     recover.pid = getpid();
     recover.is_worker = worker >= 0;
-    recover.umask = umask(022);
-    umask(recover.umask);
-    recover.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     recover.deadline_signal = SIGRTMIN + 3;
     recover.abort_msg = dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE");
+    landing_init();
     text_init();
     if (worker >= 0)
         capture_init(shm, worker);
@@ -104,8 +99,7 @@ int recover_thread_init(struct shm_call *call)
     pthread_attr_destroy(&attr);
     t->stack_lo = lo;
     t->stack_hi = t->stack_lo + size;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &t->signal_mask, sizeof t->signal_mask);
+    landing_thread_init();
 
     p = mmap(NULL, 4096 + ALT_STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
@@ -162,7 +156,9 @@ static const char *glibc_message(void)
     return p != NULL ? p + sizeof(unsigned int) : NULL;
 }
 
-extern const char __start_boundary_text[], __stop_boundary_text[]; /* the linker's */
+/* The linker's. Weak: a test that arms nothing has no boundary.c. */
+extern const char __start_boundary_text[] __attribute__((weak, visibility("hidden")));
+extern const char __stop_boundary_text[] __attribute__((weak, visibility("hidden")));
 
 /* An overwritten frame is not jumped to: where it would land must be in boundary.c, with a stack
  * pointer just below it. */
@@ -230,27 +226,11 @@ static void disarm(struct recover_thread *t, const struct recover_frame *f)
 {
     t->top = f->prev;
     t->depth = f->depth;
+    t->waits = RECOVER_WAITS_NOT;
     recover_publish(t->call, f->prev != NULL ? f->outer_plugin : 0,
                     f->prev != NULL ? f->outer_hook : (uint32_t)HOOK_NONE);
     recover_next_call(t->call);
     unpoison(t, f);
-}
-
-void recover_landed(void)
-{
-    struct recover_thread *t = &recover_self;
-    uint32_t mxcsr = 0x1f80;
-    stack_t ss = {.ss_sp = (char *)t->alt_stack + 4096, .ss_size = ALT_STACK_SIZE};
-
-    __asm__ volatile("fninit; ldmxcsr %0; cld" : : "m"(mxcsr) : "memory");
-    uselocale(LC_GLOBAL_LOCALE);
-    umask(recover.umask);
-    if (recover.cwd >= 0 && fchdir(recover.cwd) < 0)
-        errno = 0; /* the directory is gone: nothing here depends on it */
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    syscall(SYS_sigaltstack, &ss, NULL);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->signal_mask, NULL, sizeof t->signal_mask);
-    errno = 0;
 }
 
 /* ---- faults ---- */
@@ -397,6 +377,18 @@ void recover_deadline(int tid, uint32_t seq, bool last)
     syscall(SYS_rt_tgsigqueueinfo, recover.pid, tid, recover.deadline_signal, &si);
 }
 
+/* In one of the functions of interpose_wait.c, and there in the wait itself: right behind a system
+ * call, which then is the futex wait; libc is not in the middle of anything. */
+static bool waits_for_lock(const struct recover_thread *t, uintptr_t pc)
+{
+    static const unsigned char syscall_insn[2] = {0x0f, 0x05};
+
+    if (t->waits == RECOVER_WAITS_NOT || text_system(pc) != TEXT_LIBC)
+        return false;
+    return t->waits == RECOVER_WAITS_SPINNING ||
+           memcmp((const void *)(pc - 2), syscall_insn, sizeof syscall_insn) == 0;
+}
+
 static void on_deadline(int signo, siginfo_t *si, void *ctx)
 {
     struct recover_thread *t = &recover_self;
@@ -407,6 +399,7 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
     struct capture c = {.signo = 0, .kind = "deadline", .reg = reg};
     int saved_errno = errno;
     const char *why;
+    bool is_stuck; /* it would block again */
 
     (void)signo;
     if (park_has_begun() && !park_is_mine()) {
@@ -422,13 +415,17 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
         return;
     capture_registers(uc, reg);
     why = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
-    if (why == NULL && text_owner(reg[SHM_RIP]) == 0 && !text_is_waiting(reg[SHM_RIP]))
+    is_stuck = waits_for_lock(t, reg[SHM_RIP]);
+    if (why == NULL && !is_stuck && text_owner(reg[SHM_RIP]) == 0 && !text_is_waiting(reg[SHM_RIP]))
         why = "past its deadline outside plugin code";
     if (why == NULL) {
         uint32_t plugin = atomic_load(&t->call->plugin);
 
-        c.verdict = SHM_RECOVERED;
-        c.reason = "past its deadline, nothing held";
+        c.verdict = is_stuck ? SHM_EJECTED : SHM_RECOVERED;
+        c.reason = is_stuck ? "past its deadline, waiting for a lock, nothing of the host's held"
+                            : "past its deadline, nothing held";
+        if (is_stuck)
+            eject(plugin, "it waits for a lock that nobody gives back");
         if (plugin > 0 && plugin <= recover.shm->n_plugins)
             atomic_fetch_add(&recover.shm->plugin[plugin - 1].deadlines, 1);
         describe(t, &c);

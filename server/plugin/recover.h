@@ -14,9 +14,10 @@
  * functions copy what a plugin passes before they change anything, and what must not be cut in two
  * stands between recover_critical_enter() and _leave().
  *
- * Verdicts. R: jump. X: the process writes a record, stands still until the master has taken its
- * connections (park.h), and dies (allocator or stdio lock held, host in a critical section, no armed
- * frame, or a frame that is not on this thread's live stack).
+ * Verdicts. R: jump. Q: jump, and the plugin is taken out of the worker (eject.h), as it waits for a
+ * lock that nobody gives back. X: the process writes a record, stands still until the master has
+ * taken its connections (park.h), and dies (allocator or stdio lock held, host in a critical
+ * section, no armed frame, or a frame that is not on this thread's live stack).
  */
 #ifndef PLUGIN_RECOVER_H
 #define PLUGIN_RECOVER_H
@@ -52,9 +53,13 @@ struct recover_fault {
 #define RECOVER_LIBC 0x00000100u   /* in libc, holding a lock (stdio, loader list) */
 #define RECOVER_HOST 0x00010000u   /* in a critical section of the host */
 
+/* Is a plugin call in a function that waits for a lock? interpose_wait.c */
+enum recover_waits { RECOVER_WAITS_NOT, RECOVER_WAITS_IN_FUTEX, RECOVER_WAITS_SPINNING };
+
 struct recover_thread {
     struct recover_frame *top; /* NULL: not armed */
     uint32_t depth;
+    enum recover_waits waits;
     bool is_child_of_fork;
     struct shm_call *call; /* where attribution is published */
     char *stack_lo, *stack_hi;

@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "plugin/hostfd.h"
 #include "plugin/stream.h"
 
 #define FIELDS_FIRST 16
@@ -21,8 +22,10 @@ void request_init(struct bh_req *req)
 
 void reply_dispose(struct reply *reply)
 {
-    if (reply->kind == REPLY_FILE && reply->fd >= 0)
+    if (reply->kind == REPLY_FILE && reply->fd >= 0) {
+        hostfd_remove(reply->fd); /* a plugin's call may be running */
         close(reply->fd);
+    }
     if (reply->kind == REPLY_STREAM)
         stream_put(&reply->stream);
     memset(reply, 0, sizeof *reply);
@@ -129,6 +132,8 @@ void request_set_reply(struct bh_req *req, const struct reply *reply)
     request_touch(req);
     if (!owns_same(&req->reply, &req->undo.reply))
         reply_dispose(&req->reply);
+    if (reply->kind == REPLY_FILE)
+        hostfd_add(reply->fd);
     req->reply = *reply;
 }
 

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #define MAX_RANGES 512
 
@@ -19,7 +20,39 @@ static struct {
     _Atomic int n_plugin; /* grows only; what is below it does not change */
     struct range waiting[32];
     int n_waiting;
+    struct { /* the executable segment */
+        uintptr_t lo, hi;
+        enum text_system which;
+    } object[3];
+    int n_objects;
 } text;
+
+static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    uintptr_t in_libc = (uintptr_t)arg;
+
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum && text.n_objects < 3; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+        uintptr_t lo = info->dlpi_addr + ph->p_vaddr, hi = lo + ph->p_memsz;
+        enum text_system which = TEXT_ELSEWHERE;
+
+        if (ph->p_type != PT_LOAD || (ph->p_flags & PF_X) == 0)
+            continue;
+        if (in_libc >= lo && in_libc < hi)
+            which = TEXT_LIBC;
+        else if ((uintptr_t)text_init >= lo && (uintptr_t)text_init < hi)
+            which = TEXT_HOST;
+        else if (info->dlpi_addr == getauxval(AT_BASE))
+            which = TEXT_LOADER;
+        if (which == TEXT_ELSEWHERE)
+            continue;
+        text.object[text.n_objects].lo = lo;
+        text.object[text.n_objects].hi = hi;
+        text.object[text.n_objects++].which = which;
+    }
+    return 0;
+}
 
 void text_init(void)
 {
@@ -27,8 +60,10 @@ void text_init(void)
         "nanosleep", "clock_nanosleep", "poll",    "ppoll",    "select",      "pselect", "epoll_wait",
         "read",      "write",           "recv",    "recvfrom", "recvmsg",     "send",    "sendto",
         "sendmsg",   "accept",          "accept4", "connect",  "epoll_pwait", "pause",   "wait4",
-        "sigsuspend"};
+        "sigsuspend", "syscall"}; /* syscall(): the futex waits of C++ (atomics, futures) */
 
+    text.n_objects = 0;
+    dl_iterate_phdr(add_object, dlsym(RTLD_DEFAULT, "gnu_get_libc_version"));
     text.n_waiting = 0;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         void *p = dlsym(RTLD_DEFAULT, names[i]);
@@ -102,4 +137,12 @@ bool text_is_waiting(uintptr_t pc)
         if (pc >= text.waiting[i].lo && pc < text.waiting[i].hi)
             return true;
     return false;
+}
+
+enum text_system text_system(uintptr_t pc)
+{
+    for (int i = 0; i < text.n_objects; i++)
+        if (pc >= text.object[i].lo && pc < text.object[i].hi)
+            return text.object[i].which;
+    return TEXT_ELSEWHERE;
 }

@@ -9,11 +9,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Finds the libc functions that text_is_waiting() knows. Not for handlers. */
+/* Finds the objects that are there already, and the functions that text_is_waiting() knows. Not for
+ * handlers. */
 void text_init(void);
 
 /* The executable segments of an object that was just loaded. Not for handlers. */
 void text_add_object(const char *path, uint32_t plugin);
+
+/* The objects that come with the process. Async-signal-safe. */
+enum text_system { TEXT_ELSEWHERE, TEXT_HOST, TEXT_LIBC, TEXT_LOADER };
+enum text_system text_system(uintptr_t pc);
 
 /* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
 uint32_t text_owner(uintptr_t pc);

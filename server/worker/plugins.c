@@ -7,6 +7,7 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "plugin/hook.h"
+#include "plugin/hostfd.h"
 #include "plugin/instance.h"
 #include "plugin/object.h"
 #include "plugin/setup.h"
@@ -25,6 +26,7 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     int r = 0;
 
     memset(out, 0, sizeof *out);
+    hostfd_init(cfg, shm);
     out->inst = calloc((size_t)cfg->n_plugins + 1, sizeof(bh_inst *));
     out->object = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
     if (out->inst == NULL || out->object == NULL)

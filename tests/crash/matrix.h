@@ -26,7 +26,8 @@ struct matrix_fault {
     const char *function; /* that a crash record must name; NULL: it cannot be known */
     const char *cause;    /* in the record: a signal's name or the kind; NULL: there may be none */
     const char *columns;  /* where it is tried */
-    char instead;         /* of the cell's letter, where this fault does better; 0: nowhere */
+    char instead;         /* of the cell's letter: where this fault does better, or goes round what
+                           * the cell is about (raw system calls); 0: nowhere */
 };
 
 struct matrix_row {
@@ -39,6 +40,9 @@ struct matrix_row {
 
 /* Row i is number i + 1. */
 extern const struct matrix_row matrix[MATRIX_ROWS];
+
+/* Of that fault in that column (but e and f, where all of a row are alike). */
+char matrix_expected(int row, const struct matrix_fault *f, char column);
 
 /* Is this death on record, but charged to nobody? */
 bool matrix_is_uncharged(int row, const char *place);

@@ -31,7 +31,7 @@ struct attempt {
 
 static char expected_outcome(const struct attempt *a)
 {
-    return matrix[a->row].actual[a->stage->column - 'a'];
+    return matrix_expected(a->row, a->fault, a->stage->column);
 }
 
 static bool is_tried(const struct attempt *a, bool is_refused, const char *only)
@@ -60,10 +60,11 @@ static void write_plugin(const struct attempt *a, char *out, size_t size)
     if (a->stage->column == 'f')
         snprintf(out, size, "{module: %s}", strcmp(fault, "throw") == 0 ? "inside" : "fault");
     else if (strncmp(fault, "throw:", 6) == 0)
-        snprintf(out, size, "{module: throw, deadline: 1s, config: {at: %s, what: %s}}", a->stage->name,
-                 fault + 6);
+        snprintf(out, size, "{module: throw, deadline: 1s, config: {at: %s, what: %s}}",
+                 a->stage->name, fault + 6);
     else
-        snprintf(out, size, "{module: fault, deadline: 1s, config: {at: %s, fault: %s, from_request: true}}",
+        snprintf(out, size,
+                 "{module: fault, deadline: 1s, config: {at: %s, fault: %s, from_request: true}}",
                  a->stage->name, fault);
 }
 

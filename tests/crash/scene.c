@@ -22,7 +22,7 @@ static const char *const throw_whats[] = {"std", "int", "noexcept", "terminate"}
  * end the trial run of the plugins, and the server would not start. */
 static bool is_for_close(const struct matrix_fault *f, int row)
 {
-    return strchr(f->columns, 'g') != NULL && matrix[row].actual[6] != 'F' &&
+    return strchr(f->columns, 'g') != NULL && matrix_expected(row, f, 'g') != 'F' &&
            strchr(f->name, ':') == NULL;
 }
 
@@ -38,11 +38,10 @@ static void write_plugins(FILE *out)
     for (int row = 0; row < MATRIX_ROWS; row++) {
         for (const struct matrix_fault *f = matrix[row].fault; f->name != NULL; f++) {
             if (is_for_close(f, row))
-                fprintf(
-                    out,
-                    "  g_%s: {module: fault, deadline: 150ms,\n"
-                    "    config: {from_request: true, at: close, fault: %s}}\n",
-                    f->name, f->name);
+                fprintf(out,
+                        "  g_%s: {module: fault, deadline: 150ms,\n"
+                        "    config: {from_request: true, at: close, fault: %s}}\n",
+                        f->name, f->name);
         }
     }
     for (size_t i = 0; i < N(throw_places); i++) {

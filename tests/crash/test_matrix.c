@@ -85,11 +85,20 @@ static bool is_throw(const struct matrix_fault *f)
 
 static char expected_outcome(const struct probe *p)
 {
-    if (p->place->column == 'h')
-        return matrix[p->row].jobs[p->place->job];
-    if (p->fault->instead != '\0')
-        return p->fault->instead == 'R' && p->place->column == 'c' ? 'T' : p->fault->instead;
-    return matrix[p->row].actual[p->place->column - 'a'];
+    char job;
+
+    if (p->place->column != 'h')
+        return matrix_expected(p->row, p->fault, p->place->column);
+    job = matrix[p->row].jobs[p->place->job];
+    return p->fault->instead != '\0' && job != CELL_UNRUN ? p->fault->instead : job;
+}
+
+/* Is the plugin taken out of the worker, which is then replaced? */
+static bool ejects(const struct probe *p)
+{
+    char expected = expected_outcome(p);
+
+    return expected == 'Q' || (p->row + 1 == 14 && expected == 'T');
 }
 
 static bool is_tried(const struct probe *p)
@@ -111,7 +120,8 @@ static bool is_harmless(const struct probe *p)
 {
     int row = p->row + 1;
 
-    return row == 18 || row == 20 || (row == 11 && strcmp(p->place->hook, "thread") == 0);
+    return row == 18 || row == 20 || (row == 17 && p->fault->instead == '\0') ||
+           (row == 11 && strcmp(p->place->hook, "thread") == 0);
 }
 
 static bool is_deadline(const struct probe *p)
@@ -224,21 +234,11 @@ static bool waits_for_new_worker(struct scene *scene, int timeout_ms)
 
 static json_t *find_record(struct scene *scene, const struct probe *p, pid_t worker)
 {
-    if (worker != scene->worker)
+    if (worker != scene->worker && !ejects(p))
         return scene_record(scene, worker, NULL, 'X');
     if (p->fault->cause == NULL || expected_outcome(p) == 'N' || is_harmless(p))
         return NULL;
     return scene_record(scene, worker, p->place->hook, '\0');
-}
-
-static char judge(const struct probe *p, const struct response *res, bool is_replaced,
-                  const json_t *record)
-{
-    if (is_replaced)
-        return 'X';
-    if (record != NULL)
-        return p->place->column == 'c' && res->status == 200 && res->truncated ? 'T' : 'R';
-    return is_harmless(p) ? 'R' : 'N';
 }
 
 static const char *text_at(const json_t *record, const char *key, const char *sub)
@@ -247,6 +247,18 @@ static const char *text_at(const json_t *record, const char *key, const char *su
     const char *s = json_string_value(sub != NULL ? json_object_get(value, sub) : value);
 
     return s != NULL ? s : "nothing";
+}
+
+static char judge(const struct probe *p, const struct response *res, bool is_replaced,
+                  const json_t *record)
+{
+    if (ejects(p) != is_replaced)
+        return is_replaced ? 'X' : 'N';
+    if (record == NULL)
+        return is_harmless(p) ? 'R' : is_replaced ? 'X' : 'N';
+    if (p->place->column == 'c' && res->status == 200 && res->truncated)
+        return 'T';
+    return is_replaced ? text_at(record, "verdict", NULL)[0] : 'R';
 }
 
 /* As the place, or, where that is one of the header's inline functions, as a caller of it. */
@@ -291,7 +303,10 @@ static void check_record(const struct probe *p, const json_t *record, char outco
 static void note(const struct probe *p, char outcome)
 {
     char *cell = &observed[p->row][p->place->column - 'a'];
+    char says = matrix[p->row].actual[p->place->column - 'a'];
 
+    if (matrix_rank(expected_outcome(p)) > matrix_rank(says))
+        return; /* goes round what the cell is about */
     if (expected_outcome(p) == 'N' && outcome == 'X')
         outcome = 'N';
     if (*cell == CELL_UNRUN || matrix_rank(outcome) > matrix_rank(*cell))
@@ -301,7 +316,7 @@ static void note(const struct probe *p, char outcome)
 static void run_probe(struct scene *scene, struct probe *p)
 {
     char expected = expected_outcome(p), outcome;
-    bool may_harm = matrix_rank(expected) >= matrix_rank('X'), is_replaced;
+    bool may_harm = matrix_rank(expected) >= matrix_rank('X') || ejects(p), is_replaced;
     pid_t worker = scene->worker;
     struct response *res;
     const char *harm = NULL;
@@ -312,7 +327,9 @@ static void run_probe(struct scene *scene, struct probe *p)
     res = commit(scene, p);
     if (!may_harm)
         harm = look_around(scene, p);
-    is_replaced = waits_for_new_worker(scene, expected == 'X' ? 3000 : 0);
+    else if (ejects(p)) /* the worker waits for those that it serves */
+        scene_disperse(scene);
+    is_replaced = waits_for_new_worker(scene, expected == 'X' || ejects(p) ? 5000 : 0);
     record = find_record(scene, p, worker);
     outcome = judge(p, res, is_replaced, record);
     note(p, outcome);
@@ -325,7 +342,7 @@ static void run_probe(struct scene *scene, struct probe *p)
         check_record(p, record, outcome);
     else if (is_replaced)
         wrong(p, "a worker died without a record");
-    if (outcome == 'R' && !is_harmless(p) && res->status != expected_status(p))
+    if (strchr("RQ", outcome) != NULL && !is_harmless(p) && res->status != expected_status(p))
         wrong(p, "answered %d instead of %d", res->status, expected_status(p));
     json_decref(record);
     response_free(&res);

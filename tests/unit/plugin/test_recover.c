@@ -329,50 +329,6 @@ static void the_outer_call_may_crash_after_the_inner(void **state)
     assert_int_equal(recovering_record(shm)->hook, HOOK_REQUEST);
 }
 
-/* ---- what a crash leaves behind ---- */
-
-FAULTY static bh_rc makes_a_mess(void *self, bh_req *req, void *ctx)
-{
-    sigset_t all;
-
-    (void)self, (void)req, (void)ctx;
-    errno = 42;
-    umask(0777);
-    if (chdir("/proc") < 0)
-        return 0;
-    fesetround(FE_UPWARD);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-    *nowhere = 1;
-    return 0;
-}
-
-static void errno_mask_umask_directory_and_rounding_are_put_back(void **state)
-{
-    char before[4096], after[4096];
-    sigset_t mask, now;
-    mode_t mode = umask(022);
-    int cancel;
-
-    (void)state;
-    umask(mode);
-    recovering_begin(shm);
-    pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    assert_non_null(getcwd(before, sizeof before));
-    assert_false(call(makes_a_mess));
-    assert_int_equal(errno, 0);
-    assert_non_null(getcwd(after, sizeof after));
-    assert_string_equal(after, before);
-    assert_int_equal(fegetround(), FE_TONEAREST);
-    pthread_sigmask(SIG_SETMASK, NULL, &now);
-    for (int s = 1; s < 32; s++)
-        assert_int_equal(sigismember(&now, s), sigismember(&mask, s));
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    assert_int_equal(cancel, PTHREAD_CANCEL_DISABLE);
-    assert_int_equal(umask(mode), mode);
-}
-
 /* ---- threads ---- */
 
 static struct shm_call thread_call;
@@ -559,7 +515,6 @@ int main(void)
         cmocka_unit_test(attribution_is_published_during_the_call_and_cleared_after),
         cmocka_unit_test(a_crash_ends_the_innermost_call_only),
         cmocka_unit_test(the_outer_call_may_crash_after_the_inner),
-        cmocka_unit_test(errno_mask_umask_directory_and_rounding_are_put_back),
         cmocka_unit_test(other_threads_land_on_their_own_stacks),
         cmocka_unit_test(a_child_lands_like_a_worker),
         cmocka_unit_test(a_fault_in_a_critical_section_ends_the_process),

@@ -1,0 +1,76 @@
+#include "plugin/landing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "plugin/recover.h"
+
+static int cwd = -1;
+static mode_t file_mask;
+
+void landing_init(void)
+{
+    file_mask = umask(022);
+    umask(file_mask);
+    cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* ---- clean-up handlers ---- */
+
+/* libc's lists: of its own waits, and of pthread_cleanup_push(). Links in them lie on the stack, and
+ * are dropped with it; a later longjmp() or pthread_exit() would call what stands there by then. */
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*fn)(void *), void *arg);
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int execute);
+
+static __thread struct _pthread_cleanup_buffer waits;
+static __thread __pthread_unwind_buf_t pushed;
+
+static void remember_cleanups(void)
+{
+    _pthread_cleanup_push(&waits, NULL, NULL);
+    _pthread_cleanup_pop(&waits, 0);
+    __pthread_register_cancel(&pushed);
+    __pthread_unregister_cancel(&pushed);
+}
+
+static void forget_cleanups(void)
+{
+    _pthread_cleanup_pop(&waits, 0);
+    __pthread_unregister_cancel(&pushed);
+}
+
+/* ---- all of it ---- */
+
+void landing_thread_init(void)
+{
+    struct recover_thread *t = &recover_self;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    remember_cleanups();
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &t->signal_mask, sizeof t->signal_mask);
+}
+
+void recover_landed(void)
+{
+    struct recover_thread *t = &recover_self;
+    uint32_t mxcsr = 0x1f80; /* round to nearest, no exception unmasked */
+    stack_t ss = {.ss_sp = (char *)t->alt_stack + SHM_PAGE, .ss_size = LANDING_ALT_STACK_SIZE};
+
+    __asm__ volatile("fninit; ldmxcsr %0; cld" : : "m"(mxcsr) : "memory");
+    uselocale(LC_GLOBAL_LOCALE);
+    umask(file_mask);
+    if (cwd >= 0 && fchdir(cwd) < 0)
+        errno = 0; /* the directory is gone: nothing here depends on it */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL); /* libc's waits are asynchronous */
+    forget_cleanups();
+    syscall(SYS_sigaltstack, &ss, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->signal_mask, NULL, sizeof t->signal_mask);
+    errno = 0;
+}
