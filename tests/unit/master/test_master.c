@@ -106,10 +106,11 @@ static bool keep(const char *request, int fd)
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct shm_conn *conn = shm_conn(self.shm, slot, fd);
+        char *replay = shm_replay(self.shm, slot);
 
-        if (strcmp(request, kinds[i].request) != 0)
+        if (conn == NULL || replay == NULL || strcmp(request, kinds[i].request) != 0)
             continue;
-        memcpy(shm_replay(self.shm, slot) + 100, text, sizeof text);
+        memcpy(replay + 100, text, sizeof text);
         conn->replay_at = 100;
         conn->replay_len = strlen(text);
         atomic_store(&conn->flags, kinds[i].flags);
@@ -122,9 +123,10 @@ static bool keep(const char *request, int fd)
 static _Noreturn void park_here(int fd)
 {
     struct channel_message m = {.kind = CHANNEL_PARKED};
+    struct shm_conn *conn = shm_conn(self.shm, (uint32_t)self.seat->slot, fd);
 
-    atomic_store(&shm_conn(self.shm, (uint32_t)self.seat->slot, fd)->flags,
-                 SHM_CONN_OPEN | SHM_CONN_BUSY);
+    if (conn != NULL)
+        atomic_store(&conn->flags, SHM_CONN_OPEN | SHM_CONN_BUSY);
     atomic_store(&self.shm->worker[self.seat->slot].call.fd, fd);
     channel_send(self.seat->channel_fd, &m, NULL, NULL);
     for (;;)
