@@ -99,13 +99,14 @@ static void settle_replay(struct schema_reader *r, struct draft *d)
         return;
     }
     methods_read(r, d->replay, "escrow.replay", &cfg->escrow.replay, &cfg->escrow.n_replay);
-    for (int i = 0; i < cfg->escrow.n_replay; i++) {
-        const char *method = cfg->escrow.replay[i];
+    for (int i = 0; i < d->replay->n; i++) {
+        const struct yaml_node *node = d->replay->item[i];
 
-        if (strcmp(method, "POST") == 0 || strcmp(method, "PATCH") == 0 ||
-            strcmp(method, "CONNECT") == 0)
-            schema_error(r, d->replay, "escrow.replay", "GET, HEAD, OPTIONS, DELETE and the like",
-                         "%s may do more when it is run twice", method);
+        if (node->kind == YAML_SCALAR && node->text != NULL &&
+            (strcmp(node->text, "POST") == 0 || strcmp(node->text, "PATCH") == 0 ||
+             strcmp(node->text, "CONNECT") == 0))
+            schema_error(r, node, "escrow.replay", "GET, HEAD, OPTIONS, DELETE and the like",
+                         "%s may do more when it is run twice", node->text);
     }
 }
 

@@ -246,13 +246,20 @@ void exchange_publish(const struct exchange *x)
     label[m] = ' ';
     memcpy(label + m + 1, req->path.p, p);
     label[m + 1 + p] = '\0';
-    if (x->conn != NULL)
+    if (x->conn != NULL && x->conn->x == x) /* not in on_log: the client has its answer by then */
         atomic_store_explicit(&call->fd, x->conn->fd, memory_order_relaxed);
 }
 
 void exchange_unpublish(const struct exchange *x)
 {
     atomic_store_explicit(&x->listener->front->shared->call.fd, -1, memory_order_relaxed);
+}
+
+void exchange_fail(struct exchange *x, int kind)
+{
+    exchange_publish(x);
+    chain_fail_paused(&x->req, kind);
+    exchange_unpublish(x);
 }
 
 static enum MHD_Result send_reply(struct exchange *x)

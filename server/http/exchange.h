@@ -25,6 +25,8 @@ void exchange_set_ticket(struct exchange *x, struct bh_ticket *t);
 
 /* Goes on with a paused request; req->resume_verdict says how. */
 void exchange_resume(struct exchange *x);
+/* The paused request failed (chain_fail_paused()); exchange_resume() is to follow. */
+void exchange_fail(struct exchange *x, int kind);
 /* The client has left while the request was paused: it ends. */
 void exchange_abort(struct exchange *x);
 

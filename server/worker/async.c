@@ -296,7 +296,7 @@ static void deliver(bh_ticket *t)
     req->resume_verdict = known_verdict(t->verdict);
     if (t->crashed != NULL) {
         recover_self.fault = t->crash;
-        chain_fail_paused(req, FAILURE_CRASHED);
+        exchange_fail(x, FAILURE_CRASHED);
     } else if (t->body != NULL) {
         req->resume_verdict = take_reply(req, t);
     }
@@ -331,7 +331,7 @@ void async_expire(void)
             continue; /* the plugin did not pause for it */
         log_warn("a request was paused past its time: %.*s", (int)exchange_request(x)->path.n,
                  exchange_request(x)->path.p);
-        chain_fail_paused(exchange_request(x), BH_E_DEADLINE);
+        exchange_fail(x, BH_E_DEADLINE);
         exchange_resume(x);
     }
 }

@@ -27,24 +27,28 @@ static void serve(int post)
     }
 }
 
-/* Takes fd over. */
+/* Takes fd over, as front_refuse() does in any case, and front_adopt() when it can. */
 static void adopt(const struct channel_entry *entry, int fd, const char *text, uint32_t len)
 {
     int r = 0;
 
     switch (entry->what) {
-    case ADOPT_IDLE: r = front_adopt(worker.front, entry->listener, fd, NULL, 0, false); break;
+    case ADOPT_IDLE:
+        r = front_adopt(worker.front, entry->listener, fd, NULL, 0, false);
+        if (r < 0)
+            close(fd);
+        break;
     case ADOPT_REPLAY:
         r = front_adopt(worker.front, entry->listener, fd, text, len, entry->is_last != 0);
+        if (r < 0)
+            front_refuse(worker.front, fd, 503, NULL);
         break;
     case ADOPT_REFUSE: r = front_refuse(worker.front, fd, 503, NULL); break;
     case ADOPT_FAILED: r = front_refuse(worker.front, fd, 500, text); break;
     default: r = front_refuse(worker.front, fd, 0, NULL); break;
     }
-    if (r < 0 && (entry->what == ADOPT_IDLE || front_refuse(worker.front, fd, 503, NULL) < 0)) {
-        log_debug("a connection of another worker is closed: %s", strerror(-r));
-        close(fd);
-    }
+    if (r < 0)
+        log_debug("a connection of another worker cannot be served: %s", strerror(-r));
 }
 
 void succession_read(void)

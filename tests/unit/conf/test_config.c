@@ -121,6 +121,8 @@ static void defaults_fill_what_is_not_given(void **state)
     assert_int_equal(cfg->crash.keep, 100);
     assert_int_equal(cfg->respawn.restarts, 5);
     assert_int_equal(cfg->respawn.window_ms, 10000);
+    assert_int_equal(cfg->escrow.n_replay, 3);
+    assert_string_equal(cfg->escrow.replay[0], "GET");
     assert_string_equal(cfg->route[0].path, "/");
     assert_true(cfg->route[0].is_prefix);
     assert_string_equal(cfg->route[0].name, "route 1");
@@ -145,7 +147,8 @@ static void every_key_is_taken_over(void **state)
               "  chain: [p]}]\n"
               "logs: {error: {path: /var/log/x, level: error, format: json}}\n"
               "crash: {dir: /c, keep: 7}\n"
-              "respawn: {restarts: 2, window: 1m}\n");
+              "respawn: {restarts: 2, window: 1m}\n"
+              "escrow: {replay: [HEAD, DELETE]}\n");
     assert_int_equal(cfg->n_workers, 3);
     assert_string_equal(cfg->user, "www");
     assert_string_equal(cfg->listener[0].name, "listener 1");
@@ -175,6 +178,8 @@ static void every_key_is_taken_over(void **state)
     assert_int_equal(cfg->log.format, CONFIG_LOG_JSON);
     assert_string_equal(cfg->crash.dir, "/c");
     assert_int_equal(cfg->respawn.window_ms, 60000);
+    assert_int_equal(cfg->escrow.n_replay, 2);
+    assert_string_equal(cfg->escrow.replay[1], "DELETE");
 }
 
 static void deadlines_are_given_by_hook(void **state)
@@ -431,6 +436,17 @@ static void methods_are_upper_case_tokens(void **state)
                    "4:34: routes[1]: GET stands there twice", NULL);
 }
 
+static void methods_that_must_not_run_twice_are_refused(void **state)
+{
+    (void)state;
+    assert_mistake(BASE PLUGINS ROUTES "escrow: {replay: [GET, POST]}\n",
+                   "5:24: escrow.replay: POST may do more when it is run twice", "GET, HEAD");
+    assert_mistake(BASE PLUGINS ROUTES "escrow: {replay: [get]}\n",
+                   "5:19: escrow.replay: 'get' is not a method in upper case", "GET");
+    load_well(BASE PLUGINS ROUTES "escrow: {replay: []}\n");
+    assert_int_equal(cfg->escrow.n_replay, 0);
+}
+
 static void too_long_chains_are_refused(void **state)
 {
     char text[16384] = BASE "plugins:\n";
@@ -534,6 +550,7 @@ int main(void)
         TEST(listeners_do_not_collide),
         TEST(paths_have_a_star_at_the_end_only),
         TEST(methods_are_upper_case_tokens),
+        TEST(methods_that_must_not_run_twice_are_refused),
         TEST(too_long_chains_are_refused),
         TEST(exponential_chains_cost_nothing),
         TEST(all_mistakes_come_in_one_run_in_order),

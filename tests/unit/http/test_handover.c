@@ -67,7 +67,8 @@ static struct config config = {.path = "test.yaml",
 
 /* What the plugin saw. */
 static uint32_t seen_flags;
-static int seen_fd, seen_call_fd, n_noted, n_watched;
+static uint32_t logged_flags;
+static int seen_fd, seen_call_fd, logged_call_fd, n_noted, n_watched;
 static struct exchange *paused[8];
 static int n_paused;
 
@@ -123,8 +124,17 @@ static bh_rc on_request_body(void *self, bh_req *req, void *ctx, bh_str chunk, i
     return end ? reply(req, "body", 4) : BH_CONTINUE;
 }
 
+static void on_log(void *self, bh_req *req, void *ctx)
+{
+    int which = *(const char *)self == 'a' ? A : B;
+
+    (void)ctx;
+    logged_flags = shm_conn(shm, (uint32_t)which, exchange_of(req)->conn->fd)->flags;
+    logged_call_fd = shm->worker[which].call.fd;
+}
+
 static bh_plugin desc = {
-    .open = open_, .on_request = on_request, .on_request_body = on_request_body};
+    .open = open_, .on_request = on_request, .on_request_body = on_request_body, .on_log = on_log};
 static struct object object = {.desc = &desc};
 
 static void resume_all(void)
@@ -487,6 +497,7 @@ static void the_client_notices_nothing_even_when_the_giver_ends(void **state)
     (void)state;
     get(client, "/1");
     assert_answer(client, "a /1");
+    front_stop_accepting(front[A]);
     assert_int_equal(give_all(A), 1);
     front_drain(front[A]);
     front_destroy(&front[A]);
@@ -494,6 +505,8 @@ static void the_client_notices_nothing_even_when_the_giver_ends(void **state)
     get(client, "/2");
     assert_int_equal(front_adopt(front[B], TCP, given_fd[0], NULL, 0, false), 0);
     assert_answer(client, "b /2");
+    step(); /* a shutdown() of a's would let b read the end now */
+    assert_int_equal(next(client), -EAGAIN);
     close(client);
 }
 
@@ -806,6 +819,21 @@ static void the_running_requests_descriptor_is_published(void **state)
     close(client);
 }
 
+/* Were it blamed for a crash there, another process would answer it a second time. */
+static void in_on_log_the_request_is_answered(void **state)
+{
+    int client = client_tcp(A);
+
+    (void)state;
+    logged_call_fd = 0;
+    get(client, "/1");
+    assert_answer(client, "a /1");
+    STEP_UNTIL(logged_call_fd != 0);
+    assert_int_equal(logged_call_fd, -1);
+    assert_int_equal(logged_flags, SHM_CONN_OPEN);
+    close(client);
+}
+
 /* ---- requests that are run again ---- */
 
 static const char *replay_text(int fd, size_t *n)
@@ -899,7 +927,9 @@ static void damaged_exchanges_are_passed_over(void **state)
     n = x->req.target.n;
     x->req.target.n = SIZE_MAX - 100;
     assert_int_equal(front_note_replays(front[A], shm, A), 0);
-    x->req.target = bh_s("/a\r\nb");
+    x->req.target = bh_s("/a\rb");
+    assert_int_equal(front_note_replays(front[A], shm, A), 0);
+    x->req.target = bh_s("/a\nb");
     assert_int_equal(front_note_replays(front[A], shm, A), 0);
     x->req.target = bh_sn(x->uri, n);
     x->req.magic = 0;
@@ -1034,6 +1064,7 @@ int main(void)
         TEST(after_any_request_the_connection_is_idle),
         TEST(an_interim_answer_is_not_the_answer),
         TEST(the_running_requests_descriptor_is_published),
+        TEST(in_on_log_the_request_is_answered),
         TEST(requests_are_left_as_they_came),
         TEST(what_must_not_run_again_is_not_left),
         TEST(a_request_is_run_again_only_once),

@@ -295,6 +295,60 @@ static void a_writer_killed_at_any_moment_leaves_whole_lines(void **state)
     assert_true(n_lines > 60);
 }
 
+/* ---- connections ---- */
+
+static void connections_of_workers_do_not_overlap(void **state)
+{
+    struct shm *shm = *state;
+    int last = (int)shm->n_fds - 1;
+    const char *end = (const char *)shm + shm->size;
+
+    assert_true(shm->n_fds > 100);
+    assert_non_null(shm_conn(shm, 0, last));
+    assert_null(shm_conn(shm, 0, last + 1));
+    assert_null(shm_conn(shm, 0, -1));
+    assert_null(shm_conn(shm, 2, 0));
+    assert_null(shm_replay(shm, 2));
+    assert_true((char *)(shm_conn(shm, 0, last) + 1) <= shm_replay(shm, 0));
+    assert_true(shm_replay(shm, 0) + SHM_REPLAY_SIZE <= (char *)shm_conn(shm, 1, 0));
+    assert_true((char *)(shm->worker + shm->n_workers) <= (char *)shm_conn(shm, 0, 0));
+    assert_ptr_equal(shm_replay(shm, 1) + SHM_REPLAY_SIZE, end);
+    assert_int_equal(atomic_load(&shm->worker[1].call.fd), -1);
+}
+
+static struct shm_conn *conn_5(struct shm *shm, uint32_t slot)
+{
+    struct shm_conn *c = shm_conn(shm, slot, 5);
+
+    if (c == NULL) /* assert_non_null() means nothing to the compiler */
+        abort();
+    return c;
+}
+
+static char *last_of_replay(struct shm *shm, uint32_t slot)
+{
+    char *area = shm_replay(shm, slot);
+
+    if (area == NULL)
+        abort();
+    return area + SHM_REPLAY_SIZE - 1;
+}
+
+static void forgotten_connections_are_those_of_one_worker(void **state)
+{
+    struct shm *shm = *state;
+
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        atomic_store(&conn_5(shm, slot)->flags, SHM_CONN_OPEN);
+        *last_of_replay(shm, slot) = 'x';
+    }
+    shm_forget_conns(shm, 0);
+    assert_int_equal(atomic_load(&conn_5(shm, 0)->flags), 0);
+    assert_int_equal(*last_of_replay(shm, 0), 0);
+    assert_int_equal(atomic_load(&conn_5(shm, 1)->flags), SHM_CONN_OPEN);
+    assert_int_equal(*last_of_replay(shm, 1), 'x');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +365,8 @@ int main(void)
         TEST(kicking_keeps_errno),
         TEST(one_path_has_one_sink),
         TEST(a_sink_that_its_worker_died_over_is_passed_by),
+        TEST(connections_of_workers_do_not_overlap),
+        TEST(forgotten_connections_are_those_of_one_worker),
         TEST(a_writer_killed_at_any_moment_leaves_whole_lines),
     };
 
