@@ -31,7 +31,7 @@ static void write_plugins(FILE *out)
     fputs("plugins:\n"
           "  f: {module: fault, deadline: 150ms, config: {from_request: true}}\n"
           "  e: {module: fault, deadline: 150ms, config: {from_request: true, reply: false}}\n"
-          "  inside: {module: inside, deadline: 150ms}\n"
+          "  inside: {module: inside, deadline: 600ms}\n"
           "  stream: {module: fault, config: {stream: true}}\n"
           "  hold: {module: hold}\n",
           out);
