@@ -17,6 +17,8 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"run", cli_run, "serve a config file"},
+    {"status", cli_status, "show how the running server is"},
+    {"worker", cli_worker, "recycle workers of the running server"},
     {"check", cli_check, "check a config file, its plugins and their options"},
     {"inspect", cli_inspect, "show what a plugin object says about itself"},
     {"schema", cli_schema, "print the config file's JSON Schema, or its reference"},

@@ -143,6 +143,11 @@ static int settle(struct schema_reader *r, struct draft *d)
         cfg->log.path = config_path(cfg, cfg->log.path);
     if (cfg->crash.dir != NULL)
         cfg->crash.dir = config_path(cfg, cfg->crash.dir);
+    if (cfg->control.socket != NULL && strcmp(cfg->control.socket, "off") != 0) {
+        cfg->control.socket = config_path(cfg, cfg->control.socket);
+        if (cfg->control.socket == NULL)
+            return -ENOMEM;
+    }
     if (r->n_bad == 0 && (cfg->log.path == NULL || cfg->crash.dir == NULL))
         return -ENOMEM;
     return settle_module_path(d);

@@ -133,6 +133,10 @@ struct config {
         int n_replay;
     } escrow;
 
+    struct {
+        const char *socket; /* absolute; "off"; NULL: at the usual place (ipc/control.h) */
+    } control;
+
     struct config_breaker breaker; /* for plugins that say nothing else */
 
     struct arena *arena; /* owns all of the above */

@@ -328,6 +328,12 @@ static const struct schema escrow_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema control_keys[] = {
+    {"socket", SCHEMA_STRING, OFF(struct config, control.socket), .form = "a path, or off",
+     .help = "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
+    {NULL, SCHEMA_END},
+};
+
 const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
@@ -350,6 +356,7 @@ const struct schema config_keys[] = {
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,
      .help = "When a plugin that crashes repeatedly is not called; `on_error` says what follows"},
+    {"control", SCHEMA_MAP, .keys = control_keys, .help = "The socket for commands"},
     {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
     {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},
     {NULL, SCHEMA_END},

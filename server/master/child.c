@@ -117,6 +117,7 @@ static void close_masters(struct master *m, const struct child *self, int post)
         fd_close(&m->worker[i].channel_fd);
     }
     escrow_close(m);
+    control_forget(&m->control);
 }
 
 static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_t parent,

@@ -10,10 +10,12 @@
 #include <sys/types.h>
 
 #include "conf/config.h"
+#include "master/control.h"
 #include "master/inherit.h"
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/respawn.h"
+#include "master/status.h"
 #include "master/user.h"
 
 #define MASTER_READY_MS 10000 /* from fork to "ready" */
@@ -22,6 +24,7 @@
 #define MASTER_CHANNEL_EVENT 0x10000u /* | slot */
 #define MASTER_SIGNAL_EVENT  UINT32_MAX
 #define MASTER_UPGRADE_EVENT (UINT32_MAX - 1)
+#define MASTER_CONTROL_EVENT (UINT32_MAX - 2)
 
 enum master_phase {
     MASTER_STARTING, /* until every worker is ready */
@@ -113,6 +116,8 @@ struct master {
     bool is_succeeded;  /* it serves: this one finishes */
     struct inherit inherited;
     int predecessor_fd; /* to the old master, which hands its connections over; -1: none */
+    struct control control;
+    struct history history;
 };
 
 /* ---- start.c ---- */
@@ -202,6 +207,8 @@ int upgrade_inherit(struct master *m);
 void upgrade_announce(struct master *m);
 
 /* ---- master.c ---- */
+
+const char *phase_name(enum master_phase phase);
 
 /* The successor serves: workers hand over what is idle, finish the rest, and end; then this does. */
 void master_give_way(struct master *m);

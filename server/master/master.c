@@ -35,6 +35,11 @@ static const char *const phase_names[] = {
     [MASTER_FORCING] = "forcing",   [MASTER_FLUSHING] = "flushing", [MASTER_ENDED] = "ended",
 };
 
+const char *phase_name(enum master_phase phase)
+{
+    return phase_names[phase];
+}
+
 /* ---- Phases ---- */
 
 static void signal_workers(struct master *m, int signo)
@@ -63,6 +68,8 @@ static void enter(struct master *m, enum master_phase phase)
     switch (phase) {
     case MASTER_STARTING: break;
     case MASTER_SERVING:
+        if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
+            control_open(m);
         master_announce(m);
         upgrade_announce(m);
         notify_systemd("READY=1");
@@ -169,6 +176,7 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
     c->post = -1;
     if (!is_fine)
         account_for(m, c, pid, status, reason, sizeof reason);
+    history_add(m, c, pid, is_fine && was != DUTY_PARKED ? "ended as it was told to" : reason);
     death_clear(m, c->index);
     if (m->phase >= MASTER_DRAINING)
         return;
@@ -353,7 +361,9 @@ static void loop(struct master *m)
         for (int i = 0; i < n; i++) {
             uint32_t which = event[i].data.u32;
 
-            if (which == MASTER_UPGRADE_EVENT) {
+            if (which == MASTER_CONTROL_EVENT) {
+                control_run(m);
+            } else if (which == MASTER_UPGRADE_EVENT) {
                 upgrade_read(m);
             } else if (which < (uint32_t)m->n_slots) {
                 bool was_running = m->worker[which].state == CHILD_RUNNING;
@@ -417,6 +427,8 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .inherited.channel_fd = -1,
                          .predecessor_fd = -1};
     m->listeners.cfg = cfg;
+    control_init(&m->control);
+    history_init(&m->history);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* For each post one that serves and one that leaves, and the one that stands by. */
     m->n_slots = 2 * cfg->n_workers + 1;
@@ -437,6 +449,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
 static void master_fini(struct master *m)
 {
     listen_close(&m->listeners);
+    control_close(&m->control);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     escrow_close(m);
@@ -475,6 +488,8 @@ int master_run(const struct config *cfg, const struct setup *setup,
         r = open_loop(&m, &signals);
     if (r == 0)
         r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
+    if (r == 0 && m.predecessor_fd < 0)
+        r = control_open(&m);
     if (r == 0) {
         start_children(&m);
         loop(&m);

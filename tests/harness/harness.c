@@ -388,6 +388,7 @@ static void spawn(struct server *srv)
             _exit(127);
         signal(SIGPIPE, SIG_DFL);
         setrlimit(RLIMIT_CORE, &no_core);
+        setenv("RUNTIME_DIRECTORY", srv->dir, 1); /* for its control socket */
         dup2(null, STDIN_FILENO);
         dup2(log, STDOUT_FILENO);
         dup2(log, STDERR_FILENO);

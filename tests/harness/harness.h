@@ -81,7 +81,8 @@ char *plugin_build(const char *dir, const char *name, const char *source);
 struct server {
     pid_t pid;      /* the master; 0 once it is reaped */
     int port[8];    /* what @PORT@, @PORT1@ ... @PORT7@ became */
-    char *dir;      /* @DIR@: everything of this server; it is its working folder, too */
+    char *dir;      /* @DIR@: everything of this server; it is its working folder, too, and its
+                       RUNTIME_DIRECTORY */
     char *config;   /* DIR/bulkhead.yaml */
     char *log;      /* DIR/server.log: stdout and stderr */
     int status;     /* as from waitpid, once pid is 0 */

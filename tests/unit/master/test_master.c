@@ -372,6 +372,7 @@ static int setup(void **state)
         .limits.drain_ms = 60000,
         .log = {.path = "-", .level = 4},
         .crash.dir = crash_dir,
+        .control.socket = "off",
         .respawn = {.restarts = 1000, .window_ms = 10000},
     };
     roles = (struct master_roles){.worker = fake_worker,

@@ -1,0 +1,152 @@
+#include "cli/ask.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/diag.h"
+#include "cli/cli.h"
+#include "conf/config.h"
+
+#define PATIENCE_MS 5000
+
+struct socket_of { /* the socket that a config names; or what its usual name is made of */
+    char named[CONTROL_PATH_MAX];
+    char dir[PATH_MAX], base[NAME_MAX + 1];
+    bool is_off;
+};
+
+/* A config that has mistakes by now may be that of a server that runs: its place is enough. */
+static int read_config(const char *path, const char *command, struct socket_of *out)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    struct config *cfg;
+    struct diag diag;
+    int r;
+
+    snprintf(out->base, sizeof out->base, "%s", slash != NULL ? slash + 1 : path);
+    snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - path + 1) : 1,
+             slash != NULL ? path : ".");
+    if (realpath(folder, out->dir) == NULL)
+        return -errno;
+    diag_init(&diag);
+    r = config_load(path, &diag, &cfg);
+    diag_fini(&diag);
+    if (r == -ENOENT)
+        return r;
+    if (r < 0) {
+        fprintf(stderr,
+                "%s: %s has mistakes (see bulkhead check); looking for the socket in the usual "
+                "places\n",
+                command, path);
+        return 0;
+    }
+    if (cfg->control.socket != NULL)
+        out->is_off = strcmp(cfg->control.socket, "off") == 0;
+    if (cfg->control.socket != NULL && !out->is_off)
+        snprintf(out->named, sizeof out->named, "%s", cfg->control.socket);
+    config_destroy(&cfg);
+    return 0;
+}
+
+/* Of several reasons, the one that says most: somebody is there, but not for us. */
+static bool is_telling(int r)
+{
+    return r != -ENOENT && r != -ECONNREFUSED && r != -ENOTDIR;
+}
+
+/* -errno of the place that had most to say, whose path is in `where` then. */
+static int find_and_ask(const struct ask *ask, const struct socket_of *s,
+                        enum control_command command, int argument, struct control_reply *reply,
+                        char **text, char where[CONTROL_PATH_MAX])
+{
+    char path[CONTROL_PATH_MAX];
+    int result = -ENOENT, r;
+
+    if (ask->socket != NULL || s->named[0] != '\0') {
+        snprintf(where, CONTROL_PATH_MAX, "%s", ask->socket != NULL ? ask->socket : s->named);
+        return control_ask(where, command, argument, PATIENCE_MS, reply, text, NULL);
+    }
+    for (int i = 0; (r = control_path(s->dir, s->base, i, path)) != -ENOENT; i++) {
+        if (r < 0)
+            continue;
+        r = control_ask(path, command, argument, PATIENCE_MS, reply, text, NULL);
+        if (r == 0 || where[0] == '\0' || (is_telling(r) && !is_telling(result))) {
+            snprintf(where, CONTROL_PATH_MAX, "%s", path);
+            result = r;
+        }
+        if (r == 0)
+            break;
+    }
+    return result;
+}
+
+static void say_why(const struct ask *ask, const char *config, const char *path, int r)
+{
+    const char *c = ask->command;
+
+    switch (r) {
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ECONNREFUSED:
+        if (ask->socket != NULL)
+            fprintf(stderr, "%s: no server listens at %s\n", c, path);
+        else
+            fprintf(stderr,
+                    "%s: no server runs with %s, or it is another user's (looked for %s); start it "
+                    "with: bulkhead run -c %s\n",
+                    c, config, path, config);
+        break;
+    case -EACCES:
+    case -EPERM:
+        fprintf(stderr, "%s: %s: permission denied; ask as root, or as who runs the server\n", c,
+                path);
+        break;
+    case -ETIMEDOUT:
+        fprintf(stderr, "%s: the server at %s does not answer: is its master stopped?\n", c, path);
+        break;
+    case -EPROTO:
+        fprintf(stderr,
+                "%s: the server at %s turned us away, or is of another version: ask as root or as "
+                "who runs it, with the bulkhead that it runs\n",
+                c, path);
+        break;
+    default: fprintf(stderr, "%s: %s: %s\n", c, path, strerror(-r)); break;
+    }
+}
+
+int ask_server(const struct ask *ask, enum control_command command, int argument, int *result,
+               char **text)
+{
+    const char *config = ask->config != NULL ? ask->config : cli_default_config();
+    struct control_reply reply = {.result = 0};
+    char where[CONTROL_PATH_MAX] = "";
+    struct socket_of s = {.named = ""};
+    int r;
+
+    *text = NULL;
+    if (ask->socket == NULL) {
+        r = read_config(config, ask->command, &s);
+        if (r < 0) {
+            fprintf(stderr,
+                    "%s: %s: %s; name the config with -c FILE, or the socket with --socket\n",
+                    ask->command, config, strerror(-r));
+            return r;
+        }
+        if (s.is_off) {
+            fprintf(stderr, "%s: %s has control.socket: off\n", ask->command, config);
+            return -EOPNOTSUPP;
+        }
+    }
+    r = find_and_ask(ask, &s, command, argument, &reply, text, where);
+    if (r < 0) {
+        say_why(ask, config, where, r);
+        return r;
+    }
+    *result = reply.result;
+    return 0;
+}

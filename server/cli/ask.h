@@ -1,0 +1,20 @@
+/*
+ * ask.h - asking a running server, for the commands that do.
+ */
+#ifndef CLI_ASK_H
+#define CLI_ASK_H
+
+#include "ipc/control.h"
+
+struct ask {
+    const char *command; /* "bulkhead status", for messages */
+    const char *config;  /* NULL: the usual one */
+    const char *socket;  /* NULL: of that config */
+};
+
+/* 0; what the server answers to the command (0 or -errno) in *result, and the text of it, malloc'd or
+ * NULL, in *text. Or -errno: it could not be asked, and it has been said why and what to do. */
+int ask_server(const struct ask *ask, enum control_command command, int argument, int *result,
+               char **text);
+
+#endif

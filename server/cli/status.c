@@ -1,0 +1,227 @@
+/*
+ * status.c - `bulkhead status`: how the running server is.
+ */
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/table.h"
+
+static const char help[] =
+    "usage: bulkhead status [-c FILE | --socket PATH] [--json]\n"
+    "\n"
+    "Shows how the running server is: its workers, its plugins and their breakers, what ended and\n"
+    "why. Asks the master through its control socket; root may, and who runs the server.\n"
+    "\n"
+    "  -c, --config FILE   the config that the server runs with; default:\n"
+    "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
+    "      --socket PATH   its control socket\n"
+    "      --json          print all of it as JSON\n"
+    "\n"
+    "Exit status: 0 all is well, 1 no server answers, 2 the arguments are wrong, 3 it serves, but\n"
+    "something is amiss: a breaker that is not closed, a route that is blocked, a worker that is\n"
+    "missing, a server that is starting or stopping.\n";
+
+enum { DEGRADED = 3 };
+
+static const char *text_of(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+
+    return text != NULL ? text : "-";
+}
+
+static long long number_of(const json_t *json, const char *name)
+{
+    return json_integer_value(json_object_get(json, name));
+}
+
+static const char *print_duration(long long s, char *buf, size_t size)
+{
+    if (s >= 86400)
+        snprintf(buf, size, "%lldd %lldh", s / 86400, s / 3600 % 24);
+    else if (s >= 3600)
+        snprintf(buf, size, "%lldh %lldm", s / 3600, s / 60 % 60);
+    else if (s >= 60)
+        snprintf(buf, size, "%lldm %llds", s / 60, s % 60);
+    else
+        snprintf(buf, size, "%llds", s);
+    return buf;
+}
+
+/* ---- the tables ---- */
+
+static void show_workers(const json_t *status)
+{
+    const json_t *workers = json_object_get(status, "workers"), *w;
+    struct table t;
+    size_t i;
+
+    table_init(&t, 8);
+    table_row(&t, "WORKER", "PID", "STATE", "UP", "REQUESTS", "CONNECTIONS", "MEMORY", "IN");
+    json_array_foreach(workers, i, w)
+    {
+        char slot[32], pid[32], up[32], requests[32], connections[32], memory[32] = "-";
+
+        snprintf(slot, sizeof slot, "%lld", number_of(w, "slot"));
+        snprintf(pid, sizeof pid, "%lld", number_of(w, "pid"));
+        snprintf(requests, sizeof requests, "%lld", number_of(w, "requests"));
+        snprintf(connections, sizeof connections, "%lld", number_of(w, "connections"));
+        if (json_is_integer(json_object_get(w, "memory_kib")))
+            snprintf(memory, sizeof memory, "%.1f MiB", (double)number_of(w, "memory_kib") / 1024);
+        table_row(&t, slot, pid, text_of(w, "state"),
+                  print_duration(number_of(w, "uptime_s"), up, sizeof up), requests, connections,
+                  memory, text_of(w, "in"));
+    }
+    table_print(&t, stdout);
+}
+
+/* open: what to call it, "open" or "blocked". */
+static void describe_breaker(const json_t *b, const char *open, char *buf, size_t size)
+{
+    const char *state = text_of(b, "state");
+    long long left_ms = number_of(b, "left_ms");
+    char left[32];
+
+    if (strcmp(state, "open") == 0)
+        snprintf(buf, size, "%s, trials in %s", open,
+                 print_duration((left_ms + 999) / 1000, left, sizeof left));
+    else if (strcmp(state, "half-open") == 0)
+        snprintf(buf, size, "half-open, %lld passed", number_of(b, "trials_passed"));
+    else
+        snprintf(buf, size, "%s", state);
+}
+
+static void show_plugins(const json_t *status)
+{
+    const json_t *plugins = json_object_get(status, "plugins"), *p, *block;
+    static const char *const counters[] = {"crashes",       "deadlines", "failures",
+                                           "worker_deaths", "renewals",  "copies"};
+    enum { N = sizeof counters / sizeof counters[0] };
+    struct table t;
+    size_t i, k;
+
+    table_init(&t, 3 + N);
+    table_row(&t, "PLUGIN", "MODULE", "BREAKER", "CRASHES", "DEADLINES", "FAILURES", "DEATHS",
+              "RENEWED", "COPIES");
+    json_array_foreach(plugins, i, p)
+    {
+        char breaker[64], number[N][32];
+
+        describe_breaker(json_object_get(p, "breaker"), "open", breaker, sizeof breaker);
+        for (k = 0; k < N; k++)
+            snprintf(number[k], sizeof number[k], "%lld", number_of(p, counters[k]));
+        table_row(&t, text_of(p, "name"), text_of(p, "module"), breaker, number[0], number[1],
+                  number[2], number[3], number[4], number[5]);
+        json_array_foreach(json_object_get(p, "blocked_routes"), k, block)
+        {
+            char name[128];
+
+            snprintf(name, sizeof name, "  route '%.100s'", text_of(block, "route"));
+            describe_breaker(block, "blocked", breaker, sizeof breaker);
+            table_row(&t, name, "", breaker, "", "", "", "", "", "");
+        }
+    }
+    table_print(&t, stdout);
+}
+
+static void show_ends(const json_t *status)
+{
+    const json_t *ended = json_object_get(status, "ended_workers");
+    const json_t *last = json_object_get(ended, "last"), *e;
+    size_t i;
+
+    if (json_array_size(last) == 0)
+        return;
+    printf("\nworkers that ended: %lld; the last ones:\n", number_of(ended, "count"));
+    json_array_foreach(last, i, e)
+    {
+        printf("  %s  worker %lld (pid %lld) %s\n", text_of(e, "time"), number_of(e, "slot"),
+               number_of(e, "pid"), text_of(e, "why"));
+    }
+}
+
+static void show(const json_t *status)
+{
+    const json_t *problems = json_object_get(status, "problems"), *problem;
+    const json_t *recorder = json_object_get(status, "recorder");
+    char up[32];
+    size_t i;
+
+    printf("bulkhead %s, pid %lld, %s, up %s, %lld requests\nconfig %s\n",
+           text_of(status, "version"), number_of(status, "pid"), text_of(status, "state"),
+           print_duration(number_of(status, "uptime_s"), up, sizeof up),
+           number_of(status, "requests"), text_of(status, "config"));
+    if (json_is_true(json_object_get(recorder, "running")))
+        printf("recorder pid %lld\n", number_of(recorder, "pid"));
+    json_array_foreach(problems, i, problem)
+    {
+        printf("%s%s\n", i == 0 ? "\namiss: " : "       ", json_string_value(problem));
+    }
+    putchar('\n');
+    show_workers(status);
+    if (json_array_size(json_object_get(status, "plugins")) > 0) {
+        putchar('\n');
+        show_plugins(status);
+    }
+    show_ends(status);
+}
+
+/* ---- the command ---- */
+
+static int run(const struct ask *ask, bool as_json)
+{
+    json_t *status;
+    int result, r;
+    bool is_well;
+    char *text;
+
+    if (ask_server(ask, CONTROL_STATUS, 0, &result, &text) < 0)
+        return CLI_FAILED;
+    status = result == 0 && text != NULL ? json_loads(text, 0, NULL) : NULL;
+    free(text);
+    if (status == NULL) {
+        fprintf(stderr, "%s: the server could not tell: %s\n", ask->command,
+                result < 0 ? strerror(-result) : "its answer makes no sense");
+        return CLI_FAILED;
+    }
+    is_well = json_array_size(json_object_get(status, "problems")) == 0;
+    if (as_json) {
+        r = cli_print_json(status);
+    } else {
+        show(status);
+        json_decref(status);
+        r = fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+    }
+    return r != CLI_OK ? r : is_well ? CLI_OK : DEGRADED;
+}
+
+int cli_status(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    struct ask ask = {.command = argv[0]};
+    bool as_json = false;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': ask.config = optarg; break;
+        case 's': ask.socket = optarg; break;
+        case 'j': as_json = true; break;
+        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
+        default: return cli_usage_error(argv);
+        }
+    }
+    if (optind < argc || (ask.config != NULL && ask.socket != NULL))
+        return cli_usage_error(argv);
+    return run(&ask, as_json);
+}

@@ -1,0 +1,64 @@
+/*
+ * control.h - how commands ask a running server: a Unix socket that the master serves.
+ *
+ * A client sends one control_request, fixed in size, reads one control_reply and the text that
+ * follows it, and is disconnected. What a newcomer would get wrong: nobody is told where the socket
+ * is. Server and client work it out from the same config file, by control_path().
+ */
+#ifndef IPC_CONTROL_H
+#define IPC_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CONTROL_MAGIC    0x6c746368u
+#define CONTROL_VERSION  1
+#define CONTROL_PATH_MAX 108 /* of a sockaddr_un */
+#define CONTROL_TEXT_MAX (4u << 20)
+
+enum control_command {
+    CONTROL_PING,    /* no text */
+    CONTROL_STATUS,  /* a JSON object */
+    CONTROL_RECYCLE, /* argument: slot of the worker; -1: all. A JSON object */
+};
+
+struct control_request {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t command;
+    int32_t argument;
+    uint32_t reserved; /* 0 */
+};
+
+#define CONTROL_IS_ENDING 1u /* flags: the server is stopping, another may take its place */
+
+struct control_reply {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t reserved;
+    int32_t result; /* 0, or -errno and no text */
+    uint32_t flags;
+    uint32_t text_len;
+};
+
+/*
+ * Where the socket of a config file is that does not name it: the i-th place, from 0. dir: absolute,
+ * of the file; base: its name there. 0; -EAGAIN: not on this machine or not for this user, ask for the
+ * next; -ENOENT: there are no more.
+ *
+ *   0  the first folder of $RUNTIME_DIRECTORY
+ *   1  /run/bulkhead
+ *   2  $XDG_RUNTIME_DIR/bulkhead
+ *   3  /tmp/bulkhead-UID
+ */
+int control_path(const char *dir, const char *base, int i, char path[CONTROL_PATH_MAX]);
+
+/* Asks; waits up to timeout_ms for each step. 0 and the reply; its text, NUL-terminated, malloc'd, in
+ * *text (which may be NULL, and gets NULL where there is none). Or -errno: -ENOENT, -ECONNREFUSED:
+ * nobody is there; -EACCES; -ETIMEDOUT; -EPROTO: that is no Bulkhead, or of another version. *pid is
+ * who listens, as soon as somebody does. */
+int control_ask(const char *path, enum control_command command, int argument, int timeout_ms,
+                struct control_reply *reply, char **text, pid_t *pid);
+
+#endif

@@ -1,0 +1,423 @@
+#include "master/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "master/internal.h"
+#include "master/status.h"
+#include "obs/log.h"
+
+#define CLIENT_MS 2000 /* for one client, from connect to the last byte */
+#define TICK_MS   500
+#define PING_MS   1000 /* patience with whoever has the socket that we want */
+
+/* What an event is about: the number of a client, or one of these. */
+enum { EVENT_LISTEN = CONTROL_CLIENTS, EVENT_TIMER };
+
+void control_init(struct control *c)
+{
+    *c = (struct control){.epoll_fd = -1, .listen_fd = -1, .timer_fd = -1};
+    for (int i = 0; i < CONTROL_CLIENTS; i++)
+        c->client[i].fd = -1;
+}
+
+/* ---- opening ---- */
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* The folder of a usual place, made if it is missing. Nobody else may put sockets there. */
+static int prepare_folder(const char *path)
+{
+    char dir[CONTROL_PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    struct stat st;
+
+    snprintf(dir, sizeof dir, "%.*s", (int)(slash - path), path);
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (lstat(dir, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0) ||
+        (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return -EPERM;
+    return access(dir, W_OK) < 0 ? -errno : 0;
+}
+
+/* -EADDRINUSE and who: a server that goes on is there. What is left of a dead one, or of one that is
+ * stopping, may be replaced. */
+static int check_free(const char *path, pid_t *pid)
+{
+    struct control_reply reply = {.flags = 0};
+    int r = control_ask(path, CONTROL_PING, 0, PING_MS, &reply, NULL, pid);
+
+    if (r == -ENOENT || r == -ECONNREFUSED)
+        return 0;
+    if (r == 0 && (reply.flags & CONTROL_IS_ENDING) != 0)
+        return 0;
+    if (r == -ENOTSOCK || r == -EPROTOTYPE)
+        return r;
+    return -EADDRINUSE;
+}
+
+/* Under another name first: rename() replaces what is there in one step, and nobody finds a socket
+ * that does not listen yet. */
+static int bind_socket(struct control *c, const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct stat st;
+    int r;
+
+    if (snprintf(addr.sun_path, sizeof addr.sun_path, "%s.%ld", path, (long)getpid()) >=
+        (int)sizeof addr.sun_path)
+        return -ENAMETOOLONG;
+    c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (c->listen_fd < 0)
+        return -errno;
+    unlink(addr.sun_path);
+    if (bind(c->listen_fd, (const struct sockaddr *)&addr, sizeof addr) < 0) {
+        r = -errno;
+    } else if (chmod(addr.sun_path, 0600) < 0 || listen(c->listen_fd, CONTROL_CLIENTS) < 0 ||
+               stat(addr.sun_path, &st) < 0 || rename(addr.sun_path, path) < 0) {
+        r = -errno;
+        unlink(addr.sun_path);
+    } else {
+        snprintf(c->path, sizeof c->path, "%s", path);
+        c->dev = st.st_dev;
+        c->ino = st.st_ino;
+        return 0;
+    }
+    fd_close(&c->listen_fd);
+    return r;
+}
+
+static int watch(const struct control *c, int fd, uint32_t what, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.u32 = what};
+
+    return epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_loop(struct master *m, struct control *c)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = MASTER_CONTROL_EVENT};
+    int r;
+
+    c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (c->epoll_fd < 0 || c->timer_fd < 0)
+        return -errno;
+    r = watch(c, c->listen_fd, EVENT_LISTEN, EPOLLIN);
+    if (r == 0)
+        r = watch(c, c->timer_fd, EVENT_TIMER, EPOLLIN);
+    if (r == 0 && epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, c->epoll_fd, &event) < 0)
+        r = -errno;
+    return r;
+}
+
+/* In the usual places nothing of this is worth not serving. After an upgrade the socket is the old
+ * master's, who gives way. */
+static int open_default(struct master *m, struct control *c)
+{
+    char path[CONTROL_PATH_MAX], last[CONTROL_PATH_MAX] = "";
+    int reason = -ENOENT, r;
+
+    for (int i = 0; (r = control_path(m->cfg->dir, base_name(m->cfg->path), i, path)) != -ENOENT;
+         i++) {
+        pid_t pid = 0;
+
+        if (r < 0 || (i == 1 && geteuid() != 0)) /* /run/bulkhead is root's */
+            continue;
+        snprintf(last, sizeof last, "%s", path);
+        r = prepare_folder(path);
+        if (r == 0 && m->predecessor_fd < 0)
+            r = check_free(path, &pid);
+        if (r == -EADDRINUSE) {
+            log_warn("no control socket: another server, pid %d, has %s, for the same config. Give "
+                     "this one its own with control.socket; until then `bulkhead status` shows the "
+                     "other",
+                     (int)pid, path);
+            return -ENOENT;
+        }
+        if (r == 0)
+            r = bind_socket(c, path);
+        if (r == 0)
+            return 0;
+        reason = r;
+    }
+    log_warn(
+        "no control socket: %s: %s; `bulkhead status` will not find this server (control.socket "
+        "names another place)",
+        last[0] != '\0' ? last : "there is no place for it", strerror(-reason));
+    return -ENOENT;
+}
+
+static int open_named(struct master *m, struct control *c)
+{
+    const char *path = m->cfg->control.socket;
+    pid_t pid = 0;
+    int r = m->predecessor_fd >= 0 ? 0 : check_free(path, &pid);
+
+    if (r == 0)
+        r = bind_socket(c, path);
+    if (r == -EADDRINUSE)
+        master_say(m,
+                   "the control socket %s belongs to another server, pid %d: stop it, or give this "
+                   "one another control.socket (in %s)",
+                   path, (int)pid, m->cfg->path);
+    else if (r == -ENOTSOCK || r == -EPROTOTYPE)
+        master_say(m,
+                   "%s is no control socket: remove it, or name another path (control.socket in "
+                   "%s)",
+                   path, m->cfg->path);
+    else if (r < 0)
+        master_say(m, "cannot make the control socket %s: %s (control.socket in %s)", path,
+                   strerror(-r), m->cfg->path);
+    return r;
+}
+
+int control_open(struct master *m)
+{
+    struct control *c = &m->control;
+    int r;
+
+    if (m->cfg->control.socket != NULL && strcmp(m->cfg->control.socket, "off") == 0)
+        return 0;
+    if (m->cfg->control.socket == NULL) {
+        if (open_default(m, c) < 0)
+            return 0;
+    } else {
+        r = open_named(m, c);
+        if (r < 0)
+            return r;
+    }
+    r = open_loop(m, c);
+    if (r < 0) {
+        log_error("no control socket: %s", strerror(-r));
+        control_close(c);
+    }
+    return 0;
+}
+
+void control_forget(struct control *c)
+{
+    for (int i = 0; i < CONTROL_CLIENTS; i++)
+        fd_close(&c->client[i].fd);
+    fd_close(&c->listen_fd);
+    fd_close(&c->timer_fd);
+    fd_close(&c->epoll_fd);
+}
+
+void control_close(struct control *c)
+{
+    struct stat st;
+
+    if (c->listen_fd >= 0 && lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+        unlink(c->path);
+    for (int i = 0; i < CONTROL_CLIENTS; i++) {
+        free(c->client[i].reply);
+        c->client[i].reply = NULL;
+    }
+    control_forget(c);
+}
+
+/* ---- clients ---- */
+
+/* The timer runs while there are clients, the listening socket is looked at while there is room. */
+static void adapt(struct control *c)
+{
+    struct itimerspec tick = {{0}};
+    int n = 0;
+
+    for (int i = 0; i < CONTROL_CLIENTS; i++)
+        n += c->client[i].fd >= 0;
+    if (c->is_full != (n == CONTROL_CLIENTS)) {
+        struct epoll_event event = {.events = n == CONTROL_CLIENTS ? 0 : EPOLLIN,
+                                    .data.u32 = EVENT_LISTEN};
+
+        c->is_full = n == CONTROL_CLIENTS;
+        epoll_ctl(c->epoll_fd, EPOLL_CTL_MOD, c->listen_fd, &event);
+    }
+    if (c->is_ticking != (n > 0)) {
+        c->is_ticking = n > 0;
+        if (n > 0)
+            tick.it_value.tv_nsec = tick.it_interval.tv_nsec = TICK_MS * 1000000L;
+        timerfd_settime(c->timer_fd, 0, &tick, NULL);
+    }
+}
+
+static void drop(struct control_client *client)
+{
+    free(client->reply);
+    client->reply = NULL;
+    fd_close(&client->fd);
+}
+
+/* Plugins run as server.user: that one is not asked in. */
+static bool is_allowed(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+        return false;
+    if (peer.uid == 0 || peer.uid == geteuid())
+        return true;
+    log_warn(
+        "control socket: pid %d, user %d, is neither root nor who runs this server: turned away",
+        (int)peer.pid, (int)peer.uid);
+    return false;
+}
+
+static void take_clients(struct control *c)
+{
+    for (int i = 0; i < CONTROL_CLIENTS; i++) {
+        struct control_client *client = &c->client[i];
+        int fd;
+
+        if (client->fd >= 0)
+            continue;
+        fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return;
+        if (!is_allowed(fd) || watch(c, fd, (uint32_t)i, EPOLLIN) < 0) {
+            fd_close(&fd);
+            continue;
+        }
+        *client = (struct control_client){.fd = fd, .end_ms = clock_mono_ms() + CLIENT_MS};
+    }
+}
+
+static int answer(struct master *m, const struct control_request *request, char **text)
+{
+    if (request->magic != CONTROL_MAGIC || request->version != CONTROL_VERSION)
+        return -EPROTO;
+    switch (request->command) {
+    case CONTROL_PING: return 0;
+    case CONTROL_STATUS: *text = status_json(m); return *text != NULL ? 0 : -ENOMEM;
+    case CONTROL_RECYCLE:
+        if (m->phase != MASTER_SERVING)
+            return -EBUSY;
+        return request->argument < -1 ? -EINVAL : master_recycle(m, request->argument);
+    default: return -ENOSYS;
+    }
+}
+
+static void make_reply(struct master *m, struct control_client *client)
+{
+    struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
+    char *text = NULL;
+    size_t n;
+
+    reply.result = answer(m, &client->request, &text);
+    n = text != NULL ? strlen(text) : 0;
+    if (n > CONTROL_TEXT_MAX) {
+        reply.result = -EMSGSIZE;
+        n = 0;
+    }
+    reply.flags = m->phase >= MASTER_DRAINING ? CONTROL_IS_ENDING : 0;
+    reply.text_len = (uint32_t)n;
+    client->reply = malloc(sizeof reply + n);
+    if (client->reply != NULL) {
+        client->reply_len = sizeof reply + n;
+        memcpy(client->reply, &reply, sizeof reply);
+        if (n > 0)
+            memcpy(client->reply + sizeof reply, text, n);
+    }
+    free(text);
+}
+
+static void send_reply(const struct control *c, struct control_client *client, int i)
+{
+    while (client->n_sent < client->reply_len) {
+        ssize_t n = send(client->fd, client->reply + client->n_sent,
+                         client->reply_len - client->n_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            struct epoll_event event = {.events = EPOLLOUT, .data.u32 = (uint32_t)i};
+
+            if (epoll_ctl(c->epoll_fd, EPOLL_CTL_MOD, client->fd, &event) == 0)
+                return;
+        }
+        if (n <= 0)
+            break;
+        client->n_sent += (size_t)n;
+    }
+    drop(client);
+}
+
+static void serve_client(struct master *m, struct control *c, int i)
+{
+    struct control_client *client = &c->client[i];
+
+    if (client->fd < 0)
+        return;
+    if (client->reply == NULL) {
+        ssize_t n = recv(client->fd, (char *)&client->request + client->n_read,
+                         sizeof client->request - client->n_read, MSG_DONTWAIT);
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            drop(client);
+            return;
+        }
+        client->n_read += (size_t)n;
+        if (client->n_read < sizeof client->request)
+            return;
+        make_reply(m, client);
+        if (client->reply == NULL) {
+            drop(client);
+            return;
+        }
+    }
+    send_reply(c, client, i);
+}
+
+static void drop_late(struct control *c)
+{
+    int64_t now_ms = clock_mono_ms();
+    uint64_t ticks;
+
+    if (read(c->timer_fd, &ticks, sizeof ticks) < 0)
+        return;
+    for (int i = 0; i < CONTROL_CLIENTS; i++)
+        if (c->client[i].fd >= 0 && c->client[i].end_ms <= now_ms)
+            drop(&c->client[i]);
+}
+
+void control_run(struct master *m)
+{
+    struct epoll_event event[CONTROL_CLIENTS + 2];
+    struct control *c = &m->control;
+    int n = epoll_wait(c->epoll_fd, event, CONTROL_CLIENTS + 2, 0);
+
+    for (int i = 0; i < n; i++) {
+        uint32_t what = event[i].data.u32;
+
+        if (what == EVENT_LISTEN)
+            take_clients(c);
+        else if (what == EVENT_TIMER)
+            drop_late(c);
+        else if (what < CONTROL_CLIENTS)
+            serve_client(m, c, (int)what);
+    }
+    if (n > 0)
+        adapt(c);
+}

@@ -1,0 +1,52 @@
+/*
+ * control.h - the master's end of the control socket (ipc/control.h).
+ *
+ * An event loop inside the master's: the master waits for one descriptor and calls control_run().
+ * What a newcomer would get wrong: the master never waits for a client. There are few at a time, each
+ * has a deadline, and whoever finds no place waits in the socket's queue.
+ */
+#ifndef MASTER_CONTROL_H
+#define MASTER_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ipc/control.h"
+
+#define CONTROL_CLIENTS 8
+
+struct master;
+
+struct control_client {
+    int fd; /* -1: no client */
+    int64_t end_ms;
+    struct control_request request;
+    size_t n_read;
+    char *reply; /* malloc'd; NULL: still reading */
+    size_t reply_len, n_sent;
+};
+
+struct control {
+    int epoll_fd, listen_fd, timer_fd; /* -1: there is none */
+    char path[CONTROL_PATH_MAX];
+    dev_t dev; /* of the socket's file: whether it is still ours */
+    ino_t ino;
+    bool is_full; /* the listening socket is not looked at */
+    bool is_ticking;
+    struct control_client client[CONTROL_CLIENTS];
+};
+
+void control_init(struct control *c);
+/* Opens the socket that the config names, or its usual place. 0 too when it is off, or when there is
+ * no usual place to be had (and a warning has been said); -errno and it has been said. */
+int control_open(struct master *m);
+/* Serves what there is to serve. */
+void control_run(struct master *m);
+/* Closes all and removes the socket, if it is still ours. */
+void control_close(struct control *c);
+/* In a child: those descriptors are the master's. */
+void control_forget(struct control *c);
+
+#endif

@@ -1,0 +1,298 @@
+#include "master/status.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "obs/timestamp.h"
+
+#ifndef BULKHEAD_VERSION
+#define BULKHEAD_VERSION "0"
+#endif
+
+void history_init(struct history *h)
+{
+    memset(h, 0, sizeof *h);
+    h->started_ms = clock_mono_ms();
+    h->started_real_ns = clock_real_ns();
+}
+
+void history_add(struct master *m, const struct child *c, pid_t pid, const char *why)
+{
+    struct history *h = &m->history;
+    struct shm_worker *w = &m->shm->worker[c->index];
+    char where[192] = "";
+    int i = (int)(h->n_ended++ % HISTORY_ENDS);
+
+    if (atomic_load(&w->call.plugin) != 0)
+        death_where(m, c->index, where, sizeof where);
+    h->end[i].time_ns = clock_real_ns();
+    h->end[i].slot = c->index;
+    h->end[i].pid = pid;
+    snprintf(h->end[i].why, sizeof h->end[i].why, "%s%s%s", why, where[0] != '\0' ? " " : "",
+             where);
+    h->n_requests += atomic_exchange(&w->requests, 0);
+}
+
+/* What is not UTF-8 (a path, the label of a request) must not cost the whole answer. */
+static json_t *text_json(const char *text)
+{
+    json_t *json = text != NULL ? json_string(text) : json_null();
+    char clean[256];
+    size_t n = 0;
+
+    if (json != NULL)
+        return json;
+    for (; text[n] != '\0' && n < sizeof clean - 1; n++)
+        clean[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');
+    clean[n] = '\0';
+    return json_string(clean);
+}
+
+static json_t *time_json(int64_t real_ns)
+{
+    char text[TIMESTAMP_SIZE];
+
+    timestamp_format(real_ns, text);
+    return json_string(text);
+}
+
+/* ---- workers ---- */
+
+/* Memory of its own, in KiB; -1: it is gone, or there is no /proc. */
+static long own_memory_kib(pid_t pid)
+{
+    unsigned long size, resident, shared;
+    long kib = -1;
+    char path[64];
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return -1;
+    if (fscanf(f, "%lu %lu %lu", &size, &resident, &shared) == 3 && resident >= shared)
+        kib = (long)(resident - shared) * (sysconf(_SC_PAGESIZE) / 1024);
+    fclose(f);
+    return kib;
+}
+
+static json_t *worker_json(const struct master *m, const struct child *c, int64_t now_ms)
+{
+    const struct shm_worker *w = &m->shm->worker[c->index];
+    const char *state = c->state == CHILD_STARTING ? "starting" : duty_name(c->duty);
+    bool is_in_plugin = atomic_load(&w->call.plugin) != 0;
+    json_t *json = json_pack("{s:i, s:i, s:s, s:I, s:I, s:I}", "slot", c->index, "pid", (int)c->pid,
+                             "state", state, "uptime_s",
+                             (json_int_t)((now_ms - c->started_ms) / 1000), "requests",
+                             (json_int_t)atomic_load(&w->requests), "connections",
+                             (json_int_t)atomic_load(&w->connections));
+    long kib = own_memory_kib(c->pid);
+    char where[512];
+
+    json_object_set_new(json, "memory_kib", kib >= 0 ? json_integer(kib) : json_null());
+    if (is_in_plugin)
+        death_where(m, c->index, where, sizeof where);
+    json_object_set_new(json, "in", is_in_plugin ? text_json(where) : json_null());
+    return json;
+}
+
+static json_t *workers_json(const struct master *m, int64_t now_ms)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < m->n_slots; i++)
+        if (child_is_alive(&m->worker[i]))
+            json_array_append_new(list, worker_json(m, &m->worker[i], now_ms));
+    return list;
+}
+
+static json_t *ends_json(const struct history *h)
+{
+    json_t *list = json_array();
+
+    for (uint64_t k = h->n_ended; k > 0 && h->n_ended - k < HISTORY_ENDS; k--) {
+        int i = (int)((k - 1) % HISTORY_ENDS);
+
+        json_array_append_new(list,
+                              json_pack("{s:o, s:i, s:i, s:o}", "time",
+                                        time_json(h->end[i].time_ns), "slot", h->end[i].slot, "pid",
+                                        (int)h->end[i].pid, "why", text_json(h->end[i].why)));
+    }
+    return list;
+}
+
+/* ---- plugins ---- */
+
+static json_t *breaker_json(const struct breaker *b, const struct breaker_limits *limits,
+                            int64_t now_ms)
+{
+    struct breaker_view view;
+
+    breaker_look(b, limits, now_ms, &view);
+    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state),
+                     "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
+                     "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed,
+                     "opened", (json_int_t)atomic_load(&b->n_opened), "refused",
+                     (json_int_t)atomic_load(&b->n_refused));
+}
+
+static json_t *blocked_json(const struct master *m, const struct quarantine *q,
+                            const struct breaker_limits *limits, int64_t now_ms)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < QUARANTINE_BLOCKS; i++) {
+        const struct quarantine_block *b = &q->block[i];
+        uint32_t route = quarantine_route_of(b);
+        json_t *json;
+
+        if (route == 0 || route > (uint32_t)m->cfg->n_routes || breaker_is_closed(&b->breaker))
+            continue;
+        json = breaker_json(&b->breaker, limits, now_ms);
+        json_object_set_new(json, "route", text_json(m->cfg->route[route - 1].name));
+        json_array_append_new(list, json);
+    }
+    return list;
+}
+
+static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
+{
+    const struct config_plugin *p = &m->cfg->plugin[i];
+    const struct shm_plugin *s = &m->shm->plugin[i];
+    struct breaker_limits limits = {.crashes = p->breaker.crashes,
+                                    .window_ms = p->breaker.window_ms,
+                                    .open_ms = p->breaker.open_ms,
+                                    .trials = p->breaker.trials};
+    static const struct {
+        const char *name;
+        size_t at;
+    } counters[] = {
+        {"crashes", offsetof(struct shm_plugin, crashes)},
+        {"deadlines", offsetof(struct shm_plugin, deadlines)},
+        {"failures", offsetof(struct shm_plugin, failures)},
+        {"worker_deaths", offsetof(struct shm_plugin, worker_deaths)},
+        {"ejections", offsetof(struct shm_plugin, ejections)},
+        {"renewals", offsetof(struct shm_plugin, renewals)},
+        {"copies", offsetof(struct shm_plugin, copies)},
+    };
+    json_t *json = json_pack("{s:o, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "module",
+                             text_json(p->module), "on_error",
+                             p->on_error == CONFIG_FAIL_OPEN ? "fail_open" : "fail_closed",
+                             "breaker", breaker_json(&s->quarantine.breaker, &limits, now_ms),
+                             "blocked_routes", blocked_json(m, &s->quarantine, &limits, now_ms));
+
+    if (limits.crashes == 0)
+        json_object_set_new(json_object_get(json, "breaker"), "state", json_string("off"));
+    for (size_t k = 0; k < sizeof counters / sizeof counters[0]; k++) {
+        const _Atomic uint64_t *n = (const void *)((const char *)s + counters[k].at);
+
+        json_object_set_new(json, counters[k].name, json_integer((json_int_t)atomic_load(n)));
+    }
+    return json;
+}
+
+/* ---- the whole ---- */
+
+__attribute__((format(printf, 2, 3))) static void add_problem(json_t *list, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    json_array_append_new(list, text_json(text));
+}
+
+static const char *member(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+
+    return text != NULL ? text : "?";
+}
+
+static void add_problems_of(json_t *list, const json_t *plugin)
+{
+    const char *name = member(plugin, "name");
+    const char *state = member(json_object_get(plugin, "breaker"), "state");
+    const json_t *blocked = json_object_get(plugin, "blocked_routes"), *block;
+    size_t i;
+
+    if (strcmp(state, breaker_state_name(BREAKER_OPEN)) == 0 ||
+        strcmp(state, breaker_state_name(BREAKER_HALF_OPEN)) == 0)
+        add_problem(list, "plugin '%s': its breaker is %s", name, state);
+    json_array_foreach(blocked, i, block)
+    {
+        add_problem(list, "plugin '%s': route '%s' is blocked", name, member(block, "route"));
+    }
+}
+
+/* What somebody should look at, in words. */
+static json_t *problems_json(const struct master *m, const json_t *plugins)
+{
+    int n_missing = m->cfg->n_workers - posts_count_ready(m);
+    json_t *list = json_array();
+    const json_t *plugin;
+    size_t i;
+
+    if (m->phase != MASTER_SERVING)
+        add_problem(list, "the server is %s", phase_name(m->phase));
+    else if (n_missing > 0)
+        add_problem(list, "%d of %d workers are missing", n_missing, m->cfg->n_workers);
+    if (!child_is_alive(&m->recorder))
+        add_problem(list, "the recorder is not running: crash records wait");
+    json_array_foreach(plugins, i, plugin)
+    {
+        add_problems_of(list, plugin);
+    }
+    return list;
+}
+
+static json_t *path_json(const struct config *cfg)
+{
+    const char *slash = strrchr(cfg->path, '/');
+    char path[4352];
+
+    snprintf(path, sizeof path, "%s/%s", cfg->dir, slash != NULL ? slash + 1 : cfg->path);
+    return text_json(path);
+}
+
+static json_int_t count_requests(const struct master *m)
+{
+    uint64_t n = m->history.n_requests;
+
+    for (int i = 0; i < m->n_slots; i++)
+        n += atomic_load(&m->shm->worker[i].requests);
+    return (json_int_t)n;
+}
+
+char *status_json(const struct master *m)
+{
+    int64_t now_ms = clock_mono_ms();
+    json_t *plugins = json_array(), *json;
+    char *text;
+
+    for (int i = 0; i < m->cfg->n_plugins; i++)
+        json_array_append_new(plugins, plugin_json(m, i, now_ms));
+    json = json_pack("{s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:{s:b, s:i}, s:o, s:{s:I, s:o}}",
+                     "version", BULKHEAD_VERSION, "state", phase_name(m->phase), "pid",
+                     (int)getpid(), "started", time_json(m->history.started_real_ns), "uptime_s",
+                     (json_int_t)((now_ms - m->history.started_ms) / 1000), "config",
+                     path_json(m->cfg), "requests", count_requests(m), "workers",
+                     workers_json(m, now_ms), "recorder", "running", child_is_alive(&m->recorder),
+                     "pid", (int)m->recorder.pid, "problems", problems_json(m, plugins),
+                     "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
+                     ends_json(&m->history));
+    json_object_set_new(json, "plugins", plugins);
+    text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    return text;
+}
