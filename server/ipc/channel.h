@@ -26,19 +26,21 @@ enum channel_kind {
     /* worker to master */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */
     CHANNEL_REPLACE, /* I want a successor: outcome Q; number: plugin (index + 1), or 0; text: why */
-    CHANNEL_PARKED,  /* I stand still for ever: take my connections and end me. Sent by a fault handler */
+    CHANNEL_PARKED, /* I stand still for ever: take my connections and end me. Sent by a fault handler */
+    CHANNEL_SURRENDER, /* of one that is parked: what it has; with no descriptors: that was all */
     /* old master to new master and back (upgrade.c) */
     CHANNEL_LISTENERS, /* listening sockets of post `number`, in the order of the text's addresses */
     CHANNEL_READY,     /* the new master serves; number: its pid */
     CHANNEL_KINDS,
 };
 
-enum channel_adopt { /* what to do with a connection */
-    ADOPT_IDLE,      /* between two requests: keep it */
-    ADOPT_REPLAY,    /* its request, in the text, is run again; alone in its message */
-    ADOPT_REFUSE,    /* its request died with another worker: 503, and the client may try again */
-    ADOPT_FAILED,    /* its request killed that worker: 500; text: id of the crash record */
-    ADOPT_CUT,       /* its answer had begun: close it */
+/* What to do with a connection. */
+enum channel_adopt {
+    ADOPT_IDLE,   /* between two requests: keep it */
+    ADOPT_REPLAY, /* its request, in the text, is run again; alone in its message */
+    ADOPT_REFUSE, /* its request died with another worker: 503, and the client may try again */
+    ADOPT_FAILED, /* its request killed that worker: 500; text: id of the crash record */
+    ADOPT_CUT,    /* its answer had begun: close it */
     ADOPT_KINDS,
 };
 
@@ -46,6 +48,7 @@ struct channel_entry {
     uint16_t listener; /* index in the config */
     uint16_t what;     /* enum channel_adopt */
     uint32_t is_last;  /* ADOPT_REPLAY: more was read than the request; close after its answer */
+    int32_t fd;        /* CHANNEL_SURRENDER: its number at the sender's */
 };
 
 struct channel_message {

@@ -201,6 +201,8 @@ struct shm_worker {
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
     _Atomic uint32_t beat;        /* changes once a second while the loop turns */
+    _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
+                                     (ipc/surrender.h). A futex. */
     struct shm_call call;
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];

@@ -106,8 +106,8 @@ void death_where(const struct master *m, int worker, char *buf, size_t size)
 }
 
 /* The owner is dead and the successor not yet born: the master is the one writer. */
-static bool write_record(const struct master *m, int worker, pid_t pid, int status,
-                         const char *how, const struct blame *blame, char id[RECORD_ID_SIZE])
+static bool write_record(const struct master *m, int worker, pid_t pid, int status, const char *how,
+                         const struct blame *blame, char id[RECORD_ID_SIZE])
 {
     struct shm_worker *w = slot_of(m, worker);
     struct shm_crash *slot = NULL;
@@ -172,8 +172,8 @@ static void describe_last_words(const struct shm_crash *c, char *buf, size_t siz
 /* Is the request of that worker, too, what the plugin was called for? */
 static bool is_for_request(const struct master *m, unsigned hook)
 {
-    static const char *const names[] = {"on_request", "on_request_body", "on_response", "on_error",
-                                        "on_log", "defer"};
+    static const char *const names[] = {"on_request", "on_request_body", "on_response",
+                                        "on_error",   "on_log",          "defer"};
     const char *name = m->roles->hook_name != NULL ? m->roles->hook_name(hook) : "";
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -258,6 +258,7 @@ void death_clear(const struct master *m, int worker)
     atomic_store(&w->call.route, 0);
     memset(w->call.request, 0, sizeof w->call.request);
     atomic_store(&w->connections, 0);
+    atomic_store(&w->give_up, 0);
     release_half_filled(w);
     for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
         if (atomic_load(&w->crash[i].state) == SHM_CRASH_FREE)

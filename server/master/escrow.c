@@ -3,17 +3,20 @@
  *
  * A worker that cannot go on stands still in its fault handler (plugin/park.h). Its descriptors are
  * as they were, and its table in shared memory says what each connection was about. The master
- * copies the descriptors with pidfd_getfd(2), ends the worker, and hands the connections to a worker
- * that serves, which answers what has to be answered. What a newcomer would get wrong: nothing is
+ * copies the descriptors with pidfd_getfd(2), or, where that is denied, asks the worker to send them;
+ * then it ends the worker, and hands the connections to one that serves, which answers what has to be
+ * answered. What a newcomer would get wrong: nothing is
  * read from these sockets here, and nothing that a peer sent is looked at; the text of a request that
  * shall be run again is copied as bytes.
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -23,7 +26,8 @@
 #include "master/internal.h"
 #include "obs/log.h"
 
-#define HOLD_MS 15000 /* longer than the longest delay of a restart */
+#define HOLD_MS      15000 /* longer than the longest delay of a restart */
+#define SURRENDER_MS 5000  /* for a parked worker to hand over what it has */
 
 struct held {
     int fd;
@@ -48,8 +52,7 @@ static void hold(struct master *m, int fd, int post, struct channel_entry entry,
                  uint32_t text_len)
 {
     struct escrow *e = &m->escrow;
-    struct held h = {
-        .fd = fd, .post = post, .until_ms = clock_mono_ms() + HOLD_MS, .entry = entry};
+    struct held h = {.fd = fd, .post = post, .until_ms = clock_mono_ms() + HOLD_MS, .entry = entry};
 
     if (e->n == e->cap) {
         int cap = e->cap == 0 ? 256 : e->cap * 2;
@@ -91,10 +94,6 @@ void escrow_close(struct master *m)
 
 /* ---- taking ---- */
 
-struct haul { /* for the log */
-    int n_idle, n_replayed, n_refused, n_cut;
-};
-
 /* What is to become of a connection. is_culprit: its request was being worked on. */
 static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay_len)
 {
@@ -119,10 +118,12 @@ static void count(struct haul *haul, enum channel_adopt what)
     haul->n_cut += what == ADOPT_CUT;
 }
 
-static void take_one(struct master *m, const struct child *c, int fd, int taken, uint32_t flags,
-                     const struct shm_conn *conn, const char *record_id, struct haul *haul)
+/* Takes `taken` over: a copy of the worker's descriptor `fd`. */
+static void take_one(struct master *m, struct child *c, int fd, int taken,
+                     const struct shm_conn *conn)
 {
     bool is_culprit = fd == atomic_load(&m->shm->worker[c->index].call.fd);
+    uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
     struct channel_entry entry = {.listener = (uint16_t)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff),
                                   .is_last = (flags & SHM_CONN_EXTRA) != 0};
@@ -132,13 +133,24 @@ static void take_one(struct master *m, const struct child *c, int fd, int taken,
     if (entry.listener >= m->cfg->n_listeners)
         entry.listener = 0;
     entry.what = judge(flags, is_culprit, len);
-    count(haul, entry.what);
+    count(&c->haul, entry.what);
     if (entry.what == ADOPT_REPLAY)
         hold(m, taken, c->post, entry, shm_replay(m->shm, (uint32_t)c->index) + at, len);
     else if (entry.what == ADOPT_FAILED)
-        hold(m, taken, c->post, entry, record_id, (uint32_t)strlen(record_id));
+        hold(m, taken, c->post, entry, c->record_id, (uint32_t)strlen(c->record_id));
     else
         hold(m, taken, c->post, entry, NULL, 0);
+}
+
+/* What its table says of that descriptor; NULL: it is no connection. */
+static const struct shm_conn *find_open(const struct master *m, const struct child *c, int fd)
+{
+    const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
+
+    if (conn == NULL ||
+        (atomic_load_explicit(&conn->flags, memory_order_relaxed) & SHM_CONN_OPEN) == 0)
+        return NULL;
+    return conn;
 }
 
 static void say_cannot_take(struct master *m, const struct child *c, int err)
@@ -146,57 +158,101 @@ static void say_cannot_take(struct master *m, const struct child *c, int err)
     if (m->escrow.cannot_take)
         return;
     m->escrow.cannot_take = true;
-    log_error("cannot take over the connections of worker %d: pidfd_getfd: %s; they are cut. %s",
-              c->index, strerror(err),
-              err == EPERM ? "The master needs CAP_SYS_PTRACE when the workers run as another user "
-                             "(in a container: --cap-add SYS_PTRACE)"
-              : err == ENOSYS ? "Linux 5.6 or later has it"
-                              : "");
+    log_warn("the master may not take over the connections of worker %d (pidfd_getfd: %s): crashed "
+             "workers hand them over by themselves, unless they are too broken for it. %s",
+             c->index, strerror(err),
+             err == EPERM ? "CAP_SYS_PTRACE allows it (in a container: --cap-add SYS_PTRACE)"
+                          : "Linux 5.6 or later has it");
 }
 
-static void take_connections(struct master *m, const struct child *c, const char *record_id,
-                             struct haul *haul)
+/* False: the system does not let us. */
+static bool take_connections(struct master *m, struct child *c)
 {
     int pidfd = pidfd_open(c->pid, 0);
+    bool is_allowed = pidfd >= 0;
 
-    if (pidfd < 0) {
+    if (!is_allowed)
         say_cannot_take(m, c, errno);
-        return;
-    }
-    for (int fd = 0; fd < (int)m->shm->n_fds; fd++) {
-        const struct shm_conn *conn = shm_conn(m->shm, (uint32_t)c->index, fd);
-        uint32_t flags = 0;
+    for (int fd = 0; fd < (int)m->shm->n_fds && is_allowed; fd++) {
+        const struct shm_conn *conn = find_open(m, c, fd);
         int taken;
 
-        if (conn != NULL)
-            flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
-        if ((flags & SHM_CONN_OPEN) == 0)
+        if (conn == NULL)
             continue;
         taken = pidfd_getfd(pidfd, fd, 0);
-        if (taken < 0 && errno != EBADF) {
+        if (taken >= 0) {
+            take_one(m, c, fd, taken, conn);
+        } else if (errno == EPERM || errno == ENOSYS) {
             say_cannot_take(m, c, errno);
+            is_allowed = false;
+        } else if (errno != EBADF) {
+            log_error("connections of worker %d are lost: pidfd_getfd: %s", c->index,
+                      strerror(errno));
             break;
         }
-        if (taken >= 0)
-            take_one(m, c, fd, taken, flags, conn, record_id, haul);
     }
     fd_close(&pidfd);
+    return is_allowed;
+}
+
+/* It stands still in park(), or its watchdog makes it. */
+static void ask_to_surrender(struct master *m, struct child *c)
+{
+    struct shm_worker *w = &m->shm->worker[c->index];
+
+    c->is_surrendering = true;
+    c->due_ms = clock_mono_ms() + SURRENDER_MS;
+    atomic_store(&w->give_up, 1);
+    syscall(SYS_futex, &w->give_up, FUTEX_WAKE, 1, NULL, NULL, 0);
+    kill(c->pid, SIGCONT);
+}
+
+void escrow_surrendered(struct master *m, struct child *c, const struct channel_message *msg,
+                        const int *fds)
+{
+    for (uint32_t i = 0; i < msg->n; i++) {
+        const struct shm_conn *conn = find_open(m, c, msg->entry[i].fd);
+        int taken = fds[i];
+
+        if (c->is_surrendering && conn != NULL)
+            take_one(m, c, msg->entry[i].fd, taken, conn);
+        else
+            fd_close(&taken);
+    }
+    if (msg->n == 0)
+        escrow_taken(m, c);
+}
+
+void escrow_taken(struct master *m, struct child *c)
+{
+    const struct haul *haul = &c->haul;
+
+    if (c->duty != DUTY_PARKED || c->due_ms == INT64_MAX)
+        return;
+    c->is_surrendering = false;
+    c->due_ms = INT64_MAX;
+    if (c->pid > 0)
+        child_kill(c, SIGKILL);
+    log_info(
+        "worker %d: %d idle connections move, %d requests are run again, %d are refused, %d cut",
+        c->index, haul->n_idle, haul->n_replayed, haul->n_refused, haul->n_cut);
+    escrow_deliver(m, clock_mono_ms());
 }
 
 void escrow_take(struct master *m, struct child *c)
 {
-    struct haul haul = {0};
-    char id[64] = "";
     bool was_serving = c->state == CHILD_RUNNING;
 
-    death_charge(m, c->index, c->pid, -1, id, sizeof id);
+    c->haul = (struct haul){0};
+    c->record_id[0] = '\0';
+    c->due_ms = 0;
+    death_charge(m, c->index, c->pid, -1, c->record_id, sizeof c->record_id);
     if (m->phase == MASTER_SERVING) /* first of all: the successor starts while we are at it */
         posts_ended(m, c, DUTY_SERVING, c->post, was_serving, "it crashed before it was ready");
-    take_connections(m, c, id, &haul);
-    child_kill(c, SIGKILL);
-    log_info("worker %d: %d idle connections move, %d requests are run again, %d are refused, %d cut",
-             c->index, haul.n_idle, haul.n_replayed, haul.n_refused, haul.n_cut);
-    escrow_deliver(m, clock_mono_ms());
+    if (take_connections(m, c))
+        escrow_taken(m, c);
+    else
+        ask_to_surrender(m, c);
 }
 
 void escrow_put(struct master *m, int post, int listener, const struct channel_entry *entry, int fd,

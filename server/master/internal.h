@@ -56,19 +56,26 @@ enum child_duty {
 #define CHILD_RECORDER (-1) /* as an index */
 #define CHILD_MESSAGE  1024
 
+struct haul { /* what became of a parked worker's connections */
+    int n_idle, n_replayed, n_refused, n_cut;
+};
+
 struct child {
     int index; /* slot of the worker, or CHILD_RECORDER */
     enum child_state state;
     enum child_duty duty;
-    int post;                    /* -1: none */
-    pid_t pid;                   /* 0 unless STARTING or RUNNING */
-    int ready_fd;                /* what the worker says when it is ready, or why not; -1: closed */
-    int channel_fd;              /* ipc/channel.h; -1: closed */
+    int post;       /* -1: none */
+    pid_t pid;      /* 0 unless STARTING or RUNNING */
+    int ready_fd;   /* what the worker says when it is ready, or why not; -1: closed */
+    int channel_fd; /* ipc/channel.h; -1: closed */
     int64_t started_ms;
-    int64_t due_ms;              /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
-    uint32_t beat;               /* of its loop, as last seen ... */
-    int64_t beat_ms;             /* ... to change */
-    bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
+    int64_t due_ms;       /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
+    uint32_t beat;        /* of its loop, as last seen ... */
+    int64_t beat_ms;      /* ... to change */
+    struct haul haul;     /* PARKED */
+    char record_id[64];   /* PARKED: of the crash, for the one it answered just then */
+    bool is_surrendering; /* PARKED: we wait for what it hands over by itself, till due_ms */
+    bool was_told_to_end; /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder */
@@ -81,11 +88,12 @@ struct post {
     struct respawn respawn;
 };
 
-struct held;     /* a connection on its way between two workers: escrow.c */
+struct channel_message;
+struct held; /* a connection on its way between two workers: escrow.c */
 struct escrow {
     struct held *item;
     int n, cap;
-    bool cannot_take; /* it was said already */
+    bool cannot_take; /* pidfd_getfd() is denied: workers hand over by themselves. It was said. */
 };
 
 struct master {
@@ -113,7 +121,7 @@ struct master {
         int channel_fd; /* to it; -1: none */
         int64_t due_ms;
     } upgrade;
-    bool is_succeeded;  /* it serves: this one finishes */
+    bool is_succeeded; /* it serves: this one finishes */
     struct inherit inherited;
     int predecessor_fd; /* to the old master, which hands its connections over; -1: none */
     struct control control;
@@ -180,6 +188,11 @@ int master_recycle(struct master *m, int slot);
 
 /* The worker stands still: takes its connections, kills it, and charges whom it may concern. */
 void escrow_take(struct master *m, struct child *c);
+/* What a parked worker hands over by itself; entries without a descriptor: that was all. */
+void escrow_surrendered(struct master *m, struct child *c, const struct channel_message *msg,
+                        const int *fds);
+/* It is at its end, whether it said so or not: no more is expected of it. */
+void escrow_taken(struct master *m, struct child *c);
 /* A connection that was given back, for the worker of that post, or, with -1, any. fd is taken over;
  * text goes with some entries (ipc/channel.h). Handed out by escrow_deliver(). */
 struct channel_entry;

@@ -25,10 +25,10 @@
 #include "master/notify.h"
 #include "obs/log.h"
 
-#define FORCE_MS       1000 /* from SIGQUIT to SIGKILL */
-#define DRAIN_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the workers' own */
-#define FLUSH_MS       5000 /* for the recorder's last lines */
-#define ESCROW_RETRY_MS 5   /* a worker's channel is full, or it is not there yet */
+#define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
+#define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
+#define FLUSH_MS        5000 /* for the recorder's last lines */
+#define ESCROW_RETRY_MS 5    /* a worker's channel is full, or it is not there yet */
 
 static const char *const phase_names[] = {
     [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving",   [MASTER_DRAINING] = "draining",
@@ -172,6 +172,7 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
                     (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
 
     posts_read_last(m, c);
+    escrow_taken(m, c);
     c->duty = DUTY_NONE;
     c->post = -1;
     if (!is_fine)
@@ -406,7 +407,8 @@ static void start_children(struct master *m)
 
 static void set_mask(sigset_t *signals, sigset_t *before)
 {
-    static const int mine[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE};
+    static const int mine[] = {SIGCHLD, SIGTERM, SIGINT,  SIGQUIT,
+                               SIGHUP,  SIGUSR1, SIGUSR2, SIGPIPE};
 
     sigemptyset(signals);
     for (size_t i = 0; i < sizeof mine / sizeof mine[0]; i++)

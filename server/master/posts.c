@@ -323,8 +323,8 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     c->beat_ms = now;
     if (is_stopped(c->pid))
         return;
-    log_error("worker %d (pid %d) has not moved for %d ms, outside of plugins; it is replaced", c->index,
-              (int)c->pid, posts_stuck_ms);
+    log_error("worker %d (pid %d) has not moved for %d ms, outside of plugins; it is replaced",
+              c->index, (int)c->pid, posts_stuck_ms);
     kill(c->pid, SIGSTOP);
     set_duty(c, DUTY_PARKED);
     escrow_take(m, c);
@@ -335,6 +335,10 @@ void posts_tick(struct master *m, int64_t now)
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
+        if (c->duty == DUTY_PARKED && c->is_surrendering && c->due_ms <= now) {
+            log_error("worker %d did not hand over all its connections in time: killed", i);
+            escrow_taken(m, c);
+        }
         if (c->duty == DUTY_LEAVING && c->due_ms <= now) {
             char where[512];
 
@@ -363,7 +367,8 @@ int64_t posts_next_ms(const struct master *m)
     for (int i = 0; i < m->n_slots; i++) {
         const struct child *c = &m->worker[i];
 
-        if ((c->state == CHILD_STARTING || c->duty == DUTY_LEAVING) && c->due_ms < at)
+        if ((c->state == CHILD_STARTING || c->duty == DUTY_LEAVING || c->duty == DUTY_PARKED) &&
+            c->due_ms < at)
             at = c->due_ms;
     }
     if (m->phase != MASTER_SERVING)
@@ -405,8 +410,8 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
             struct channel_entry idle = {.what = ADOPT_IDLE};
             int listener = msg->entry[i].listener;
 
-            escrow_put(m, c->post, listener < m->cfg->n_listeners ? listener : 0, &idle, fds[i], NULL,
-                       0);
+            escrow_put(m, c->post, listener < m->cfg->n_listeners ? listener : 0, &idle, fds[i],
+                       NULL, 0);
         }
         return;
     case CHANNEL_REPLACE:
@@ -418,9 +423,12 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
     case CHANNEL_PARKED:
         if (c->pid == 0)
             break; /* it was killed by somebody else meanwhile */
+        if (c->duty == DUTY_PARKED)
+            break; /* by our own wish */
         set_duty(c, DUTY_PARKED);
         escrow_take(m, c);
         break;
+    case CHANNEL_SURRENDER: escrow_surrendered(m, c, msg, fds); return;
     default:
         log_error("worker %d sent what a worker does not send (%u)", c->index, msg->kind);
         break;

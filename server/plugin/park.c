@@ -1,6 +1,7 @@
 #include "plugin/park.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -8,13 +9,16 @@
 #include <unistd.h>
 
 #include "ipc/channel.h"
+#include "ipc/surrender.h"
 
 #define LOOP_STOP_MS 50   /* for the loop thread to stand still */
 #define END_MS       5000 /* for the master to end us */
 
-enum stage { ON_ITS_WAY, STOPPING, NOTING, TELLING, WAITING };
+enum stage { ON_ITS_WAY, STOPPING, NOTING, TELLING, WAITING, SURRENDERING };
 
 static struct {
+    struct shm *shm;
+    uint32_t slot;
     int channel_fd, loop_tid, stop_signal;
     pid_t pid;
     void (*note)(void);
@@ -23,8 +27,10 @@ static struct {
     _Atomic int has_loop_stopped;
 } lot = {.channel_fd = -1};
 
-void park_init(int channel_fd, void (*note)(void), int stop_signal)
+void park_init(struct shm *shm, uint32_t slot, int channel_fd, void (*note)(void), int stop_signal)
 {
+    lot.shm = shm;
+    lot.slot = slot;
     lot.channel_fd = channel_fd;
     lot.note = note;
     lot.stop_signal = stop_signal;
@@ -35,6 +41,11 @@ void park_init(int channel_fd, void (*note)(void), int stop_signal)
 bool park_has_begun(void)
 {
     return atomic_load(&lot.tid) != 0;
+}
+
+bool park_is_wanted(void)
+{
+    return lot.shm != NULL && atomic_load(&lot.shm->worker[lot.slot].give_up) != 0;
 }
 
 bool park_is_mine(void)
@@ -90,6 +101,17 @@ static int tell(void)
     return r;
 }
 
+/* For the master to end us, or to ask for the connections; true then. */
+static bool wait_for_master(void)
+{
+    struct timespec patience = {0, 100000000};
+    int64_t n_waits = END_MS / 100;
+
+    while (!park_is_wanted() && n_waits-- > 0)
+        syscall(SYS_futex, &lot.shm->worker[lot.slot].give_up, FUTEX_WAIT, 0, &patience, NULL, 0);
+    return park_is_wanted();
+}
+
 void park(void)
 {
     int none = 0, self = (int)syscall(SYS_gettid);
@@ -114,11 +136,17 @@ void park(void)
     if (lot.stage < TELLING) {
         lot.stage = TELLING;
         if (tell() < 0)
-            lot.stage = WAITING; /* nobody hears: the channel is closed, too */
+            return; /* nobody hears: the channel is closed, too */
     }
     if (lot.stage < WAITING) {
         lot.stage = WAITING;
-        for (int ms = 0; ms < END_MS; ms += 100)
-            sleep_ms(100);
+        if (!wait_for_master())
+            return;
     }
+    if (lot.stage < SURRENDERING) {
+        lot.stage = SURRENDERING;
+        (void)surrender(lot.shm, lot.slot, lot.channel_fd, END_MS); /* the master waits no longer */
+    }
+    for (int ms = 0; ms < END_MS; ms += 100)
+        sleep_ms(100);
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "plugin/park.h"
 #include "plugin/recover.h"
 
 #define ORPHAN_EXTRA_MS 2000 /* beyond limits.drain_ms, which the loop has by itself */
@@ -51,6 +52,8 @@ static void *serve(void *arg)
 
         nanosleep(&tick, NULL);
         end_orphan();
+        if (park_is_wanted())
+            park();
         seq = atomic_load(&watch.call->seq);
         plugin = atomic_load(&watch.call->plugin);
         hook = atomic_load(&watch.call->hook);

@@ -34,8 +34,8 @@
 #include "worker/succession.h"
 #include "worker/watchdog.h"
 
-#define EVENTS       64
-#define TICK_MS      1000 /* health.h */
+#define EVENTS        64
+#define TICK_MS       1000 /* health.h */
 #define LEAVE_POLL_MS 50
 
 struct worker worker;
@@ -58,7 +58,8 @@ static void unwatch(int fd)
 
 int worker_add_source(int fd, enum source source, int index)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint64_t)source | (uint64_t)index << 8};
+    struct epoll_event ev = {.events = EPOLLIN,
+                             .data.u64 = (uint64_t)source | (uint64_t)index << 8};
 
     health_expect(fd, ev.data.u64);
     return epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
@@ -72,7 +73,8 @@ static int open_descriptors(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGUSR1);
-    signal(SIGUSR1, SIG_DFL); /* the master ignores it: an ignored signal does not reach a signalfd */
+    signal(SIGUSR1,
+           SIG_DFL); /* the master ignores it: an ignored signal does not reach a signalfd */
     sigprocmask(SIG_BLOCK, &set, NULL);
     worker.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -101,12 +103,13 @@ int worker_serve(int post)
 
     snprintf(name, sizeof name, "bh-worker %d", seat->slot);
     prctl(PR_SET_NAME, name); /* until now it was "bh-standby" */
-    for (int i = 0; i < seat->n_posts * n; i++) /* one of them open here would keep the port alive */
+    for (int i = 0; i < seat->n_posts * n;
+         i++) /* one of them open here would keep the port alive */
         if (i / n != post && seat->listen_fds[i] >= 0)
             close(seat->listen_fds[i]);
     ops.instance = worker.plugins.inst;
-    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm, (uint32_t)seat->slot,
-                     &worker.front);
+    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm,
+                     (uint32_t)seat->slot, &worker.front);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
@@ -125,7 +128,8 @@ static int start(const struct setup *setup, struct diag *diag)
         r = recover_init(worker.shm, worker.seat->slot);
     if (r < 0)
         return r;
-    park_init(worker.channel_fd, note_for_master, recover_stop_signal());
+    park_init(worker.shm, (uint32_t)worker.seat->slot, worker.channel_fd, note_for_master,
+              recover_stop_signal());
     eject_init(worker.wake_fd);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
@@ -267,8 +271,7 @@ static int serve(void)
                     continue;
                 }
                 break;
-            default:
-                break;
+            default: break;
             }
             exchange_abort(ev[i].data.ptr);
         }

@@ -8,12 +8,14 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -25,22 +27,21 @@ enum { IDLE = 1000 };
 
 static struct server *start(int workers, const char *more)
 {
-    struct server *srv = server_start(
-        "version: 1\n"
-        "server: {workers: %d%s}\n"
-        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-        "limits: {timeouts: {drain: 10s}}\n"
-        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-        "plugins:\n"
-        "  fatal: {module: inside}\n"
-        "  hold: {module: hold}\n"
-        "routes:\n"
-        "  - {match: {path: /fatal}, chain: [fatal]}\n"
-        "  - {match: {path: /**}, chain: [hold]}\n"
-        "breaker: {crashes: 0}\n"
-        "respawn: {restarts: 1000}\n"
-        "crash: {dir: @DIR@/crashes, keep: 100}\n",
-        workers, more);
+    struct server *srv = server_start("version: 1\n"
+                                      "server: {workers: %d%s}\n"
+                                      "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                                      "limits: {timeouts: {drain: 10s}}\n"
+                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                                      "plugins:\n"
+                                      "  fatal: {module: inside}\n"
+                                      "  hold: {module: hold}\n"
+                                      "routes:\n"
+                                      "  - {match: {path: /fatal}, chain: [fatal]}\n"
+                                      "  - {match: {path: /**}, chain: [hold]}\n"
+                                      "breaker: {crashes: 0}\n"
+                                      "respawn: {restarts: 1000}\n"
+                                      "crash: {dir: @DIR@/crashes, keep: 100}\n",
+                                      workers, more);
 
     server_wait_log(srv, "serving on");
     eventually(server_children(srv, "standby", NULL, 0) == 1);
@@ -98,7 +99,7 @@ static pid_t the_worker(const struct server *srv)
 
 /* ---- outcome X ---- */
 
-static void lose_none_of_a_thousand(const char *user)
+static void lose_none_of_a_thousand(const char *user, const char *log)
 {
     static struct conn *conn[IDLE];
     struct server *srv = start(1, user);
@@ -116,6 +117,7 @@ static void lose_none_of_a_thousand(const char *user)
     check_usable(conn, IDLE);
     eventually(kill(before, 0) < 0);
     eventually(server_crash_count(srv) == 1);
+    server_wait_log(srv, log);
     close_all(conn, IDLE);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -123,7 +125,7 @@ static void lose_none_of_a_thousand(const char *user)
 static void a_thousand_idle_connections_outlive_their_worker(void **state)
 {
     (void)state;
-    lose_none_of_a_thousand("");
+    lose_none_of_a_thousand("", "1000 idle connections move");
 }
 
 static void they_do_so_when_workers_run_as_another_user(void **state)
@@ -131,7 +133,17 @@ static void they_do_so_when_workers_run_as_another_user(void **state)
     (void)state;
     if (geteuid() != 0 || getpwnam("nobody") == NULL)
         skip();
-    lose_none_of_a_thousand(", user: nobody");
+    lose_none_of_a_thousand(", user: nobody", "1000 idle connections move");
+}
+
+/* The last test of all: it takes the capability from this process, too. */
+static void they_do_so_where_the_master_may_not_take_descriptors(void **state)
+{
+    (void)state;
+    if (geteuid() != 0 || getpwnam("nobody") == NULL)
+        skip();
+    assert_int_equal(prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE), 0);
+    lose_none_of_a_thousand(", user: nobody", "the master may not take over the connections");
 }
 
 static void they_do_so_again_and_again(void **state)
@@ -355,14 +367,13 @@ static void an_upgrade_brings_the_new_config(void **state)
 
     (void)state;
     check_get(conn, "/", 200);
-    server_rewrite_config(srv,
-                          "version: 1\n"
-                          "server: {workers: 2}\n"
-                          "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                          "modules: {path: [@PLUGINS@]}\n"
-                          "plugins: {r: {module: respond, config: {status: 201, body: new}}}\n"
-                          "routes: [{chain: [r]}]\n"
-                          "crash: {dir: @DIR@/crashes}\n");
+    server_rewrite_config(srv, "version: 1\n"
+                               "server: {workers: 2}\n"
+                               "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                               "modules: {path: [@PLUGINS@]}\n"
+                               "plugins: {r: {module: respond, config: {status: 201, body: new}}}\n"
+                               "routes: [{chain: [r]}]\n"
+                               "crash: {dir: @DIR@/crashes}\n");
     kill(srv->pid, SIGUSR2);
     wait_for_heir(srv, 2);
     server_wait_log(srv, "this one lets its workers finish");
@@ -387,6 +398,7 @@ int main(void)
         cmocka_unit_test(an_upgrade_loses_no_connection),
         cmocka_unit_test(an_upgrade_that_fails_changes_nothing),
         cmocka_unit_test(an_upgrade_brings_the_new_config),
+        cmocka_unit_test(they_do_so_where_the_master_may_not_take_descriptors),
     };
 
     return cmocka_run_group_tests_name("handover", tests, NULL, NULL);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -13,11 +14,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
 #include "ipc/channel.h"
 #include "ipc/shm.h"
+#include "ipc/surrender.h"
 #include "master/internal.h"
 #include "scene.h"
 
@@ -44,7 +47,7 @@ static struct stage {
     _Atomic int n_standby; /* stood by so far */
     _Atomic int standby_pid;
     _Atomic int n_left; /* workers that were told to hand over */
-    _Atomic int stuck; /* pid of the worker that hangs */
+    _Atomic int stuck;  /* pid of the worker that hangs */
     _Atomic int is_slow;
     _Atomic int recorder_pid;
     _Atomic int n_reopened;
@@ -119,6 +122,18 @@ static bool keep(const char *request, int fd)
     return false;
 }
 
+/* As plugin/park.c does. */
+static _Noreturn void stand_still(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    alarm(120); /* whatever becomes of the test */
+    while (atomic_load(&self.shm->worker[self.seat->slot].give_up) == 0)
+        scene_pause();
+    surrender(self.shm, (uint32_t)self.seat->slot, self.seat->channel_fd, 1000);
+    for (;;)
+        pause();
+}
+
 /* A fault that cannot be recovered. */
 static _Noreturn void park_here(int fd)
 {
@@ -129,8 +144,7 @@ static _Noreturn void park_here(int fd)
         atomic_store(&conn->flags, SHM_CONN_OPEN | SHM_CONN_BUSY);
     atomic_store(&self.shm->worker[self.seat->slot].call.fd, fd);
     channel_send(self.seat->channel_fd, &m, NULL, NULL);
-    for (;;)
-        pause();
+    stand_still();
 }
 
 /* Each says how it came here. */
@@ -202,7 +216,7 @@ static bool answer(struct shm_worker *w, int fd)
     }
     put_call(w, 0, "");
     if (strcmp(request, "stop turning") == 0)
-        hang();
+        stand_still();
     if (strcmp(request, "replace") == 0)
         _exit(WORKER_REPLACE);
     if (strcmp(request, "ask") == 0)
@@ -351,10 +365,14 @@ static struct master_roles roles;
 
 /* ---- The scene ---- */
 
+static bool has_no_ptrace; /* the master's fate in this test */
+
 static int setup(void **state)
 {
     (void)state;
     memset(stage, 0, sizeof *stage);
+    has_no_ptrace = false;
+    posts_stuck_ms = 15000;
     atomic_store(&stage->n_workers_at_end, -1);
     strcpy(dir, "/tmp/master-XXXXXX");
     if (mkdtemp(dir) == NULL || chmod(dir, 0755) < 0)
@@ -396,6 +414,20 @@ static int teardown(void **state)
     return rmdir(dir);
 }
 
+/* Then pidfd_getfd() of another user's process is denied. */
+static void give_up_ptrace(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct cap[2];
+
+    if (syscall(SYS_capget, &header, cap) < 0)
+        _exit(99);
+    cap[0].effective &= ~(1u << CAP_SYS_PTRACE);
+    cap[0].permitted &= ~(1u << CAP_SYS_PTRACE);
+    if (syscall(SYS_capset, &header, cap) < 0)
+        _exit(99);
+}
+
 static void start(void)
 {
     scene_listener_tcp(&listener, INADDR_LOOPBACK, 0);
@@ -406,6 +438,8 @@ static void start(void)
         int fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0600);
 
         prctl(PR_SET_PDEATHSIG, SIGQUIT);
+        if (has_no_ptrace)
+            give_up_ptrace();
         dup2(fd, STDERR_FILENO);
         close(fd);
         _exit(master_run(&cfg, NULL, &roles));
@@ -882,8 +916,9 @@ static void check_fates_after_parking(void)
     assert_string_equal(read_fate(again), "adopted 1 1 GET / HTTP/1.1\n");
     assert_string_equal(read_fate(tls), "adopted 4 0 \n");
     assert_memory_equal(read_fate(culprit), "adopted 3 0 20", 14); /* the record's id */
-    eventually(log_has("worker 0: 1 idle connections move, 1 requests are run again, 2 are refused, "
-                       "2 cut"));
+    eventually(
+        log_has("worker 0: 1 idle connections move, 1 requests are run again, 2 are refused, "
+                "2 cut"));
     eventually(stage->worker_deaths == 1);
     eventually(stage->n_records == 1);
 }
@@ -922,6 +957,51 @@ static void connections_of_a_parked_worker_wait_for_one_that_is_started(void **s
     start_with_one_worker();
     check_fates_after_parking();
     assert_int_equal(stage->n_starts[0], 2);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+/* True: in this test the master can't. */
+static bool deny_taking(void)
+{
+    if (geteuid() != 0 || getpwnam("nobody") == NULL)
+        return false;
+    has_no_ptrace = true;
+    cfg.user = "nobody";
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    return true;
+}
+
+static void parked_worker_hands_over_by_itself_where_the_master_may_not_take(void **state)
+{
+    (void)state;
+    if (!deny_taking())
+        skip();
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    check_fates_after_parking();
+    assert_true(log_has("the master may not take over the connections of worker 0 (pidfd_getfd: "));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void worker_that_stands_still_does_so_too(void **state)
+{
+    int idle, before, stuck;
+
+    (void)state;
+    if (!deny_taking())
+        skip();
+    posts_stuck_ms = 300;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    before = stage->pid[0];
+    idle = send_kept("idle");
+    stuck = send_request("stop turning\n");
+    assert_string_equal(read_fate(idle), "adopted 0 0 \n");
+    eventually(kill(before, 0) < 0);
+    close(stuck);
     kill(master, SIGTERM);
     assert_int_equal(wait_end(), MASTER_STOPPED);
 }
@@ -966,7 +1046,6 @@ static void worker_whose_loop_stands_still_is_replaced_and_its_connections_move(
     eventually(kill(before, 0) < 0);
     assert_true(log_has("has not moved for 300 ms, outside of plugins; it is replaced"));
     close(stuck);
-    posts_stuck_ms = 15000;
     kill(master, SIGTERM);
     assert_int_equal(wait_end(), MASTER_STOPPED);
 }
@@ -1016,6 +1095,8 @@ int main(void)
         TEST(systemd_is_told),
         TEST(connections_of_a_parked_worker_go_to_the_one_that_stood_by),
         TEST(connections_of_a_parked_worker_wait_for_one_that_is_started),
+        TEST(parked_worker_hands_over_by_itself_where_the_master_may_not_take),
+        TEST(worker_that_stands_still_does_so_too),
         TEST(worker_that_asks_hands_over_when_its_successor_serves),
         TEST(worker_whose_loop_stands_still_is_replaced_and_its_connections_move),
         TEST(standby_that_dies_is_replaced_and_charged_to_nobody),
