@@ -56,7 +56,6 @@ int cli_run(int argc, char **argv)
     struct diag diag;
     int c, r;
 
-    roles.argv = arguments(argc, argv);
     while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         if (c == 'h')
             return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
@@ -77,6 +76,7 @@ int cli_run(int argc, char **argv)
     diag_print(&diag, stderr);
     diag_fini(&diag);
     cli_roles_use(setup);
+    roles.argv = arguments(argc, argv);
     r = r < 0 ? CLI_FAILED : master_run(cfg, setup, &roles);
     object_dir_remove();
     setup_destroy(&setup);

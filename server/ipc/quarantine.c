@@ -47,7 +47,7 @@ static struct quarantine_news make_news(const struct breaker *b,
 
 static int count_blocked_routes(const struct quarantine *q)
 {
-    uint32_t seen[QUARANTINE_BLOCKS];
+    uint32_t seen[QUARANTINE_BLOCKS] = {0};
     int n = 0;
 
     for (int i = 0; i < QUARANTINE_BLOCKS; i++) {

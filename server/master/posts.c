@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "base/text.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
@@ -402,7 +403,6 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
                    const int *fds, const char *text)
 {
     char why[160];
-    size_t n = 0;
 
     switch (msg->kind) {
     case CHANNEL_GIVE:
@@ -415,9 +415,7 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
         }
         return;
     case CHANNEL_REPLACE:
-        for (; text[n] != '\0' && n < sizeof why - 1; n++)
-            why[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');
-        why[n] = '\0';
+        text_printable(why, sizeof why, text);
         retire_on_request(m, c, why);
         break;
     case CHANNEL_PARKED:

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/timestamp.h"
@@ -44,15 +45,15 @@ void history_add(struct master *m, const struct child *c, pid_t pid, const char 
 /* What is not UTF-8 (a path, the label of a request) must not cost the whole answer. */
 static json_t *text_json(const char *text)
 {
-    json_t *json = text != NULL ? json_string(text) : json_null();
     char clean[256];
-    size_t n = 0;
+    json_t *json;
 
+    if (text == NULL)
+        return json_null();
+    json = json_string(text);
     if (json != NULL)
         return json;
-    for (; text[n] != '\0' && n < sizeof clean - 1; n++)
-        clean[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');
-    clean[n] = '\0';
+    text_printable(clean, sizeof clean, text);
     return json_string(clean);
 }
 

@@ -386,6 +386,15 @@ static void requests_stay_with_the_copy_they_entered(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static bool has_posted(struct server *srv)
+{
+    struct response *res = server_get(srv, "/");
+    bool has = strcmp(response_header(res, "X-Posted"), "some") == 0;
+
+    response_free(&res);
+    return has;
+}
+
 static void what_a_crashed_copy_posts_is_dropped(void **state)
 {
     struct server *srv = start_statics("crashes: 10");
@@ -396,13 +405,7 @@ static void what_a_crashed_copy_posts_is_dropped(void **state)
     assert_int_equal(status_of(srv, "/post"), 200); /* and one of the second */
     let_go(srv);
     /* Posted calls of the fresh copy do run. */
-    eventually({
-        struct response *res = server_get(srv, "/");
-        bool has_run = strcmp(response_header(res, "X-Posted"), "some") == 0;
-
-        response_free(&res);
-        has_run;
-    });
+    eventually(has_posted(srv));
     expect_state(server_get(srv, "/other"), "X-Posted", "none"); /* it has the first copy */
     assert_int_equal(server_stop(&srv), 0);
 }

@@ -747,14 +747,16 @@ static void pipelined_bytes_are_told_from_the_request(void **state)
 /* Whatever the framing, in one piece or byte by byte: idle is idle. */
 static void after_any_request_the_connection_is_idle(void **state)
 {
+    static const char extended[] =
+        "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5;ext=1\r\nhello\r\n03\r\nabc\r\n0\r\nTrailer: y\r\n\r\n";
     static const char *const texts[] = {
         "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "\r\n\r\nGET /1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
         "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello\r\n",
         "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "5;ext=1\r\nhello\r\n03\r\nabc\r\n0\r\nTrailer: y\r\n\r\n",
+        extended,
     };
     int client = client_tcp(A);
 
