@@ -8,7 +8,9 @@
 #include "kinds.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* In the order of AT_NAMES. */
 enum {
@@ -28,12 +30,14 @@ enum {
     AT_OFFLOAD,
     AT_POST,
     AT_THREAD,
+    AT_THREAD_END,
+    AT_TIMER,
     AT_COUNT
 };
 
 #define AT_NAMES                                                                                   \
     "on_request|on_request_body|on_response|on_response_body|on_error|on_log|defer|open|validate|" \
-    "start|drain|close|host_call|offload|post|thread"
+    "start|drain|close|host_call|offload|post|thread|thread_end|timer"
 
 #define STREAM_CHUNKS 5
 
@@ -186,12 +190,51 @@ static void *in_thread(void *arg)
     return NULL;
 }
 
-static void start_thread(const struct fault_kind *kind)
+static void at_thread_end(void *arg)
 {
+    in_thread(arg);
+}
+
+static pthread_key_t end_key;
+
+/* What a thread_local object's destructor is in C. */
+static void *end_thread(void *arg)
+{
+    pthread_setspecific(end_key, arg);
+    return NULL;
+}
+
+static void make_end_key(void)
+{
+    pthread_key_create(&end_key, at_thread_end);
+}
+
+static void start_thread(const struct fault_kind *kind, int at_end)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_t thread;
 
-    if (pthread_create(&thread, NULL, in_thread, (void *)(uintptr_t)kind) == 0)
+    pthread_once(&once, make_end_key);
+    if (pthread_create(&thread, NULL, at_end ? end_thread : in_thread, (void *)(uintptr_t)kind) ==
+        0)
         pthread_detach(thread);
+}
+
+static void at_expiry(union sigval value)
+{
+    in_thread(value.sival_ptr);
+}
+
+static void start_timer(const struct fault_kind *kind)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+                             .sigev_value.sival_ptr = (void *)(uintptr_t)kind};
+    struct itimerspec soon = {.it_value.tv_nsec = 1000000};
+    timer_t timer;
+
+    event.sigev_notify_function = at_expiry;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+        timer_settime(timer, 0, &soon, NULL);
 }
 
 /* The fault happens in the host's code, which follows a pointer of ours. */
@@ -305,8 +348,10 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
         bh_defer(req, deferred, plan);
     if (plan->kind != NULL && plan->at == AT_POST)
         bh_post(self->inst, posted, (void *)(uintptr_t)plan->kind);
-    if (plan->kind != NULL && plan->at == AT_THREAD)
-        start_thread(plan->kind);
+    if (plan->kind != NULL && (plan->at == AT_THREAD || plan->at == AT_THREAD_END))
+        start_thread(plan->kind, plan->at == AT_THREAD_END);
+    if (plan->kind != NULL && plan->at == AT_TIMER)
+        start_timer(plan->kind);
     if (plan->at == AT_REQUEST_BODY)
         return BH_CONTINUE; /* on_request_body answers */
     if (plan->kind != NULL && plan->at == AT_OFFLOAD) {

@@ -62,6 +62,7 @@ struct config_plugin {
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
     uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
+    uint32_t threads;                /* of its own, alive at a time, in one worker */
     int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */

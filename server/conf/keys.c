@@ -229,7 +229,10 @@ static const struct schema plugin_keys[] = {
      .help = "When it crashes or fails: fail the request, or go on without the plugin"},
     {"deadline", SCHEMA_CUSTOM, .def = "10s", .read = read_deadline, .keys = deadline_keys,
      .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,
-     .help = "Time for one call, or a mapping of times by hook; a longer call is treated as a crash"},
+     .help =
+         "Time for one call, or a mapping of times by hook; a longer call is treated as a crash"},
+    {"threads", SCHEMA_INT, OFF(struct config_plugin, threads), .def = "64", .min = 0, .max = 10000,
+     .help = "Threads of its own that it may have at a time in each worker; then it gets EAGAIN"},
     {"log_level", SCHEMA_ENUM, OFF(struct config_plugin, log_level), .min = 1,
      .form = "error|warn|info|debug",
      .help = "The least severe lines of this plugin to log; default: logs.error.level"},

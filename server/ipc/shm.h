@@ -21,6 +21,7 @@
 #define SHM_SINKS        32
 #define SHM_CRASH_SLOTS  8
 #define SHM_FOLDS        64
+#define SHM_THREADS      256
 #define SHM_RING_SIZE    (1u << 20)
 #define SHM_STACK_COPY   (64u << 10)
 #define SHM_MODULES      64
@@ -62,6 +63,14 @@ enum shm_conn_flag {
 struct shm_conn {
     _Atomic uint32_t flags;
     uint32_t replay_at, replay_len; /* the request's text in the replay area; 0, 0: none */
+};
+
+/* A thread that works for plugins beside the loop. Taken and given back by any thread of the worker,
+ * with compare-and-swap on tid. */
+struct shm_thread {
+    _Atomic int32_t tid;     /* 0: free */
+    _Atomic uint32_t plugin; /* index + 1 of the plugin that started it; 0: of the offload pool */
+    struct shm_call call;
 };
 
 /* ---- crash records, raw ---- */
@@ -203,7 +212,8 @@ struct shm_worker {
     _Atomic uint32_t beat;        /* changes once a second while the loop turns */
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
                                      (ipc/surrender.h). A futex. */
-    struct shm_call call;
+    struct shm_call call;     /* of the loop thread */
+    struct shm_thread thread[SHM_THREADS]; /* any thread; those beyond are not shown */
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;

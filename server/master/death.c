@@ -36,6 +36,35 @@ static uint32_t known_plugin(const struct master *m, uint32_t plugin)
     return plugin <= m->shm->n_plugins && plugin <= (uint32_t)m->cfg->n_plugins ? plugin : 0;
 }
 
+/*
+ * Nothing was published by the loop: whose threads were there? A plugin's own, or one of the pool that
+ * works for it. 0 unless all of them are one plugin's. It is no more than a suspicion: a worker may also
+ * have been killed from outside.
+ */
+static uint32_t find_suspect(const struct master *m, int worker, uint32_t *hook)
+{
+    const struct shm_worker *w = slot_of(m, worker);
+    uint32_t suspect = 0;
+
+    for (int i = 0; i < SHM_THREADS; i++) {
+        const struct shm_thread *t = &w->thread[i];
+        uint32_t plugin = atomic_load(&t->plugin);
+
+        if (atomic_load(&t->tid) == 0)
+            continue;
+        if (plugin == 0)
+            plugin = atomic_load(&t->call.plugin);
+        plugin = known_plugin(m, plugin);
+        if (plugin == 0 || plugin == suspect)
+            continue;
+        if (suspect != 0)
+            return 0;
+        suspect = plugin;
+        *hook = atomic_load(&t->call.hook);
+    }
+    return suspect;
+}
+
 static void copy_printable(char *to, size_t size, const char *from)
 {
     size_t n = 0;
@@ -215,19 +244,27 @@ void death_charge(const struct master *m, int worker, pid_t pid, int status, cha
 {
     struct shm_worker *w = slot_of(m, worker);
     const struct shm_crash *last_words = find_last_words(w, pid);
-    char how[64], where[SHM_LABEL + 128], id[RECORD_ID_SIZE] = "";
+    char how[96], where[SHM_LABEL + 128], id[RECORD_ID_SIZE] = "";
     struct blame blame;
+    bool is_suspect = false;
 
     read_call(m, worker, &blame);
     if (blame.plugin == 0 && last_words != NULL) { /* a thread of the plugin's, say */
         blame.plugin = known_plugin(m, last_words->plugin);
         blame.hook = last_words->hook;
     }
+    if (blame.plugin == 0 && status != -1) {
+        blame.plugin = find_suspect(m, worker, &blame.hook);
+        is_suspect = blame.plugin != 0;
+    }
     if (status == -1)
         describe_last_words(last_words, how, sizeof how);
     else
         death_describe(status, how, sizeof how);
-    if (blame.plugin != 0)
+    if (is_suspect)
+        strncat(how, " (suspected: it had threads)", sizeof how - strlen(how) - 1);
+    /* SIGKILL may as well have come from outside: nobody is judged by a suspicion then. */
+    if (blame.plugin != 0 && !(is_suspect && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
         charge_plugin(m, &blame,
                       status == -1          ? (last_words != NULL ? last_words->signo : 0)
                       : WIFSIGNALED(status) ? WTERMSIG(status)
@@ -259,6 +296,8 @@ void death_clear(const struct master *m, int worker)
     memset(w->call.request, 0, sizeof w->call.request);
     atomic_store(&w->connections, 0);
     atomic_store(&w->give_up, 0);
+    for (int i = 0; i < SHM_THREADS; i++)
+        atomic_store(&w->thread[i].tid, 0);
     release_half_filled(w);
     for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
         if (atomic_load(&w->crash[i].state) == SHM_CRASH_FREE)

@@ -350,11 +350,16 @@ static int time_left_ms(const struct master *m)
 
 static void loop(struct master *m)
 {
+    static pid_t self; /* not in a register, nor on the stack */
     struct epoll_event event[16];
 
+    self = getpid();
     for (;;) {
         int n;
 
+        if (getpid() !=
+            self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
+            _exit(MASTER_FAILED);
         do_what_is_due(m);
         if (m->phase == MASTER_ENDED)
             return;

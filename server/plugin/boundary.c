@@ -80,3 +80,8 @@ BOUNDARY boundary_post(uint32_t plugin, void (*fn)(void *, void *), void *self, 
 {
     GUARDED(plugin, HOOK_POST, fn(self, arg));
 }
+
+BOUNDARY boundary_thread(uint32_t plugin, void *(*fn)(void *), void *arg, void **out)
+{
+    GUARDED(plugin, HOOK_THREAD, *out = fn(arg));
+}

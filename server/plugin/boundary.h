@@ -34,6 +34,8 @@ bool boundary_self(uint32_t plugin, enum hook hook, bh_rc (*fn)(void *), void *s
 /* close, deferred functions */
 bool boundary_void(uint32_t plugin, enum hook hook, void (*fn)(void *), void *arg);
 bool boundary_work(uint32_t plugin, int32_t (*fn)(void *), void *arg, int32_t *out);
+/* All of a thread that the plugin started. */
+bool boundary_thread(uint32_t plugin, void *(*fn)(void *), void *arg, void **out);
 bool boundary_post(uint32_t plugin, void (*fn)(void *, void *), void *self, void *arg);
 
 #endif

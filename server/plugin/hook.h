@@ -23,7 +23,7 @@ enum hook {
     HOOK_DEFER,
     HOOK_OFFLOAD,
     HOOK_POST,
-    HOOK_THREAD, /* code of a plugin outside any call: its own thread */
+    HOOK_THREAD, /* code of a plugin outside any call: a thread or timer of its own */
     HOOK_N
 };
 

@@ -21,11 +21,6 @@
 #define HEADER_MAX 8192          /* bytes of one value */
 #define REQUEST_HEAD_MAX 262144 /* of all fields, with what plugins add */
 
-static bool is_req(const bh_req *req)
-{
-    return req != NULL && req->magic == REQUEST_MAGIC;
-}
-
 /* ---- header fields ---- */
 
 static bool is_token(const char *s, size_t *n)
@@ -84,7 +79,7 @@ static bh_rc change_header(bh_req *req, int32_t side, const char *name, const ch
 {
     size_t len;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP || name == NULL || (v == NULL && n > 0))
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP || name == NULL || (v == NULL && n > 0))
         return BH_EINVAL;
     if (!may_change(req, side))
         return BH_EPHASE;
@@ -112,7 +107,8 @@ static bh_rc host_hdr_del(bh_req *req, int32_t side, const char *name)
 {
     size_t len;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP || name == NULL || !is_token(name, &len))
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP || name == NULL ||
+        !is_token(name, &len))
         return BH_EINVAL;
     if (!may_change(req, side))
         return BH_EPHASE;
@@ -123,7 +119,8 @@ static bh_rc host_set_path(bh_req *req, const char *path, size_t n)
 {
     const char *copy;
 
-    if (!is_req(req) || path == NULL || n == 0 || path[0] != '/' || memchr(path, '\0', n) != NULL)
+    if (!request_is(req) || path == NULL || n == 0 || path[0] != '/' ||
+        memchr(path, '\0', n) != NULL)
         return BH_EINVAL;
     if (req->hook != HOOK_REQUEST)
         return BH_EPHASE;
@@ -143,7 +140,7 @@ static bh_rc host_body_want(bh_req *req, int32_t side, int32_t mode, size_t max)
 {
     struct entry *e;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP || mode < BH_BODY_NONE ||
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP || mode < BH_BODY_NONE ||
         mode > BH_BODY_BUFFER)
         return BH_EINVAL;
     if (req->hook != HOOK_REQUEST && !(side == BH_RESP && req->hook == HOOK_RESPONSE))
@@ -178,7 +175,7 @@ static bh_rc host_body_set(bh_req *req, int32_t side, const void *p, size_t n)
 {
     const char *copy;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP || (p == NULL && n > 0))
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP || (p == NULL && n > 0))
         return BH_EINVAL;
     if (side == BH_REQ ? !req->body_is_whole
                        : req->hook != HOOK_RESPONSE_BODY &&
@@ -206,7 +203,7 @@ static bh_rc host_body_set(bh_req *req, int32_t side, const void *p, size_t n)
 
 static bh_rc check_reply(const bh_req *req, int32_t status, const char *ctype)
 {
-    if (!is_req(req) || status < 200 || status > 599)
+    if (!request_is(req) || status < 200 || status > 599)
         return BH_EINVAL;
     if (ctype != NULL && (strlen(ctype) > 512 || strpbrk(ctype, "\r\n") != NULL))
         return BH_EINVAL;
@@ -299,12 +296,12 @@ static bh_rc host_send_file(bh_req *req, const char *path, const char *ctype)
 
 static int32_t host_status(bh_req *req)
 {
-    return is_req(req) ? req->reply.status : 0;
+    return request_is(req) ? req->reply.status : 0;
 }
 
 static bh_rc host_status_set(bh_req *req, int32_t status)
 {
-    if (!is_req(req) || status < 200 || status > 599)
+    if (!request_is(req) || status < 200 || status > 599)
         return BH_EINVAL;
     if (req->phase >= PHASE_SENDING || req->reply.kind == REPLY_NONE)
         return BH_EPHASE;
@@ -331,7 +328,7 @@ static bh_rc host_stream_write(bh_req *req, const void *p, size_t n, int32_t end
 {
     int r;
 
-    if (!is_req(req) || (p == NULL && n > 0))
+    if (!request_is(req) || (p == NULL && n > 0))
         return BH_EINVAL;
     if (req->reply.kind != REPLY_STREAM || req->phase == PHASE_LOG)
         return BH_EPHASE;
@@ -345,7 +342,7 @@ static void *host_alloc(bh_req *req, size_t n, size_t align)
 {
     void *p;
 
-    if (!is_req(req) || (align & (align - 1)) != 0 || align > 4096)
+    if (!request_is(req) || (align & (align - 1)) != 0 || align > 4096)
         return NULL;
     if (n > REQUEST_ALLOC_MAX - req->allocated)
         return NULL;
@@ -360,7 +357,7 @@ static bh_rc host_defer(bh_req *req, void (*fn)(void *), void *arg)
 {
     struct deferred *d;
 
-    if (!is_req(req) || fn == NULL)
+    if (!request_is(req) || fn == NULL)
         return BH_EINVAL;
     if (req->phase == PHASE_LOG || req->entry == NULL || req->at == req->n_entries)
         return BH_EPHASE;
@@ -378,7 +375,7 @@ static bh_rc host_var_set(bh_req *req, const char *k, const void *v, size_t n)
     struct var *var;
     size_t len;
 
-    if (!is_req(req) || k == NULL || (v == NULL && n > 0))
+    if (!request_is(req) || k == NULL || (v == NULL && n > 0))
         return BH_EINVAL;
     len = strlen(k);
     if (len == 0 || len > 256 || n > REQUEST_ALLOC_MAX - req->allocated)
@@ -399,7 +396,7 @@ static bh_rc host_var_set(bh_req *req, const char *k, const void *v, size_t n)
 
 static bh_str host_var_get(bh_req *req, const char *k)
 {
-    if (is_req(req) && k != NULL)
+    if (request_is(req) && k != NULL)
         for (const struct var *v = req->vars; v != NULL; v = v->next)
             if (strcmp(v->name.p, k) == 0)
                 return v->value;

@@ -10,14 +10,9 @@
 
 static const bh_str absent = {NULL, 0};
 
-static bool is_req(const bh_req *req)
-{
-    return req != NULL && req->magic == REQUEST_MAGIC;
-}
-
 static bh_inst *host_inst(bh_req *req)
 {
-    return is_req(req) && req->entry != NULL ? req->entry[req->at].inst : NULL;
+    return request_is(req) && req->entry != NULL ? req->entry[req->at].inst : NULL;
 }
 
 static bh_str number(bh_req *req, uint64_t value)
@@ -44,7 +39,7 @@ static bh_str request_id(const bh_req *req)
 
 static bh_str host_attr(bh_req *req, const char *key)
 {
-    if (!is_req(req) || key == NULL)
+    if (!request_is(req) || key == NULL)
         return absent;
     switch (key[0]) {
     case 'm':
@@ -90,7 +85,7 @@ static bh_str host_hdr_get(bh_req *req, int32_t side, const char *name, size_t n
 {
     const struct field *f;
 
-    if (!is_req(req) || name == NULL || side < BH_REQ || side > BH_RESP)
+    if (!request_is(req) || name == NULL || side < BH_REQ || side > BH_RESP)
         return absent;
     f = fields_find(&req->hdr[side], name, strlen(name), nth);
     return f != NULL ? f->value : absent;
@@ -100,7 +95,7 @@ static bh_rc host_hdr_at(bh_req *req, int32_t side, size_t i, bh_str *name, bh_s
 {
     const struct fields *f;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP)
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP)
         return BH_EINVAL;
     f = &req->hdr[side];
     for (uint32_t k = 0; k < f->n; k++) {
@@ -149,7 +144,7 @@ static bh_str host_query(bh_req *req, const char *name, size_t nth)
     const char *p, *end;
     size_t len;
 
-    if (!is_req(req) || name == NULL || req->query.p == NULL)
+    if (!request_is(req) || name == NULL || req->query.p == NULL)
         return absent;
     len = strlen(name);
     p = req->query.p;
@@ -179,7 +174,7 @@ static bh_str host_cookie(bh_req *req, const char *name)
     const struct field *f;
     size_t len;
 
-    if (!is_req(req) || name == NULL)
+    if (!request_is(req) || name == NULL)
         return absent;
     len = strlen(name);
     for (size_t nth = 0; (f = fields_find(&req->hdr[BH_REQ], "cookie", 6, nth)) != NULL; nth++) {
@@ -206,7 +201,7 @@ static bh_rc host_body(bh_req *req, int32_t side, bh_str *out)
 {
     bh_str body;
 
-    if (!is_req(req) || side < BH_REQ || side > BH_RESP)
+    if (!request_is(req) || side < BH_REQ || side > BH_RESP)
         return BH_EINVAL;
     if (side == BH_REQ) {
         if (!req->body_is_whole)

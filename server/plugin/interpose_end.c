@@ -20,7 +20,8 @@
 #include "plugin/recover.h"
 #include "plugin/text.h"
 
-/* From a plugin's own thread: it takes the worker along, but is charged and on record. */
+/* From a thread of a plugin's that has no boundary (it went round pthread_create()): it takes the
+ * worker along, but is charged and on record. */
 static void note_thread(const char *kind, const void *caller)
 {
     uint32_t plugin = text_owner((uintptr_t)caller);
@@ -71,7 +72,7 @@ void abort(void)
 {
     if (recover_is_armed())
         recover_raise("abort", SIGABRT);
-    /* In a thread of a plugin's own the handler of the signal charges it. */
+    /* In a thread without a boundary the handler of the signal charges it. */
     INTERPOSE_REAL(abort);
     real();
     __builtin_unreachable();
@@ -105,9 +106,15 @@ void __stack_chk_fail(void)
     abort();
 }
 
+/* A thread of a plugin's own may end itself: that is what these are for. */
+static bool ends_a_call(void)
+{
+    return recover_is_armed() && !recover_self.is_plugins;
+}
+
 void pthread_exit(void *value)
 {
-    if (recover_is_armed())
+    if (ends_a_call())
         recover_raise("pthread_exit", 0);
     INTERPOSE_REAL(pthread_exit);
     real(value);
@@ -116,7 +123,7 @@ void pthread_exit(void *value)
 
 void thrd_exit(int value)
 {
-    if (recover_is_armed())
+    if (ends_a_call())
         recover_raise("thrd_exit", 0);
     INTERPOSE_REAL(thrd_exit);
     real(value);
@@ -125,7 +132,7 @@ void thrd_exit(int value)
 
 int pthread_cancel(pthread_t thread)
 {
-    if (recover_is_armed() && pthread_equal(thread, pthread_self()))
+    if (ends_a_call() && pthread_equal(thread, pthread_self()))
         recover_raise("pthread_cancel", 0);
     INTERPOSE_REAL(pthread_cancel);
     return real(thread);

@@ -220,7 +220,8 @@ void object_unload(struct object **op)
     *op = NULL;
     if (o == NULL)
         return;
-    if (o->handle != NULL && (o->desc == NULL || (o->desc->flags & BH_F_PINNED) == 0))
+    if (o->handle != NULL && !o->is_held &&
+        (o->desc == NULL || (o->desc->flags & BH_F_PINNED) == 0))
         dlclose(o->handle);
     free(o->copy);
     free(o->path);

@@ -8,6 +8,7 @@
 #define PLUGIN_OBJECT_H
 
 #include <bulkhead.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct diag;
@@ -18,6 +19,7 @@ struct object {
     void *handle;  /* dlopen's */
     const bh_plugin *desc;
     uintptr_t base; /* as text_object() tells it */
+    bool is_held;   /* never dlclose'd: somebody may still run in it */
     void *(*cxa_globals)(void); /* the C++ run-time's per-thread state, or NULL */
 };
 

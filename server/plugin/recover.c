@@ -63,6 +63,14 @@ static void install_all(void)
     install(recover.deadline_signal, on_deadline);
 }
 
+void recover_signals(sigset_t *out)
+{
+    sigemptyset(out);
+    for (size_t i = 0; i < N_FAULT_SIGNALS; i++)
+        sigaddset(out, fault_signals[i]);
+    sigaddset(out, recover.deadline_signal);
+}
+
 int recover_init(struct shm *shm, int worker)
 {
     recover.shm = shm;
@@ -104,8 +112,12 @@ int recover_thread_init(struct shm_call *call)
     p = mmap(NULL, 4096 + ALT_STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return -errno;
-    if (mprotect(p + 4096, ALT_STACK_SIZE, PROT_READ | PROT_WRITE) < 0)
-        return -errno;
+    if (mprotect(p + 4096, ALT_STACK_SIZE, PROT_READ | PROT_WRITE) < 0) {
+        int r = -errno;
+
+        munmap(p, 4096 + ALT_STACK_SIZE);
+        return r;
+    }
     t->alt_stack = p;
     ss = (stack_t){.ss_sp = p + 4096, .ss_size = ALT_STACK_SIZE};
     return syscall(SYS_sigaltstack, &ss, NULL) < 0 ? -errno : 0;
@@ -115,9 +127,24 @@ void recover_thread_fini(void)
 {
     stack_t off = {.ss_flags = SS_DISABLE};
 
+    if (recover_self.alt_stack == NULL)
+        return;
     syscall(SYS_sigaltstack, &off, NULL);
     munmap(recover_self.alt_stack, 4096 + ALT_STACK_SIZE);
     recover_self.alt_stack = NULL;
+}
+
+void recover_arm_end(uint32_t plugin, enum hook hook, void (*at_end)(void))
+{
+    struct recover_thread *t = &recover_self;
+
+    t->top = NULL;
+    /* Whoever was cancelled inside libc was counted in, but not out. What he held is released. */
+    t->depth = 0;
+    memset(&t->end, 0, sizeof t->end);
+    t->end.jump[2] = __builtin_frame_address(0);
+    t->at_end = at_end;
+    recover_arm(&t->end, plugin, hook);
 }
 
 void recover_add_object(const char *path, uint32_t plugin)
@@ -180,12 +207,14 @@ static const char *why_not(const struct recover_thread *t, const struct recover_
         return "in a child that the plugin forked";
     if (f == NULL)
         return "no plugin call was running on this thread";
-    if ((char *)f < t->stack_lo || (char *)(f + 1) > t->stack_hi)
-        return "the boundary's frame is not on this thread's stack";
-    if (!is_intact(f))
-        return "the boundary's frame was overwritten";
-    if (sp > (uintptr_t)f && sp < (uintptr_t)t->stack_hi)
-        return "the boundary's frame has returned";
+    if (f != &t->end) {
+        if ((char *)f < t->stack_lo || (char *)(f + 1) > t->stack_hi)
+            return "the boundary's frame is not on this thread's stack";
+        if (!is_intact(f))
+            return "the boundary's frame was overwritten";
+        if (sp > (uintptr_t)f && sp < (uintptr_t)t->stack_hi)
+            return "the boundary's frame has returned";
+    }
     if ((held & 0xff) != 0) {
         if (abort_text == NULL || !is_lockless_heap_check(abort_text))
             return "inside the allocator, its lock may be held";
@@ -201,6 +230,8 @@ static const char *why_not(const struct recover_thread *t, const struct recover_
 
 static __attribute__((noreturn, noinline)) void landing_pad(struct recover_frame *f)
 {
+    if (f == &recover_self.end)
+        recover_self.at_end();
     __builtin_longjmp(f->jump, 1);
 }
 
@@ -352,8 +383,9 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
     if (si->si_code <= 0 && si->si_pid != recover.pid)
         why = "sent by another process";
     if (why == NULL) {
-        c.verdict = SHM_RECOVERED;
-        c.reason = "fault inside a plugin call, nothing held";
+        c.verdict = t->is_plugins ? SHM_EJECTED : SHM_RECOVERED;
+        c.reason = t->is_plugins ? "fault in a thread of the plugin's own, nothing held"
+                                 : "fault inside a plugin call, nothing held";
         describe(t, &c);
         land(t, f, uc);
         errno = saved_errno;
@@ -467,8 +499,9 @@ void recover_raise(const char *kind, int signo)
     registers_here(reg);
     c.reason = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
     if (c.reason == NULL) {
-        c.verdict = SHM_RECOVERED;
-        c.reason = "ended inside a plugin call, nothing held";
+        c.verdict = t->is_plugins ? SHM_EJECTED : SHM_RECOVERED;
+        c.reason = t->is_plugins ? "ended in a thread of the plugin's own, nothing held"
+                                 : "ended inside a plugin call, nothing held";
         describe(t, &c);
         t->message[0] = '\0';
         disarm(t, f);

@@ -14,14 +14,18 @@
  * functions copy what a plugin passes before they change anything, and what must not be cut in two
  * stands between recover_critical_enter() and _leave().
  *
- * Verdicts. R: jump. Q: jump, and the plugin is taken out of the worker (eject.h), as it waits for a
- * lock that nobody gives back. X: the process writes a record, stands still until the master has
- * taken its connections (park.h), and dies (allocator or stdio lock held, host in a critical
- * section, no armed frame, or a frame that is not on this thread's live stack).
+ * A thread that a plugin started (thread.h) has one boundary around all of it. A crash ends the
+ * thread, and the plugin is taken out of the worker (eject.h): Q.
+ *
+ * Verdicts. R: jump. Q: jump, and the plugin is taken out of the worker, as it crashed in a thread of
+ * its own, or waits for a lock that nobody gives back. X: the process writes a record, stands still
+ * until the master has taken its connections (park.h), and dies (allocator or stdio lock held, host in
+ * a critical section, no armed frame, or a frame that is not on this thread's live stack).
  */
 #ifndef PLUGIN_RECOVER_H
 #define PLUGIN_RECOVER_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -61,12 +65,17 @@ struct recover_thread {
     uint32_t depth;
     enum recover_waits waits;
     bool is_child_of_fork;
+    bool is_plugins;       /* a thread that a plugin started: thread.h */
     struct shm_call *call; /* where attribution is published */
     char *stack_lo, *stack_hi;
     void *alt_stack;
     uint64_t signal_mask; /* the kernel's form; what a crash is left with */
     struct recover_fault fault;
     char message[256]; /* of a failed assert and the like */
+    /* Armed when the function of a plugin's thread has ended, while libc calls destructors: there is
+     * no frame to come back to, a crash ends the thread through at_end(). See recover_arm_end(). */
+    struct recover_frame end;
+    void (*at_end)(void); /* does not return */
 };
 
 extern __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
@@ -83,6 +92,13 @@ int recover_stop_signal(void);
 int recover_thread_init(struct shm_call *call);
 void recover_thread_fini(void);
 
+/* From here on nothing returns into this thread's code: a crash that could be left calls at_end() on
+ * this stack, below the caller's frame. plugin, hook: whom to charge. */
+void recover_arm_end(uint32_t plugin, enum hook hook, void (*at_end)(void));
+
+/* What must never be blocked where a plugin's code runs: fault signals, the deadline signal. */
+void recover_signals(sigset_t *out);
+
 /* Text of a plugin object (text.h), a new snapshot of all loaded objects for the symboliser, and
  * the signals as they were before its constructors. After each dlopen. plugin: index + 1 of its
  * first instance. */
@@ -90,7 +106,7 @@ void recover_add_object(const char *path, uint32_t plugin);
 
 /* Called by interposed exit() and the like, on a thread that is armed: never returns then. */
 __attribute__((noreturn)) void recover_raise(const char *kind, int signo);
-/* The same from a plugin's own thread, which has no boundary: writes an X record. */
+/* The same from a thread that went round pthread_create() and so has no boundary: an X record. */
 void recover_note_thread(const char *kind, uint32_t plugin);
 
 /* The host cannot go on because of what a plugin did earlier (closed a descriptor, say): the death

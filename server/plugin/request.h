@@ -145,6 +145,12 @@ struct bh_req {
     void *up; /* the exchange that this belongs to */
 };
 
+/* Is it one, as far as can be told? What a plugin passes may be anything: this may fault. */
+static inline bool request_is(const struct bh_req *req)
+{
+    return req != NULL && req->magic == REQUEST_MAGIC;
+}
+
 /* Wipes everything but the arena's first chunk. */
 void request_init(struct bh_req *req);
 /* Closes what a reply still owns; frees the arena's chunks but one. */

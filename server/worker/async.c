@@ -148,8 +148,7 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
     struct exchange *x;
     bh_ticket *t;
 
-    if (req == NULL || req->magic != REQUEST_MAGIC ||
-        (req->hook != HOOK_REQUEST && req->hook != HOOK_REQUEST_BODY))
+    if (!request_is(req) || (req->hook != HOOK_REQUEST && req->hook != HOOK_REQUEST_BODY))
         return NULL;
     x = exchange_of(req);
     recover_critical_enter();

@@ -25,7 +25,7 @@ extern struct worker {
     const struct worker_seat *seat;
     struct plugins plugins;
     struct front *front; /* NULL: stands by */
-    int epoll_fd, signal_fd, wake_fd, channel_fd;
+    int tid, epoll_fd, signal_fd, wake_fd, channel_fd;
     bool must_stop;
     bool is_leaving;      /* a successor serves; what becomes idle is handed over */
     bool is_draining;     /* no successor: idle connections are ended */

@@ -1,7 +1,6 @@
 #include "worker/offload.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +9,7 @@
 #include "plugin/instance.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/thread.h"
 #include "worker/async.h"
 
 struct job {
@@ -26,12 +26,14 @@ static struct {
     pthread_cond_t more;
     struct job *first, **last;
     int n_jobs, n_threads, n_idle;
-    struct shm_call call[OFFLOAD_THREADS]; /* attribution, for the boundary's sake */
+    struct shm_call call[OFFLOAD_THREADS]; /* of those that are not shown: SHM_THREADS */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
 
 static void *serve(void *arg)
 {
-    if (recover_thread_init(arg) < 0)
+    struct shm_thread *shown = thread_show(0);
+
+    if (recover_thread_init(shown != NULL ? &shown->call : arg) < 0)
         return NULL;
     for (;;) {
         struct job *job;
@@ -61,28 +63,13 @@ static void *serve(void *arg)
 /* Called with the lock. */
 static void start_thread(void)
 {
-    sigset_t all, old;
-    pthread_t thread;
-    char name[16];
+    char name[24];
 
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGTRAP);
-    sigdelset(&all, SIGABRT);
-    sigdelset(&all, SIGSYS);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&thread, NULL, serve, &pool.call[pool.n_threads]) == 0) {
-        snprintf(name, sizeof name, "offload %d", pool.n_threads);
-        pthread_setname_np(thread, name);
-        pthread_detach(thread);
+    snprintf(name, sizeof name, "offload %d", pool.n_threads);
+    if (thread_start(name, serve, &pool.call[pool.n_threads]) == 0)
         pool.n_threads++;
-    } else {
+    else
         log_warn("cannot start an offload thread; jobs wait for the %d there are", pool.n_threads);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
@@ -91,7 +78,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     bh_ticket *ticket;
     bh_rc r = BH_OK;
 
-    if (req == NULL || req->magic != REQUEST_MAGIC || work == NULL)
+    if (!request_is(req) || work == NULL)
         return BH_EINVAL;
     ticket = async_ticket(req, 0);
     if (ticket == NULL)

@@ -11,6 +11,7 @@
 #include "plugin/instance.h"
 #include "plugin/object.h"
 #include "plugin/setup.h"
+#include "plugin/thread.h"
 
 static struct object *find_object(const struct plugins *p, const char *path)
 {
@@ -54,8 +55,14 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
 
 void plugins_unload(struct plugins *p)
 {
-    for (int i = p->n - 1; i >= 0; i--)
+    for (int i = p->n - 1; i >= 0; i--) {
+        struct object *object = p->inst[i] != NULL ? p->inst[i]->object : NULL;
+
         instance_destroy(&p->inst[i]);
+        /* close() ought to have ended them, but is not called when the plugin was ejected. */
+        if (object != NULL && thread_count((uint32_t)i + 1) > 0)
+            object->is_held = true;
+    }
     for (int i = p->n_objects - 1; i >= 0; i--)
         object_unload(&p->object[i]);
     free(p->inst);

@@ -1,5 +1,6 @@
 #include "worker/preflight.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -8,10 +9,12 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "plugin/eject.h"
 #include "plugin/hook.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
+#include "plugin/thread.h"
 #include "worker/plugins.h"
 #include "worker/sinks.h"
 #include "worker/watchdog.h"
@@ -24,6 +27,24 @@ static void say_stage(void *arg, const char *plugin, const char *stage, const ch
 
     if (n > 0)
         fd_write_all(*(int *)arg, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+/* Outcome Q is a refusal here: a thread of the plugin's own has crashed, say. But not in close(),
+ * which may fail in the trial run as it may in a worker. */
+static int report_ejected(const struct config *cfg, struct diag *diag)
+{
+    uint32_t plugin;
+    const char *why;
+    int r = 0;
+
+    while (eject_take(&plugin, &why)) {
+        const struct config_plugin *p = plugin > 0 ? &cfg->plugin[plugin - 1] : NULL;
+
+        diag_add(diag, cfg->path, p != NULL ? p->pos.line : 0, p != NULL ? p->pos.column : 0, NULL,
+                 "plugin '%s': %s", p != NULL ? p->name : "?", why);
+        r = -EFAULT;
+    }
+    return r;
 }
 
 static int try_plugins(const struct config *cfg, struct plugins *plugins, int *report_fd,
@@ -45,6 +66,8 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
         if (r < 0)
             first = r;
     }
+    if (first == 0)
+        first = report_ejected(cfg, diag);
     for (int i = plugins->n - 1; first == 0 && i >= 0; i--) {
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);
         instance_destroy(&plugins->inst[i]);
@@ -72,6 +95,7 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     if (r == 0)
         r = watchdog_start(cfg, &own->worker[0].call);
     if (r == 0) {
+        thread_init(cfg, &own->worker[0]);
         sinks_init(host_table(), own, &own->worker[0]);
         r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);
     }

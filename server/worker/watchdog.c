@@ -1,8 +1,5 @@
 #include "worker/watchdog.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,6 +8,7 @@
 #include "ipc/shm.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
+#include "plugin/thread.h"
 
 #define ORPHAN_EXTRA_MS 2000 /* beyond limits.drain_ms, which the loop has by itself */
 
@@ -82,10 +80,6 @@ static uint32_t least_but_0(uint32_t a, uint32_t b)
 int watchdog_start(const struct config *cfg, const struct shm_call *call)
 {
     uint32_t least_ms = 0;
-    sigset_t all, old;
-    pthread_t thread;
-    int r;
-
     for (int i = 0; i < cfg->n_plugins; i++)
         for (int h = 0; h < HOOK_N; h++)
             least_ms = least_but_0(least_ms, cfg->plugin[i].deadline_ms[h]);
@@ -98,13 +92,5 @@ int watchdog_start(const struct config *cfg, const struct shm_call *call)
     watch.tick_ns = (int64_t)least_ms * 250000;
     if (watch.tick_ns < 5000000)
         watch.tick_ns = 5000000;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    r = pthread_create(&thread, NULL, serve, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (r != 0)
-        return -r;
-    pthread_setname_np(thread, "watchdog");
-    pthread_detach(thread);
-    return 0;
+    return thread_start("watchdog", serve, NULL);
 }

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -26,6 +27,7 @@
 #include "plugin/instance.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
+#include "plugin/thread.h"
 #include "worker/async.h"
 #include "worker/health.h"
 #include "worker/internal.h"
@@ -65,6 +67,26 @@ int worker_add_source(int fd, enum source source, int index)
     return epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
+/* The loop reads its signals from a descriptor, and all threads block them; but for the first
+ * instructions of one that libc makes for a timer, which would die of SIGTERM. */
+static void pass_on(int signo)
+{
+    int saved_errno = errno;
+
+    syscall(SYS_tgkill, getpid(), worker.tid, signo);
+    errno = saved_errno;
+}
+
+static void handle(const sigset_t *set)
+{
+    struct sigaction sa = {.sa_handler = pass_on, .sa_flags = SA_RESTART | SA_ONSTACK};
+
+    sigfillset(&sa.sa_mask);
+    for (int signo = 1; signo < NSIG; signo++)
+        if (sigismember(set, signo) == 1)
+            sigaction(signo, &sa, NULL);
+}
+
 static int open_descriptors(void)
 {
     sigset_t set;
@@ -73,9 +95,9 @@ static int open_descriptors(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGUSR1);
-    signal(SIGUSR1,
-           SIG_DFL); /* the master ignores it: an ignored signal does not reach a signalfd */
+    worker.tid = gettid();
     sigprocmask(SIG_BLOCK, &set, NULL);
+    handle(&set); /* the master ignores SIGUSR1: an ignored signal does not reach a signalfd */
     worker.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     worker.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -131,6 +153,7 @@ static int start(const struct setup *setup, struct diag *diag)
     park_init(worker.shm, (uint32_t)worker.seat->slot, worker.channel_fd, note_for_master,
               recover_stop_signal());
     eject_init(worker.wake_fd);
+    thread_init(cfg, worker.shared);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table());
     sinks_init(host_table(), worker.shm, worker.shared);

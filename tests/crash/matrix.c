@@ -9,7 +9,7 @@
 
 /* The columns are abcdefghijkl: as specified, as it is, then column h in detail. */
 const struct matrix_row matrix[MATRIX_ROWS] = {
-    {"SIGSEGV, bad data address", "RRTQFFQQXXRR", "RRTRFFRXXXRR", "RRX",
+    {"SIGSEGV, bad data address", "RRTQFFQQXXRR", "RRTRFFRQXXRR", "RRQQQ",
      FAULTS({"segv", "fault_segv_null", "SIGSEGV", "abcdefghijkl"},
             {"segv_addr", "fault_segv_addr", "SIGSEGV", "abcdl"},
             {"segv_noncanonical", "fault_segv_noncanonical", "SIGSEGV", "abcdl"},
@@ -19,69 +19,70 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
             {"bad_ptr_reply", "fault_bad_ptr_reply", "SIGSEGV", "k"},
             {"bad_ptr_log", "fault_bad_ptr_log", "SIGSEGV", "k"},
             {"bad_req", "fault_bad_req", "SIGSEGV", "k"})},
-    {"SIGSEGV, jump to a bad address", "RRTQFFQQXXRR", "RRTRFFRX.XRR", "RRX",
+    {"SIGSEGV, jump to a bad address", "RRTQFFQQXXRR", "RRTRFFRQ.XRR", "RRQQQ",
      FAULTS({"jump", "fault_jump", "SIGSEGV", "abcdefghjkl"})},
-    {"SIGBUS (truncated mapping)", "RRTQFFQQXXRR", "RRTRFFRXXXRR", "RRX",
+    {"SIGBUS (truncated mapping)", "RRTQFFQQXXRR", "RRTRFFRQXXRR", "RRQQQ",
      FAULTS({"bus", "fault_bus", "SIGBUS", "abcdefghijkl"})},
-    {"SIGFPE", "RRTQFFQQXXRR", "RRTRFFRX.X.R", "RRX",
+    {"SIGFPE", "RRTQFFQQXXRR", "RRTRFFRQ.X.R", "RRQQQ",
      FAULTS({"fpe", "fault_fpe", "SIGFPE", "abcdefghjl"})},
-    {"SIGILL, SIGTRAP, `__builtin_trap`", "RRTQFFQQXXRR", "RRTRFFRX.X.R", "RRX",
+    {"SIGILL, SIGTRAP, `__builtin_trap`", "RRTQFFQQXXRR", "RRTRFFRQ.X.R", "RRQQQ",
      FAULTS({"ill", "fault_ill", "SIGILL", "abcdefghjl"},
             {"trap", "fault_trap", "SIGTRAP", "abcdefghjl"})},
-    {"abort, assert, stack protector, fortify, glibc's heap checks", "RRTQFFQQXXRR", "RRTRFFRXXX.R",
-     "RRX",
+    {"abort, assert, stack protector, fortify, glibc's heap checks", "RRTQFFQQXXRR", "RRTRFFRQXX.R",
+     "RRQQQ",
      FAULTS({"abort", "fault_abort", "SIGABRT", "abcdefghjl"},
             {"assert", "fault_assert", "SIGABRT", "abcdefghjl"},
             {"stack_smash", "fault_stack_smash", "SIGABRT", "abcdefghjl"},
             {"fortify", "fault_fortify", "SIGABRT", "abcdefghjl"},
             {"double_free", "fault_double_free", "SIGABRT", "abcdefghijl"},
             {"free_fault", "fault_free_fault", "SIGABRT", "abcdefghjl"})},
-    {"Stack overflow (deep recursion, one 64 MiB frame)", "RRTQFFQQXXRR", "RRTRFFRXXX.R", "RRX",
+    {"Stack overflow (deep recursion, one 64 MiB frame)", "RRTQFFQQXXRR", "RRTRFFRQXX.R", "RRQQQ",
      FAULTS({"overflow", "fault_overflow_deeper", "SIGSEGV", "abcdefghijl"},
             {"bigframe", "fault_bigframe", "SIGSEGV", "abcdefghjl"})},
-    {"Uncaught C++ exception", "RRTQFFQQ-XXR", "RRTRFFRR-X.R", "RR.",
+    {"Uncaught C++ exception", "RRTQFFQQ-XXR", "RRTRFFRQ-X.R", "RRQ..",
      FAULTS({"throw:std", "throw_std", "SIGABRT", "abcdeghl"},
             {"throw:int", "throw_int", "SIGABRT", "abcdeghl"},
             {"throw:noexcept", "throw_std", "SIGABRT", "abcdeghl"},
             {"throw:terminate", "throw_and_terminate", "SIGABRT", "abcdeghl"},
             {"throw", "inside_throw", "SIGABRT", "fj"})},
-    {"exit, _exit, quick_exit", "RRTQFFQQ---R", "RRTRFFRX---R", "RRX",
+    {"exit, _exit, quick_exit", "RRTQFFQQ---R", "RRTRFFRQ---R", "RRQQQ",
      FAULTS({"exit", "fault_exit", "exit", MOST}, {"_exit", "fault__exit", "_exit", MOST},
             {"quick_exit", "fault_quick_exit", "quick_exit", MOST})},
     {"Raw exit_group system call, SIGKILL, out-of-memory kill", "XXXXFFXXXXXX", "XXXXFFFX.X.X",
-     "XXX",
+     "XXXXX",
      FAULTS({"exit_group", NULL, "worker_death", "abcdefghjl"},
             {"sigkill", NULL, "worker_death", "abcdefghjl"})},
-    {"pthread_exit, pthread_cancel(self)", "RRTQFFQR-X-R", "RRTRFFRR-X-R", "RRR",
+    {"pthread_exit, pthread_cancel(self)", "RRTQFFQR-X-R", "RRTRFFRR-X-R", "RRR.R",
      FAULTS({"pthread_exit", "fault_pthread_exit", "pthread_exit", "abcdefghjl"},
             /* In a constructor it only stays pending: cancellation is off. */
             {"cancel_self", "fault_cancel_self", "pthread_cancel", "abcdeghjl"})},
-    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NRN",
+    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
      FAULTS({"loop", "fault_loop", "deadline", "abcdefghjl"})},
-    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NRN",
+    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
      FAULTS({"sleep", "fault_sleep", "deadline", "abcdefghjl"})},
-    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQN.X.Q", "NQN",
+    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQN.X.Q", "NQ---",
      FAULTS({"mutex", "fault_mutex", "deadline", "abcdefghjl"},
             {"rwlock", "fault_rwlock", "deadline", "a"},
             {"condition", "fault_condition", "deadline", "a"},
             {"semaphore", "fault_semaphore", "deadline", "a"})},
-    {"longjmp past the boundary, smashed return address", "QQTQFFQQXXXQ", "XXXXFFFN...X", "NX.",
+    {"longjmp past the boundary, smashed return address", "QQTQFFQQXXXQ", "XXXXFFFN...X", "NX...",
      FAULTS({"longjmp", "fault_longjmp", "longjmp", "abcdghl", 'R'},
             {"longjmp_unseen", NULL, NULL, MOST},
             {"smash_return", "fault_smash_return", "SIGSEGV", "abcdl", 'R'},
             {"smash_stack", NULL, NULL, "abcdefl"})},
-    {"Silent heap corruption", "NNNNNNNNXXNN", "NNNN..NN...N", "NN.",
+    {"Silent heap corruption", "NNNNNNNNXXNN", "NNNN..NN...N", "NN...",
      FAULTS({"heap_corruption", NULL, NULL, "abcdghl"})},
-    {"Closes a file descriptor of the host", "XXXXFFXX-XXX", "RRRRRRRR-..R", "RRR",
+    {"Closes a file descriptor of the host", "XXXXFFXX-XXX", "RRRRRRRR-..R", "RRRRR",
      FAULTS({"close_fds", NULL, NULL, MOST}, {"dup2_fds", NULL, NULL, MOST},
             {"close_range", NULL, NULL, MOST}, {"close_unseen", NULL, NULL, "abdl", 'X'})},
-    {"Own SIGSEGV handler, blocked signals, other altstack", "QQQQFFQQ---Q", "RRRRRRRR---R", "RRR",
+    {"Own SIGSEGV handler, blocked signals, other altstack", "QQQQFFQQ---Q", "RRRRRRRR---R",
+     "RRRRR",
      FAULTS({"sigaction", NULL, NULL, MOST}, {"sigmask", NULL, NULL, MOST},
             {"altstack", NULL, NULL, MOST})},
-    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "NNNNNNNN...N", "NNN",
+    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "NNNNNNNN...N", "NNNNN",
      FAULTS({"leak", NULL, NULL, MOST}, {"leak_fd", NULL, NULL, MOST},
             {"leak_thread", NULL, NULL, MOST})},
-    {"fork() whose child returns into the host", "RRTRFFRR---R", "RRRRRRRR---R", "RRR",
+    {"fork() whose child returns into the host", "RRTRFFRR---R", "RRRRRRRR---R", "RRRRR",
      FAULTS({"fork", NULL, NULL, MOST})},
 };
 
@@ -104,16 +105,10 @@ static const struct {
     {ROW(10) | ROW(15), "g",
      "The trial run before the start closes each instance once, in a process of its own. A plugin "
      "that ends that process in close() is refused."},
-    {ROWS(1, 7) | ROW(9), "h",
-     "Offloaded and posted jobs run inside a boundary: R. A thread that the plugin started has none "
-     "yet, so that its crash takes the worker along; it is charged to the plugin, but for a stack "
-     "overflow, as such a thread has no alternate signal stack."},
-    {ROW(8), "h",
-     "Offloaded and posted jobs run inside a boundary; a throwing thread is not tried."},
     {ROWS(12, 14), "h",
      "The watchdog watches the event loop: a posted job has a deadline (R; on a mutex: Q). An "
      "offloaded one has not: its request is answered 504, its thread of the pool is lost. A thread "
-     "of the plugin's own is its own business."},
+     "of the plugin's own may run and wait for as long as it likes: that is no fault (-)."},
     {ROW(15), "abdl",
      "libc's longjmp() ends the call before a frame of the server's is crossed: R. So does a return "
      "address that is no address at all, which is noticed in the plugin itself. A jump made by hand "
@@ -128,7 +123,9 @@ static const struct {
      "close(), dup2(), close_range() and the like refuse the server's descriptors to plugins (EBADF, a "
      "line in the log that names the plugin, and a failure charged to it): not even that request is "
      "lost. A raw system call goes round this: the worker ends when it notices, X."},
-    {ROW(11), "h", "In a thread of its own, pthread_exit() is what it is for. In a job: R."},
+    {ROW(11), "h",
+     "In a thread or timer of its own, pthread_exit() is what it is for: nothing is lost. In a job: "
+     "R."},
     {ROW(18), "abcdghl",
      "While a plugin runs, sigaction(), sigaltstack() and pthread_sigmask() refuse what belongs to "
      "the server (EPERM, and a warning in the log): not even that request is lost. Raw system calls "
@@ -160,15 +157,9 @@ char matrix_expected(int row, const struct matrix_fault *f, char column)
 
 bool matrix_is_uncharged(int row, const char *place)
 {
-    bool is_thread = strcmp(place, "thread") == 0;
-
-    /* A raw exit leaves no trace but the call the event loop was in; a lack of descriptors is
-     * noticed later, when the plugin that handled a request last is suspected. */
-    if (row == 10)
-        return is_thread || strcmp(place, "offload") == 0;
-    if (row == 17)
-        return strcmp(place, "offload") == 0 || strcmp(place, "on_error") == 0;
-    return row == 7 && is_thread;
+    /* A lack of descriptors is noticed later, when the plugin that handled a request last is
+     * suspected. */
+    return row == 17 && (strcmp(place, "offload") == 0 || strcmp(place, "on_error") == 0);
 }
 
 /* ---- reading it ------------------------------------------------------------------------------ */
@@ -280,7 +271,8 @@ static const char prose[] =
     "|---|---|\n"
     "| R | that request gets an error (or what `on_error` made of it); all else goes on |\n"
     "| T | that connection is cut, as its answer had begun; all else goes on |\n"
-    "| Q | that request gets an error; the plugin is ejected, a fresh worker takes over gracefully |\n"
+    "| Q | that request, if it was in one, gets an error; the plugin is ejected, and a fresh worker takes "
+    "over gracefully: no connection is lost |\n"
     "| X | the worker ends, the master replaces it at once |\n"
     "| F | the server refuses to start, and says which plugin did what |\n"
     "| N | not noticed, or only later |\n"
@@ -294,7 +286,8 @@ static const char prose[] =
     "\n"
     "**a** on_request, **b** on_request_body, **c** on_response_body with the head sent, **d** on_log, "
     "**e** open() and validate(), **f** a constructor of the object, **g** close(), **h** an offloaded "
-    "or posted job, or a thread that the plugin started, **i** inside the allocator, **j** inside libc "
+    "or posted job (R where the cell says Q), a thread that the plugin started, the destructor of "
+    "something thread-specific at its end, a timer (SIGEV_THREAD), **i** inside the allocator, **j** inside libc "
     "with a lock held (stdio, loader), **k** inside a function of the host, given a bad pointer, **l** "
     "on_response, on_error, defer.\n"
     "\n"
@@ -358,8 +351,10 @@ void matrix_markdown(FILE *out)
     fprintf(out, "- `.`: %s\n", unrun);
     fputs(
         "- Row 17: closed by a raw system call, the worker may be deaf without noticing.\n"
-        "- Charged to nobody: a raw exit in an offloaded job or a thread (row 10), a stack overflow "
-        "in a thread (row 7). Descriptors closed by a raw system call (row 17) are charged to the plugin that last had a "
+        "- Row 10, h: a raw exit in an offloaded job or a thread leaves no trace. If the event loop was "
+        "in no call, and all threads beside it worked for one plugin, that one is charged, and the "
+        "record says \"suspected\".\n"
+        "- Descriptors closed by a raw system call (row 17) are charged to the plugin that last had a "
         "request in on_request or on_request_body, which is not always the one that did it.\n",
         out);
     fputs(

@@ -34,7 +34,7 @@ struct matrix_row {
     const char *title;
     char specified[MATRIX_N_COLUMNS + 1];
     char actual[MATRIX_N_COLUMNS + 1]; /* of this version */
-    char jobs[4];                      /* column h by place: offload, post, thread */
+    char jobs[6]; /* column h by place: offload, post, thread, thread_end, timer */
     const struct matrix_fault *fault;  /* up to one without a name */
 };
 

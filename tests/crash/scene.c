@@ -11,7 +11,8 @@
 
 static const char *const throw_places[] = {
     "on_request", "on_request_body", "on_response", "on_response_body", "on_error",
-    "on_log",     "defer",           "close",       "offload",          "post"};
+    "on_log",     "defer",           "close",       "offload",          "post",
+    "thread"};
 static const char *const throw_whats[] = {"std", "int", "noexcept", "terminate"};
 
 #define N(ARRAY) (sizeof(ARRAY) / sizeof(ARRAY)[0])
@@ -203,6 +204,20 @@ const char *scene_harm(struct scene *scene)
     if (harm != NULL)
         return harm;
     return expect(conn_response(scene->held, "GET"), "held\n", "a paused request was harmed");
+}
+
+const char *scene_harm_of_leaving(struct scene *scene)
+{
+    const char *harm;
+
+    conn_send(scene->half, "done", 4);
+    harm = expect(conn_response(scene->half, "POST"), "ok\n", "a half sent request was harmed");
+    for (size_t i = 0; i < N(scene->idle) && harm == NULL; i++) {
+        harm = expect(conn_request(scene->idle[i], "GET", "/ok", NULL, NULL, 0), "ok\n",
+                      "an idle connection was harmed");
+    }
+    scene_disperse(scene);
+    return harm;
 }
 
 const char *scene_next(struct scene *scene, int n)

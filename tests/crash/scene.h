@@ -26,6 +26,9 @@ void scene_gather(struct scene *scene);
 void scene_disperse(struct scene *scene);
 /* NULL when all of them are served as if nothing had happened, else what went wrong. */
 const char *scene_harm(struct scene *scene);
+/* The same for outcome Q, when their worker leaves: idle ones change hands, the half sent request is
+ * answered, the paused one is given up. They disperse, for the worker waits for those it serves. */
+const char *scene_harm_of_leaving(struct scene *scene);
 /* NULL when the next n requests are answered right. */
 const char *scene_next(struct scene *scene, int n);
 

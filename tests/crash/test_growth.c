@@ -1,6 +1,6 @@
 /*
- * test_growth.c - ten thousand crashes in a row: the worker has as much memory, as many threads and
- * descriptors as before.
+ * test_growth.c - ten thousand crashes in a row, or ten thousand threads that end well: the worker has
+ * as much memory, as many threads and descriptors as before.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -9,22 +9,26 @@
 
 #include "harness.h"
 
-enum { WARM_UP = 1000, REPEATS = 10000, MAX_GROWTH_KIB = 512 };
+/* Mapped: an arena of malloc is 64 MiB, and how many there are depends on chance. */
+enum { WARM_UP = 1000, REPEATS = 10000, MAX_GROWTH_KIB = 512, MAX_MAPPED_KIB = 262144 };
 
 static const char config[] = "version: 1\n"
                              "server: {workers: 1}\n"
                              "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
-                             "modules: {path: [@PLUGINS@]}\n"
+                             "modules: {path: [@PLUGINS@, @MODULES@]}\n"
                              "plugins:\n"
                              "  pages: {module: error_pages}\n"
-                             "  crash: {module: fault, config: {fault: %s}}\n"
-                             "routes: [{chain: [pages, crash]}]\n"
+                             "  crash: {module: fault, config: {fault: %s, at: %s}}\n"
+                             "  threads: {module: threads}\n"
+                             "routes:\n"
+                             "  - {match: {path: /threads}, chain: [threads]}\n"
+                             "  - {chain: [pages, crash]}\n"
                              "logs: {error: {level: error}}\n"
                              "crash: {dir: @DIR@/crashes, keep: 100}\n"
                              "breaker: {crashes: 0}\n";
 
 struct usage {
-    long rss_kib, threads, descriptors;
+    long rss_kib, size_kib, threads, descriptors;
 };
 
 static long status_line(const char *status, const char *name)
@@ -45,6 +49,7 @@ static struct usage usage_of(pid_t pid)
     status = file_read(path);
     assert_non_null(status);
     usage.rss_kib = status_line(status, "\nVmRSS:");
+    usage.size_kib = status_line(status, "\nVmSize:");
     usage.threads = status_line(status, "\nThreads:");
     free(status);
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
@@ -67,24 +72,45 @@ static void crash(struct conn *conn, int n)
     }
 }
 
-static void repeat(const char *fault)
+static void run_threads(struct conn *conn, int n)
 {
-    struct server *srv = server_start(config, fault);
+    char target[64], expected[32];
+
+    snprintf(expected, sizeof expected, "%d\n", n / 100);
+    for (int done = 0; done < n; done += n / 100) {
+        struct response *res;
+
+        snprintf(target, sizeof target, "/threads?n=%d&timers=%d", n / 100 - 1, 1);
+        res = conn_request(conn, "GET", target, NULL, NULL, 0);
+        assert_int_equal(res->status, 200);
+        assert_string_equal(res->body, expected);
+        response_free(&res);
+    }
+}
+
+static void repeat(const char *fault, const char *at, void (*run)(struct conn *conn, int n))
+{
+    struct server *srv = server_start(config, fault, at);
     struct conn *conn = conn_open(srv->port[0]);
     struct usage before, after;
     pid_t worker = 0, same = 0;
 
     eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
-    crash(conn, WARM_UP);
+    run(conn, WARM_UP);
     before = usage_of(worker);
-    crash(conn, REPEATS);
+    run(conn, REPEATS);
     after = usage_of(worker);
+    for (int64_t end = harness_deadline_ms(HARNESS_WAIT_MS);
+         after.threads > before.threads && harness_pause(end);)
+        after = usage_of(worker); /* the last timer's thread may still be on its way out */
     server_children(srv, "bh-worker", &same, 1);
-    print_message("%s: VmRSS %ld -> %ld KiB, threads %ld -> %ld, descriptors %ld -> %ld\n", fault,
-                  before.rss_kib, after.rss_kib, before.threads, after.threads, before.descriptors,
-                  after.descriptors);
+    print_message("%s in %s: VmRSS %ld -> %ld KiB, VmSize %ld -> %ld KiB, threads %ld -> %ld, "
+                  "descriptors %ld -> %ld\n",
+                  fault, at, before.rss_kib, after.rss_kib, before.size_kib, after.size_kib,
+                  before.threads, after.threads, before.descriptors, after.descriptors);
     assert_int_equal(same, worker);
     assert_in_range(after.rss_kib, 0, before.rss_kib + MAX_GROWTH_KIB);
+    assert_in_range(after.size_kib, 0, before.size_kib + MAX_MAPPED_KIB);
     assert_int_equal(after.threads, before.threads);
     assert_int_equal(after.descriptors, before.descriptors);
     conn_close(&conn);
@@ -94,19 +120,31 @@ static void repeat(const char *fault)
 static void ten_thousand_segmentation_faults_grow_nothing(void **state)
 {
     (void)state;
-    repeat("segv");
+    repeat("segv", "on_request", crash);
 }
 
 static void ten_thousand_aborts_grow_nothing(void **state)
 {
     (void)state;
-    repeat("abort");
+    repeat("abort", "on_request", crash);
 }
 
 static void ten_thousand_exits_grow_nothing(void **state)
 {
     (void)state;
-    repeat("exit");
+    repeat("exit", "on_request", crash);
+}
+
+static void ten_thousand_crashes_of_offloaded_jobs_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("segv", "offload", crash);
+}
+
+static void ten_thousand_threads_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("none", "thread", run_threads);
 }
 
 int main(void)
@@ -115,6 +153,8 @@ int main(void)
         cmocka_unit_test(ten_thousand_segmentation_faults_grow_nothing),
         cmocka_unit_test(ten_thousand_aborts_grow_nothing),
         cmocka_unit_test(ten_thousand_exits_grow_nothing),
+        cmocka_unit_test(ten_thousand_crashes_of_offloaded_jobs_grow_nothing),
+        cmocka_unit_test(ten_thousand_threads_grow_nothing),
     };
 
     return cmocka_run_group_tests_name("growth", tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace
 {
@@ -26,7 +27,8 @@ enum {
     AT_VALIDATE,
     AT_CLOSE,
     AT_OFFLOAD,
-    AT_POST
+    AT_POST,
+    AT_THREAD
 };
 
 enum { WHAT_STD, WHAT_INT, WHAT_NOEXCEPT, WHAT_TERMINATE, WHAT_NOTHING };
@@ -44,7 +46,7 @@ struct instance {
 const bh_opt options[] = {
     BH_ENUM(config, at, "on_request",
             "on_request|on_request_body|on_response|on_response_body|on_error|on_log|defer|open|"
-            "validate|close|offload|post",
+            "validate|close|offload|post|thread",
             "Where to throw"),
     BH_ENUM(config, what, "std", "std|int|noexcept|terminate|nothing", "What to throw"),
     BH_BOOL(config, reply, "true", "Answer 200 \"ok\"; false: let requests pass"),
@@ -159,6 +161,8 @@ bh_rc on_request(void *self_, bh_req *req, void *)
         bh_defer(req, deferred, self);
     if (self->cfg->at == AT_POST)
         bh_post(self->inst, posted, nullptr);
+    if (self->cfg->at == AT_THREAD)
+        std::thread([self] { commit_at(self, AT_THREAD); }).detach();
     if (self->cfg->at == AT_OFFLOAD && answer(self, req) == BH_DONE)
         return bh_offload(req, offloaded, self);
     return answer(self, req);
