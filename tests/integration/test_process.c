@@ -371,12 +371,13 @@ static void a_drain_has_an_end(void **state)
 static void nothing_is_left_behind(void **state)
 {
     struct server *srv = start(2);
-    pid_t pids[3];
+    pid_t pids[16];
     size_t n;
 
     (void)state;
     wait_for_workers(srv, 2, NULL);
-    n = server_children(srv, NULL, pids, 3);
+    n = server_children(srv, NULL, pids, 16);
+    assert_in_range(n, 2, 16);
     assert_int_equal(server_stop(&srv), 0);
     for (size_t i = 0; i < n; i++)
         assert_true(kill(pids[i], 0) < 0 && errno == ESRCH);

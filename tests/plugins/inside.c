@@ -2,13 +2,15 @@
  * inside.c - commits the faults of plugins/fault where libc holds a lock: in a callback of
  * dl_iterate_phdr(), under the lock of stderr, in the allocator.
  *
- * ?fault=NAME&at=loader, stdio or allocator. Columns i and j of the crash matrix. A plugin cannot
+ * ?fault=NAME&at=loader, stdio or allocator. Columns i and j of the crash matrix. And ?at=gone, a
+ * fault with the stack pointer past the boundary's frame, which cannot be recovered in any build. A plugin cannot
  * make the allocator divide by zero: it can only bend what the allocator reads, so that column has
  * faults of its own. Also row 8 of column f: INSIDE_CONSTRUCTOR=throw makes the constructor throw.
  */
 #include "../../plugins/fault/kinds.c"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 /* ---- the allocator ---- */
@@ -98,6 +100,20 @@ static void in_stdio(const struct fault_kind *kind)
     funlockfile(stderr);
 }
 
+/* The signal is taken on the alternate stack: no frame of the host's is written to. */
+static void in_no_frame(void)
+{
+    pthread_attr_t attr;
+    void *lo;
+    size_t size;
+
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return;
+    if (pthread_attr_getstack(&attr, &lo, &size) == 0)
+        __asm__ volatile("mov %0, %%rsp\n\tud2" : : "r"((char *)lo + size - 64) : "memory");
+    pthread_attr_destroy(&attr);
+}
+
 static bh_rc on_request(void *self, bh_req *req, void *ctx)
 {
     bh_str fault = bh_query(req, "fault"), at = bh_query(req, "at");
@@ -108,6 +124,8 @@ static bh_rc on_request(void *self, bh_req *req, void *ctx)
         kind = &throw_kind;
     if (bh_str_eq(at, "allocator"))
         in_allocator(fault.p);
+    else if (bh_str_eq(at, "gone"))
+        in_no_frame();
     else if (kind != NULL && bh_str_eq(at, "loader"))
         dl_iterate_phdr(in_loader, (void *)(uintptr_t)kind);
     else if (kind != NULL && bh_str_eq(at, "stdio"))
