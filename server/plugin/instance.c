@@ -20,6 +20,7 @@
 #include "plugin/options.h"
 #include "plugin/recover.h"
 #include "plugin/text.h"
+#include "plugin/thread.h"
 
 #define RETRY_FIRST_MS 500
 #define RETRY_LAST_MS  30000
@@ -99,6 +100,8 @@ void instance_destroy(bh_inst **instp)
         return;
     if (inst->current != NULL)
         incarnation_put(inst->current);
+    if (inst->fresh != NULL && thread_count(inst->id) > 0)
+        inst->fresh->is_held = true;
     object_unload(&inst->fresh);
     arena_fini(&inst->arena);
     inst->magic = 0;

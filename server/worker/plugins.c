@@ -53,16 +53,22 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     return r;
 }
 
+/* close() ought to have ended its threads, but is not called when the plugin was ejected. */
+static void unload(struct plugins *p, int i)
+{
+    struct object *object = NULL;
+
+    if (p->inst[i] != NULL)
+        object = find_object(p, p->inst[i]->object->path); /* which may be a fresh copy of it */
+    instance_destroy(&p->inst[i]);
+    if (object != NULL && thread_count((uint32_t)i + 1) > 0)
+        object->is_held = true;
+}
+
 void plugins_unload(struct plugins *p)
 {
-    for (int i = p->n - 1; i >= 0; i--) {
-        struct object *object = p->inst[i] != NULL ? p->inst[i]->object : NULL;
-
-        instance_destroy(&p->inst[i]);
-        /* close() ought to have ended them, but is not called when the plugin was ejected. */
-        if (object != NULL && thread_count((uint32_t)i + 1) > 0)
-            object->is_held = true;
-    }
+    for (int i = p->n - 1; i >= 0; i--)
+        unload(p, i);
     for (int i = p->n_objects - 1; i >= 0; i--)
         object_unload(&p->object[i]);
     free(p->inst);

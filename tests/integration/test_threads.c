@@ -145,7 +145,7 @@ static const char lingers[] =
     "BH_PLUGIN(\"lingers\", \"1.0.0\", .summary = \"\")\n";
 
 /* Its code must stay where it is. */
-static void a_thread_that_outlives_its_plugin_does_no_harm(void **state)
+static void outlive(int n_crashes)
 {
     char *dir = tmp_dir(), *plugin = plugin_build(dir, "lingers", lingers);
     struct server *srv = server_start("version: 1\n"
@@ -158,19 +158,39 @@ static void a_thread_that_outlives_its_plugin_does_no_harm(void **state)
                                       "routes: [{chain: [lingers, crash]}]\n"
                                       "crash: {dir: @DIR@/crashes}\n",
                                       plugin);
-    struct response *res = server_get(srv, "/crash?fault=loop&at=thread");
+    struct response *res;
     size_t n;
 
-    (void)state;
     free(plugin);
     free(dir);
+    for (int i = 0; i < n_crashes; i++) {
+        res = server_get(srv, "/crash?fault=segv");
+        assert_int_equal(res->status, 500);
+        response_free(&res);
+    }
+    if (n_crashes > 1)
+        server_wait_log(srv, "goes on with a fresh copy");
+    res = server_get(srv, "/crash?fault=loop&at=thread");
     assert_int_equal(res->status, 200);
     response_free(&res);
     kill(srv->pid, SIGTERM);
     assert_int_equal(server_wait_exit(srv), 0);
     n = server_crash_count(srv);
     assert_int_equal(server_stop(&srv), 0);
-    assert_int_equal(n, 0);
+    assert_int_equal(n, n_crashes);
+}
+
+static void a_thread_that_outlives_its_plugin_does_no_harm(void **state)
+{
+    (void)state;
+    outlive(0);
+}
+
+/* The copy that a plugin gets which crashed more than once. */
+static void nor_does_a_thread_of_a_fresh_copy(void **state)
+{
+    (void)state;
+    outlive(2);
 }
 
 static const char crashes_at_once[] =
@@ -214,6 +234,7 @@ int main(void)
         cmocka_unit_test(a_plugin_whose_timer_crashes_is_replaced_with_its_worker),
         cmocka_unit_test(a_plugin_that_leaks_threads_is_replaced_with_its_worker),
         cmocka_unit_test(a_thread_that_outlives_its_plugin_does_no_harm),
+        cmocka_unit_test(nor_does_a_thread_of_a_fresh_copy),
         cmocka_unit_test(a_plugin_whose_thread_crashes_in_the_trial_run_is_refused),
     };
 

@@ -171,7 +171,7 @@ FAULTY static size_t deeper(size_t depth)
     frame[depth % sizeof frame] = (char)depth;
     if (zero)
         return depth;
-    return deeper(depth + 1) + (size_t)frame[0];
+    return deeper(depth + 1) + (size_t)frame[depth % sizeof frame];
 }
 
 static void *overflows(void *arg)
