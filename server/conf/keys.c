@@ -175,10 +175,10 @@ static const struct schema module_keys[] = {
 
 #define DEADLINE_FORM    "0 (none), or 10ms to 1h"
 #define DEADLINE_PATTERN "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$"
-#define DEADLINE(KEY, HELP)                                                                        \
-    {                                                                                              \
-        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,                    \
-                            .read = read_hook_deadline, .help = HELP                               \
+#define DEADLINE(KEY, HELP)                                                     \
+    {                                                                           \
+        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN, \
+                            .read = read_hook_deadline, .help = HELP            \
     }
 
 /* "default" comes first: it fills in all, and the others then overrule it. */
@@ -199,21 +199,42 @@ static const struct schema deadline_keys[] = {
     DEADLINE("defer", "Of a deferred function"),
     DEADLINE("offload", "Of an offloaded job"),
     DEADLINE("post", "Of a posted call"),
+    DEADLINE("timer", "Of a timer's function"),
+    DEADLINE("on_writable", "Of a function that a stream calls when there is room"),
     {NULL, SCHEMA_END},
 };
 
 /* The same keys twice: where a plugin leaves one out, the default for all holds (breakers_settle()). */
-#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                         \
-    {"crashes", SCHEMA_INT, OFF(TYPE, breaker.crashes), .def = CRASHES, .min = 0, .max = 64,       \
-     .help = "Crashes within the window that open it; equal ones block their route; 0: never"},   \
-    {"window", SCHEMA_DURATION, OFF(TYPE, breaker.window_ms), .def = WINDOW, .min = 100,           \
-     .max = 24 * HOUR, .help = "Time over which crashes are counted"},                            \
-    {"open", SCHEMA_DURATION, OFF(TYPE, breaker.open_ms), .def = OPEN, .min = 100,                 \
-     .max = 24 * HOUR,                                                                            \
-     .help = "Time before trials; doubles when a trial crashes, up to tenfold"},                  \
-    {"trials", SCHEMA_INT, OFF(TYPE, breaker.trials), .def = TRIALS, .min = 1, .max = 100,         \
-     .help = "Requests that have to end well before the breaker closes"},                         \
-    {NULL, SCHEMA_END},
+#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                       \
+    {"crashes",                                                                                 \
+     SCHEMA_INT,                                                                                \
+     OFF(TYPE, breaker.crashes),                                                                \
+     .def = CRASHES,                                                                            \
+     .min = 0,                                                                                  \
+     .max = 64,                                                                                 \
+     .help = "Crashes within the window that open it; equal ones block their route; 0: never"}, \
+        {"window",                                                                              \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.window_ms),                                                          \
+         .def = WINDOW,                                                                         \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time over which crashes are counted"},                                        \
+        {"open",                                                                                \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.open_ms),                                                            \
+         .def = OPEN,                                                                           \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time before trials; doubles when a trial crashes, up to tenfold"},            \
+        {"trials",                                                                              \
+         SCHEMA_INT,                                                                            \
+         OFF(TYPE, breaker.trials),                                                             \
+         .def = TRIALS,                                                                         \
+         .min = 1,                                                                              \
+         .max = 100,                                                                            \
+         .help = "Requests that have to end well before the breaker closes"},                   \
+        {NULL, SCHEMA_END},
 
 static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "60s", "30s", "3")};
 
@@ -333,7 +354,8 @@ static const struct schema escrow_keys[] = {
 
 static const struct schema control_keys[] = {
     {"socket", SCHEMA_STRING, OFF(struct config, control.socket), .form = "a path, or off",
-     .help = "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
+     .help =
+         "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
     {NULL, SCHEMA_END},
 };
 
@@ -354,7 +376,8 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
-    {"recycle", SCHEMA_MAP, .keys = recycle_keys, .help = "When workers are replaced by fresh ones"},
+    {"recycle", SCHEMA_MAP, .keys = recycle_keys,
+     .help = "When workers are replaced by fresh ones"},
     {"escrow", SCHEMA_MAP, .keys = escrow_keys,
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,

@@ -52,11 +52,11 @@ struct front {
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle */
-    struct conn *adopted;     /* being added just now */
+    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
-    bool has_given;           /* some in conns are no longer ours */
-    struct exchange *spare; /* free list */
+    bool has_given;            /* some in conns are no longer ours */
+    struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining;
     int n_listeners;
@@ -78,8 +78,10 @@ struct exchange {
     bool has_reply;
     bool wants_body;
     bool is_suspended;
-    bool waits_for_stream;
-    bool is_gone;      /* the client left */
+    bool waits_for_stream, has_waited;
+    bool is_gone;        /* the client left */
+    bool is_half_closed; /* it sends no more, and waits for the answer */
+    int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */

@@ -9,17 +9,17 @@
 
 #include "plugin/recover.h"
 
-#define GUARDED(PLUGIN, HOOK, CALL)                                                                \
-    do {                                                                                           \
-        struct recover_frame frame;                                                                \
-        if (__builtin_setjmp(frame.jump) != 0) {                                                   \
-            recover_landed();                                                                      \
-            return false;                                                                          \
-        }                                                                                          \
-        recover_arm(&frame, PLUGIN, HOOK);                                                         \
-        CALL;                                                                                      \
-        recover_disarm(&frame);                                                                    \
-        return true;                                                                               \
+#define GUARDED(PLUGIN, HOOK, CALL)              \
+    do {                                         \
+        struct recover_frame frame;              \
+        if (__builtin_setjmp(frame.jump) != 0) { \
+            recover_landed();                    \
+            return false;                        \
+        }                                        \
+        recover_arm(&frame, PLUGIN, HOOK);       \
+        CALL;                                    \
+        recover_disarm(&frame);                  \
+        return true;                             \
     } while (0)
 
 /* Not inlined: the frame must be the function's own, and live as long as the call. No stack guard:
@@ -79,6 +79,11 @@ BOUNDARY boundary_work(uint32_t plugin, int32_t (*fn)(void *), void *arg, int32_
 BOUNDARY boundary_post(uint32_t plugin, void (*fn)(void *, void *), void *self, void *arg)
 {
     GUARDED(plugin, HOOK_POST, fn(self, arg));
+}
+
+BOUNDARY boundary_timer(uint32_t plugin, void (*fn)(void *, void *), void *self, void *arg)
+{
+    GUARDED(plugin, HOOK_TIMER, fn(self, arg));
 }
 
 BOUNDARY boundary_thread(uint32_t plugin, void *(*fn)(void *), void *arg, void **out)

@@ -37,5 +37,6 @@ bool boundary_work(uint32_t plugin, int32_t (*fn)(void *), void *arg, int32_t *o
 /* All of a thread that the plugin started. */
 bool boundary_thread(uint32_t plugin, void *(*fn)(void *), void *arg, void **out);
 bool boundary_post(uint32_t plugin, void (*fn)(void *, void *), void *self, void *arg);
+bool boundary_timer(uint32_t plugin, void (*fn)(void *, void *), void *self, void *arg);
 
 #endif

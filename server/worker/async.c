@@ -10,6 +10,7 @@
 #include "http/exchange.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/failure.h"
@@ -17,8 +18,8 @@
 #include "plugin/instance.h"
 
 #define TICKET_MAGIC 0x7469636bu
-#define POSTS_MAX 4096
-#define REPLY_MAX (64u << 20)
+#define POSTS_MAX    4096
+#define REPLY_MAX    (64u << 20)
 
 /* In the two low bits of state; the rest counts the uses of the ticket. */
 enum { TICKET_FREE, TICKET_ARMED, TICKET_FIRED, TICKET_STATES = 4 };
@@ -57,7 +58,7 @@ static struct {
     bh_ticket *_Atomic fired;
     struct post *_Atomic posts;
     _Atomic uint32_t n_posts;
-    struct list armed;              /* soonest first */
+    struct list armed;                  /* soonest first */
     bh_ticket *free_first, **free_last; /* first in, first out */
     int n_free;
 } async;
@@ -254,7 +255,7 @@ static int32_t host_cancelled(bh_ticket *t)
 {
     if (t == NULL || t->magic != TICKET_MAGIC)
         return 1;
-    return atomic_load(&t->is_gone) != 0 || 
+    return atomic_load(&t->is_gone) != 0 ||
            (atomic_load(&t->state) & (TICKET_STATES - 1)) != TICKET_ARMED;
 }
 
@@ -374,8 +375,11 @@ static void run_post(const struct post *p)
         incarnation_put(inc);
         return;
     }
-    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg))
+    incarnation_running = inc;
+    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
+        alarm_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
+    }
     incarnation_put(inc);
 }
 
