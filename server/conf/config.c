@@ -136,6 +136,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     struct config *cfg = &d->cfg;
 
     listeners_settle(r, d);
+    if (proxies_settle(r, d) < 0)
+        return -ENOMEM;
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
