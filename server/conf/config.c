@@ -117,8 +117,8 @@ static void breakers_settle(struct draft *d)
 
     for (int i = 0; i < d->cfg.n_plugins; i++) {
         struct config_plugin *p = &d->cfg.plugin[i];
-        const struct yaml_node *own =
-            yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name), "breaker");
+        const struct yaml_node *own = yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name),
+                                               "breaker");
 
         if (yaml_get(own, "crashes") == NULL)
             p->breaker.crashes = all->crashes;

@@ -67,9 +67,9 @@ struct config_plugin {
     const char *module; /* NAME, or a path of an object when it contains '/' */
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
-    uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
-    uint32_t threads;                /* of its own, alive at a time, in one worker */
-    int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
+    uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
+    uint32_t threads;             /* of its own, alive at a time, in one worker */
+    int log_level;                /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
 };
@@ -148,7 +148,7 @@ struct config {
     } recycle;
 
     struct {
-        uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
+        uint32_t standby;    /* workers that are loaded and wait: 0 or 1 */
         const char **replay; /* methods of requests that another worker may run again */
         int n_replay;
     } escrow;

@@ -145,7 +145,8 @@ static const struct schema listener_keys[] = {
      .read = listener_read_mode, .help = "Permissions of a Unix socket; default: 0660"},
     {"proxy_protocol", SCHEMA_ENUM, OFF(struct config_listener, proxy_protocol), .def = "off",
      .form = "off|any|v1|v2",
-     .help = "Every connection begins with a PROXY header; only server.trusted_proxies may connect"},
+     .help =
+         "Every connection begins with a PROXY header; only server.trusted_proxies may connect"},
     {"tls", SCHEMA_ABSENT, .help = "TLS" NOT_YET "; put a TLS terminator in front"},
     {NULL, SCHEMA_END},
 };
@@ -178,7 +179,8 @@ static const struct schema limit_keys[] = {
      .form = "refuse|wait",
      .help = "Beyond limits.connections: answer 503 and close, or leave them in the queue"},
     {"per_ip", SCHEMA_INT, OFF(struct config, limits.per_ip), .def = "0", .min = 0, .max = 1 << 20,
-     .help = "Open connections of one client address, over all workers; more get 503; 0: any number"},
+     .help =
+         "Open connections of one client address, over all workers; more get 503; 0: any number"},
     {"ipv6_prefix", SCHEMA_INT, OFF(struct config, limits.ipv6_prefix), .def = "64", .min = 16,
      .max = 128, .help = "Bits of an IPv6 address that make one client for limits.per_ip"},
     {"head", SCHEMA_SIZE, OFF(struct config, limits.head), .def = "8KiB", .min = KIB, .max = MIB,
@@ -205,10 +207,10 @@ static const struct schema module_keys[] = {
 
 #define DEADLINE_FORM    "0 (none), or 10ms to 1h"
 #define DEADLINE_PATTERN "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$"
-#define DEADLINE(KEY, HELP)                                                                        \
-    {                                                                                              \
-        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,                    \
-                            .read = read_hook_deadline, .help = HELP                               \
+#define DEADLINE(KEY, HELP)                                                     \
+    {                                                                           \
+        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN, \
+                            .read = read_hook_deadline, .help = HELP            \
     }
 
 /* "default" comes first: it fills in all, and the others then overrule it. */
@@ -233,17 +235,36 @@ static const struct schema deadline_keys[] = {
 };
 
 /* The same keys twice: where a plugin leaves one out, the default for all holds (breakers_settle()). */
-#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                         \
-    {"crashes", SCHEMA_INT, OFF(TYPE, breaker.crashes), .def = CRASHES, .min = 0, .max = 64,       \
-     .help = "Crashes within the window that open it; equal ones block their route; 0: never"},   \
-    {"window", SCHEMA_DURATION, OFF(TYPE, breaker.window_ms), .def = WINDOW, .min = 100,           \
-     .max = 24 * HOUR, .help = "Time over which crashes are counted"},                            \
-    {"open", SCHEMA_DURATION, OFF(TYPE, breaker.open_ms), .def = OPEN, .min = 100,                 \
-     .max = 24 * HOUR,                                                                            \
-     .help = "Time before trials; doubles when a trial crashes, up to tenfold"},                  \
-    {"trials", SCHEMA_INT, OFF(TYPE, breaker.trials), .def = TRIALS, .min = 1, .max = 100,         \
-     .help = "Requests that have to end well before the breaker closes"},                         \
-    {NULL, SCHEMA_END},
+#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                       \
+    {"crashes",                                                                                 \
+     SCHEMA_INT,                                                                                \
+     OFF(TYPE, breaker.crashes),                                                                \
+     .def = CRASHES,                                                                            \
+     .min = 0,                                                                                  \
+     .max = 64,                                                                                 \
+     .help = "Crashes within the window that open it; equal ones block their route; 0: never"}, \
+        {"window",                                                                              \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.window_ms),                                                          \
+         .def = WINDOW,                                                                         \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time over which crashes are counted"},                                        \
+        {"open",                                                                                \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.open_ms),                                                            \
+         .def = OPEN,                                                                           \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time before trials; doubles when a trial crashes, up to tenfold"},            \
+        {"trials",                                                                              \
+         SCHEMA_INT,                                                                            \
+         OFF(TYPE, breaker.trials),                                                             \
+         .def = TRIALS,                                                                         \
+         .min = 1,                                                                              \
+         .max = 100,                                                                            \
+         .help = "Requests that have to end well before the breaker closes"},                   \
+        {NULL, SCHEMA_END},
 
 static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "60s", "30s", "3")};
 
@@ -363,7 +384,8 @@ static const struct schema escrow_keys[] = {
 
 static const struct schema control_keys[] = {
     {"socket", SCHEMA_STRING, OFF(struct config, control.socket), .form = "a path, or off",
-     .help = "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
+     .help =
+         "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
     {NULL, SCHEMA_END},
 };
 
@@ -384,7 +406,8 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
-    {"recycle", SCHEMA_MAP, .keys = recycle_keys, .help = "When workers are replaced by fresh ones"},
+    {"recycle", SCHEMA_MAP, .keys = recycle_keys,
+     .help = "When workers are replaced by fresh ones"},
     {"escrow", SCHEMA_MAP, .keys = escrow_keys,
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,

@@ -92,8 +92,8 @@ int farewell_say(struct front *f, int fd, int status)
     n = snprintf(text, sizeof text,
                  "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
-                 status, title_of(status), strlen(body),
-                 status == 503 ? "Retry-After: 1\r\n" : "", body);
+                 status, title_of(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "",
+                 body);
     sent = send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent != n) {
         int r = sent < 0 ? -errno : -EAGAIN;

@@ -34,7 +34,7 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
-    uint64_t moved; /* bytes received and sent: what rates are taken of */
+    uint64_t moved;              /* bytes received and sent: what rates are taken of */
     struct due due;
 };
 
@@ -57,11 +57,11 @@ struct front {
     bh_inst *const **chain; /* per route */
     struct deadlines deadlines;
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle */
-    struct conn *adopted;     /* being added just now */
+    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
-    bool has_given;           /* some in conns are no longer ours */
-    struct exchange *spare; /* free list */
+    bool has_given;            /* some in conns are no longer ours */
+    struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining;
     int n_listeners;
@@ -84,8 +84,8 @@ struct exchange {
     bool wants_body;
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;      /* the client left */
-    int64_t received_ns;     /* when the last of the request came, by the loop's clock */
+    bool is_gone;        /* the client left */
+    int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */

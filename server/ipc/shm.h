@@ -253,7 +253,7 @@ struct shm {
     char *handover;            /* n_workers: table, then replay area, each from a page's start */
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
-    _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
+    _Atomic uint64_t limit[SHM_LIMITS];         /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
 };
 

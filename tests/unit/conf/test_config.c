@@ -350,8 +350,9 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
 static void trusted_proxies_are_networks_addresses_and_unix(void **state)
 {
     (void)state;
-    load_well("server: {trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\", 192.0.2.7, unix]}\n" BASE
-                  PLUGINS ROUTES);
+    load_well(
+        "server: {trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\", 192.0.2.7, unix]}\n" BASE PLUGINS
+            ROUTES);
     assert_int_equal(cfg->n_trusted, 3);
     assert_true(cfg->trusts_unix);
     assert_int_equal(cfg->trusted[0].bits, 104);
@@ -376,16 +377,18 @@ static void trusted_proxies_are_networks_addresses_and_unix(void **state)
 static void a_proxy_header_of_anybody_is_refused(void **state)
 {
     (void)state;
-    assert_mistake("version: 1\nlisteners: [{name: a, address: \"127.0.0.1:80\", proxy_protocol: v2}]"
-                   "\n" PLUGINS ROUTES,
-                   "2:13: listeners: proxy_protocol on 'a', but nobody there is in "
-                   "server.trusted_proxies",
-                   "trusted_proxies: [127.0.0.1]");
-    assert_mistake("version: 1\nserver: {trusted_proxies: [127.0.0.1]}\n"
-                   "listeners: [{name: u, address: \"unix:/x\", proxy_protocol: any}]\n" PLUGINS ROUTES,
-                   "3:13: listeners: proxy_protocol on 'u', but nobody there is in "
-                   "server.trusted_proxies",
-                   "trusted_proxies: [unix]");
+    assert_mistake(
+        "version: 1\nlisteners: [{name: a, address: \"127.0.0.1:80\", proxy_protocol: v2}]"
+        "\n" PLUGINS ROUTES,
+        "2:13: listeners: proxy_protocol on 'a', but nobody there is in "
+        "server.trusted_proxies",
+        "trusted_proxies: [127.0.0.1]");
+    assert_mistake(
+        "version: 1\nserver: {trusted_proxies: [127.0.0.1]}\n"
+        "listeners: [{name: u, address: \"unix:/x\", proxy_protocol: any}]\n" PLUGINS ROUTES,
+        "3:13: listeners: proxy_protocol on 'u', but nobody there is in "
+        "server.trusted_proxies",
+        "trusted_proxies: [unix]");
 }
 
 static void a_plugins_breaker_overrules_single_keys(void **state)
