@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Small writes share a block: a slow reader of a stream of events would else cost as much again for
- * the blocks as for what is in them, and every event a chunk and a system call of its own. */
-#define BLOCK_MIN 4000
+/* What was written in one piece is passed on in one, to filters and as a chunk, for as long as few wait.
+ * From here on small writes share blocks: those that a slow reader of events leaves waiting would else
+ * cost more than the bytes in them. */
+#define SHARE_FROM 16
+#define BLOCK_MIN  4000
 
 struct block {
     struct block *next;
@@ -18,7 +20,7 @@ struct stream {
     struct block *first, **last;
     struct block *tail;          /* of the list, or NULL */
     struct stream *next, **prev; /* of the same writer */
-    size_t waiting;
+    size_t waiting, n_blocks;
     uint64_t taken, len; /* bytes; len: as announced, or STREAM_ANY */
     bool is_closed, is_broken, is_gone;
     bool is_lent; /* the first block: it must not grow */
@@ -81,7 +83,7 @@ static void tell(const struct stream *s)
 static bool add(struct stream *s, const char *p, size_t n)
 {
     struct block *b = s->tail;
-    size_t size = n < BLOCK_MIN ? BLOCK_MIN : n;
+    size_t size = n < BLOCK_MIN && s->n_blocks >= SHARE_FROM ? BLOCK_MIN : n;
 
     if (b != NULL && !(s->is_lent && b == s->first) && n <= b->size - b->n) {
         memcpy(b->data + b->n, p, n);
@@ -98,6 +100,7 @@ static bool add(struct stream *s, const char *p, size_t n)
     *s->last = b;
     s->last = &b->next;
     s->tail = b;
+    s->n_blocks++;
     return true;
 }
 
@@ -146,6 +149,7 @@ void stream_pop(struct stream *s)
         s->tail = NULL;
     }
     s->waiting -= b->n;
+    s->n_blocks--;
     free(b);
 }
 

@@ -440,7 +440,7 @@ static void a_growing_filter_of_a_stream_loses_nothing(void **state)
     struct response *res = server_get(srv, "/stream?n=3&size=4");
 
     (void)state;
-    assert_string_equal(res->body, "ddddccccbbbbddddccccbbbbddddccccbbbb");
+    assert_string_equal(res->body, "ddddddddddddccccccccccccbbbbbbbbbbbb");
     response_free(&res);
     assert_int_equal(server_stop(&srv), 0);
 }
