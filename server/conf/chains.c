@@ -227,7 +227,7 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static bool is_same_match(const struct config_route *a, const struct config_route *b)
+bool config_route_is_same(const struct config_route *a, const struct config_route *b)
 {
     if (!same_text(a->host, b->host) || !same_text(a->path, b->path) ||
         a->is_prefix != b->is_prefix || a->n_methods != b->n_methods)
@@ -262,7 +262,7 @@ static void settle_route(struct schema_reader *r, struct draft *d, int i)
     for (int j = 0; j < i; j++) {
         const struct config_route *other = &d->route[j].route;
 
-        if (route->path != NULL && is_same_match(route, other)) {
+        if (route->path != NULL && config_route_is_same(route, other)) {
             schema_error(r, &place, where, "the first match wins",
                          "can never match: the route in line %d matches the same", other->pos.line);
             break;
@@ -286,6 +286,8 @@ void chains_settle(struct schema_reader *r, struct draft *d)
     for (int i = 0; i < d->n_routes; i++) {
         settle_route(r, d, i);
         cfg->route[i] = d->route[i].route;
+        cfg->route[i].number = (uint32_t)i + 1;
     }
     cfg->n_routes = d->n_routes;
+    cfg->last_route = (uint32_t)d->n_routes;
 }

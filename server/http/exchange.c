@@ -129,7 +129,7 @@ static void find_route(struct exchange *x, const struct target *t)
                        &other);
     if (route != NULL) {
         req->route = route->name;
-        req->route_number = (uint32_t)(route - cfg->route) + 1;
+        req->route_number = route->number;
         if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
             refuse(x, 503, "out of memory");
     } else if (other != NULL) {
