@@ -156,8 +156,9 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
     t = take_ticket();
     if (t != NULL) {
         t->x = x;
-        t->deadline_ns = host_loop_mono_ns +
-                         (int64_t)(timeout_ms != 0 ? timeout_ms : async.request_ms) * 1000000;
+        t->deadline_ns = timeout_ms != 0
+                             ? host_loop_mono_ns + (int64_t)timeout_ms * 1000000
+                             : exchange_since_ns(x) + (int64_t)async.request_ms * 1000000;
         atomic_fetch_add(&t->state, TICKET_ARMED);
         insert_by_deadline(t);
         exchange_set_ticket(x, t);
