@@ -75,15 +75,28 @@ struct config_plugin {
     bool is_removed; /* a reload has taken it out: this is only its place (conf/align.h) */
 };
 
+/* What a header field or a query parameter must be for a route to match. */
+struct config_condition {
+    const char *name;
+    const char *value; /* NULL: any, as long as it is there */
+};
+
 struct config_route {
     struct config_pos pos;
     const char *name; /* "route 1", or its own */
     uint32_t number;  /* what counters know it by, from 1; kept over reloads (conf/align.h) */
-    const char *host; /* lower case, without port; NULL: any */
-    const char *path; /* exact, or with is_prefix what stood before the stars ("/api/") */
-    bool is_prefix;   /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
-    const char **methods; /* NULL: any */
+    const char *host; /* lower case, without port, or ".example.org" for all below it; NULL: any */
+    size_t host_len;
+    uint16_t port;    /* 0: any */
+    const char *path; /* exact, or with is_prefix what stood before the two stars ("/api/") */
+    size_t path_len;
+    bool is_prefix; /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
+    bool has_stars; /* single ones: each stands for some of one segment */
+    bool is_any_method;
+    const char **methods; /* NULL: the standard ones */
     int n_methods;
+    const struct config_condition *header, *query;
+    int n_headers, n_queries;
     const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };

@@ -313,12 +313,17 @@ static const struct schema_items chain_items = {
 
 static const struct schema match_keys[] = {
     {"path", SCHEMA_CUSTOM, .def = "/**", .read = route_read_path,
-     .form = "/x (exactly), /x/** (/x and all below it) or /** (all)",
-     .pattern = "^/([^*]*|([^*]*/)?\\*\\*)$", .help = "Path of the request, decoded"},
+     .form = "/x (exactly), /x/** (/x and all below it), /x/*/y or /** (all)",
+     .pattern = "^/([^*]|\\*(?!\\*))*(/\\*\\*)?$|^/\\*\\*$",
+     .help = "Path of the request, decoded"},
     {"methods", SCHEMA_STRINGS, OFF(struct draft_route, methods), .min = 1, .max = 32,
-     .help = "Methods, such as GET; absent: any"},
-    {"host", SCHEMA_CUSTOM, .form = "a host name, without port", .read = route_read_host,
-     .help = "Host that the request names; absent: any"},
+     .help = "Methods, such as GET; \"*\": every one; absent: the standard ones"},
+    {"host", SCHEMA_CUSTOM, .form = "a host, *.DOMAIN for all below it; with a port or without",
+     .read = route_read_host, .help = "Host that the request names; absent: any"},
+    {"headers", SCHEMA_NODE, OFF(struct draft_route, headers),
+     .help = "Header fields, NAME: VALUE, all of which must be there; \"*\": any value"},
+    {"query", SCHEMA_NODE, OFF(struct draft_route, query),
+     .help = "Query parameters, NAME: VALUE, all of which must be there; \"*\": any value"},
     {NULL, SCHEMA_END},
 };
 

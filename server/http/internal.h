@@ -28,6 +28,7 @@ struct conn { /* one connection */
     bool is_last;     /* its next answer says Connection: close */
     bool is_replay;   /* its request was begun by a worker that died: not a third time */
     bool is_given;    /* another process has it: the socket is not to be touched */
+    bool drops_last_chunk; /* of an answer that has no body: response.c */
     bool is_diverted; /* is_given, or there is something pending */
     char *pending;    /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
@@ -85,6 +86,7 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool is_last;        /* the connection ends with its answer */
     int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
@@ -102,6 +104,16 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
                                  size_t *size, void **con);
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code);
+
+/* The host's own answer: a problem document. */
+void exchange_refuse(struct exchange *x, int status, const char *detail);
+
+/* ---- head.c ---- */
+
+/* Judges the head, which was read: finds the chain, or answers. */
+void head_admit(struct exchange *x);
+/* The chain is through and nobody has answered. */
+void head_without_reply(struct exchange *x);
 
 /* The reply as libmicrohttpd's response; NULL: no memory. response.c */
 struct MHD_Response *response_create(struct exchange *x);
