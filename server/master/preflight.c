@@ -363,7 +363,7 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
                   const struct master_roles *roles, int validate_only, const struct user *user,
                   struct listen_set *listeners)
 {
-    struct preflight *p;
+    struct preflight *p = NULL;
     int r = preflight_start(cfg, setup, shm, NULL, roles, validate_only, user, listeners,
                             "nothing was started", &p);
 
