@@ -367,7 +367,7 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
     int r = preflight_start(cfg, setup, shm, NULL, roles, validate_only, user, listeners,
                             "nothing was started", &p);
 
-    if (r < 0) {
+    if (p == NULL) {
         fprintf(stderr, "bulkhead: cannot try the plugins: %s\n", strerror(-r));
         return r;
     }
