@@ -441,7 +441,7 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
     switch (msg->kind) {
     case CHANNEL_GIVE:
         for (uint32_t i = 0; i < msg->n; i++) {
-            struct channel_entry idle = {.what = ADOPT_IDLE};
+            struct channel_entry idle = {.what = ADOPT_IDLE, .client = msg->entry[i].client};
             int listener = reload_map_listener(m, c, msg->entry[i].listener), fd = fds[i];
 
             if (listener >= 0)
