@@ -20,8 +20,9 @@ struct shm;
 struct front_ops {
     bh_inst *const *instance;           /* per config plugin */
     void (*on_end)(struct exchange *x); /* the request ends: forget it (tickets) */
-    /* Watch a paused request's socket for the client's leaving; fn must end in exchange_abort(). */
-    void (*watch)(int fd, struct exchange *x);
+    /* Watch a paused request's socket for the client's end; what comes goes to exchange_hang_up().
+     * is_half_closed: that it sends no more is known, and no news. */
+    void (*watch)(int fd, struct exchange *x, bool is_half_closed);
     void (*unwatch)(int fd);
 };
 
@@ -57,7 +58,7 @@ int front_give_idle(struct front *f,
                     void *arg);
 
 /* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
-void front_stop_accepting(struct front *f);
+void front_stop_accepting(struct front *f, unsigned last);
 
 /* In the fault handler of a worker that is about to die: leaves the texts of the requests that
  * another may run again in the slot's replay area. Async-signal-safe; may fault, for what it reads

@@ -21,6 +21,7 @@
 #include "ipc/seat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/alarm.h"
 #include "plugin/chain.h"
 #include "plugin/eject.h"
 #include "plugin/host.h"
@@ -45,11 +46,13 @@ struct worker worker;
 
 /* ---- what the front asks ---- */
 
-static void watch(int fd, struct exchange *x)
+static void watch(int fd, struct exchange *x, bool is_half_closed)
 {
-    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = x};
+    struct epoll_event ev = {.events = (is_half_closed ? 0 : EPOLLRDHUP) | EPOLLONESHOT,
+                             .data.ptr = x};
 
-    epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev);
+    if (epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 && errno == EEXIST)
+        epoll_ctl(worker.epoll_fd, EPOLL_CTL_MOD, fd, &ev);
 }
 
 static void unwatch(int fd)
@@ -137,7 +140,8 @@ int worker_serve(int post)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
-            instance_start(worker.plugins.inst[i]);
+            if (worker.plugins.inst[i] != NULL)
+                instance_start(worker.plugins.inst[i]);
     return r;
 }
 
@@ -163,7 +167,8 @@ static int start(const struct setup *setup, struct diag *diag)
         return r;
     r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
-        r = instance_open(worker.plugins.inst[i], diag);
+        if (worker.plugins.inst[i] != NULL)
+            r = instance_open(worker.plugins.inst[i], diag);
     if (r == 0 && worker.seat->post >= 0)
         r = worker_serve(worker.seat->post);
     return r;
@@ -199,7 +204,8 @@ void worker_prepare_to_leave(void)
 {
     worker.leave_until_ms = clock_mono_ms() + worker.cfg->limits.drain_ms;
     for (int i = 0; i < worker.plugins.n; i++)
-        instance_drain(worker.plugins.inst[i]);
+        if (worker.plugins.inst[i] != NULL)
+            instance_drain(worker.plugins.inst[i]);
 }
 
 /* Outcome Q: without the plugin, until a successor is there. */
@@ -209,7 +215,8 @@ static void take_ejected(void)
     const char *why;
 
     while (eject_take(&plugin, &why)) {
-        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n)
+        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n &&
+            worker.plugins.inst[plugin - 1] != NULL)
             instance_eject(worker.plugins.inst[plugin - 1], why);
         else
             log_warn("this worker asks to be replaced: %s", why);
@@ -242,11 +249,13 @@ static void take_wake(void)
 static int wait_ms(void)
 {
     int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
-    int tickets = async_timeout_ms();
+    int tickets = async_timeout_ms(), alarms = alarm_timeout_ms();
     int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
         ms = tickets;
+    if (alarms >= 0 && (ms < 0 || alarms < ms))
+        ms = alarms;
     return ms < 0 || ms > most ? most : ms;
 }
 
@@ -297,10 +306,11 @@ static int serve(void)
                 break;
             default: break;
             }
-            exchange_abort(ev[i].data.ptr);
+            exchange_hang_up(ev[i].data.ptr, (ev[i].events & (EPOLLHUP | EPOLLERR)) != 0);
         }
         async_run();
         async_expire();
+        alarm_run();
         if (worker.front != NULL)
             front_run(worker.front, listeners);
         landing_settle();
