@@ -40,9 +40,10 @@
  * charged to the right plugin. plugin: index + 1 in the config; 0: host code runs. */
 struct shm_call {
     _Atomic uint32_t seq; /* changes with every call: the watchdog samples it */
-    _Atomic uint32_t plugin;
+    _Atomic int32_t fd;   /* the client's connection it came over; -1: none */
+    /* The boundary writes these two in one store. */
+    _Alignas(8) _Atomic uint32_t plugin;
     _Atomic uint32_t hook;   /* enum hook, plugin/hook.h */
-    _Atomic int32_t fd;      /* the client's connection it came over; -1: none */
     _Atomic uint32_t route;  /* number of the request's route (index + 1); 0: none */
     char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
 };
