@@ -185,7 +185,11 @@ typedef struct bh_host {
      *                                                        as a trusted proxy names it, if one does)
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
-     *   crash_id                                            (record of a crash in this request) */
+     *   crash_id                                            (record of a crash in this request)
+     *   aborted                                             (on_log: "1" when the answer was not
+     *                                                        sent whole. If there was none, status
+     *                                                        is 499: the client has left; 503: the
+     *                                                        server stopped) */
     bh_str (*attr)(bh_req *req, const char *key);
     /* The nth (from 0) header of that name; names compare without case (RFC 9110 5.1). */
     bh_str (*hdr_get)(bh_req *req, int32_t side, const char *name, size_t nth);

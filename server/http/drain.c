@@ -107,6 +107,8 @@ int front_cut(struct front *f)
             continue;
         if (c->x != NULL) {
             n++;
+            if (c->x->req.reply.status == 0)
+                c->x->req.reply.status = 503; /* for on_log: it was not the client who left */
             exchange_abandon(c->x);
         }
         shutdown(c->fd, SHUT_RDWR);

@@ -332,6 +332,12 @@ static void run_body(struct exchange *x, const char *data, size_t *size, bool en
     *size -= chunk.n;
 }
 
+/* Is there more to come of the body than is worth reading, to keep the connection? */
+static bool is_much_left(const struct exchange *x)
+{
+    return x->content_length == UINT64_MAX || x->content_length - x->body_seen > DISCARD_MAX;
+}
+
 /* One call of the library's: the first, with the head; with some of the body; the last. */
 static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
 {
@@ -344,8 +350,11 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
     x->is_past_head = true;
     if (is_first) {
         /* A reply queued now closes the connection: only where the body is not worth reading. */
-        if (x->has_reply && x->req.has_body && x->content_length > DISCARD_MAX)
+        if (x->has_reply && x->req.has_body && x->content_length > DISCARD_MAX) {
+            if (x->conn != NULL)
+                x->conn->must_linger = true;
             return send_reply(x);
+        }
         return MHD_YES;
     }
     if (*size > 0) {
@@ -353,6 +362,8 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         run_body(x, data, size, false);
         if (x->body_seen > x->req.body_limit && !x->has_reply)
             exchange_refuse(x, 413, "the body is larger than limits.body");
+        if (x->has_reply && is_much_left(x) && early_answer(x))
+            return MHD_NO;
         if (x->body_seen > x->req.body_limit + DISCARD_MAX)
             return MHD_NO; /* it goes on sending what was refused */
         return MHD_YES;
@@ -406,7 +417,9 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         x->conn->x = NULL; /* about to be closed */
     if (x->has_begun) {
         exchange_publish(x);
-        req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+        req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK && !x->is_early;
+        if (req->is_aborted && req->reply.status == 0)
+            req->reply.status = 499; /* nginx's name for a client that has left, for on_log */
         if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
             req->reply.kind != REPLY_STREAM && req->reply.status != 304 && req->reply.status != 204)
             req->bytes_sent = req->reply.len;

@@ -1,5 +1,5 @@
 /*
- * farewell.c - the last answer on connections that another process left.
+ * farewell.c - the last answer on connections that nobody else works on, and their end.
  *
  * What a newcomer would get wrong: a socket that is closed while it has unread input is reset, and
  * the reset may overtake the answer. So after the answer only one half is closed; what still comes in
@@ -73,6 +73,15 @@ static void linger(struct front *f, int fd)
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 
+void farewell_linger(struct front *f, int fd)
+{
+    shutdown(fd, SHUT_WR);
+    if (discard(fd))
+        close(fd);
+    else
+        linger(f, fd);
+}
+
 static const char *title_of(int status)
 {
     switch (status) {
@@ -102,11 +111,7 @@ int farewell_say(struct front *f, int fd, int status)
         cut(fd);
         return r;
     }
-    shutdown(fd, SHUT_WR);
-    if (discard(fd))
-        close(fd);
-    else
-        linger(f, fd);
+    farewell_linger(f, fd);
     return 0;
 }
 

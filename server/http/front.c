@@ -1,6 +1,7 @@
 #include "http/front.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -99,7 +100,14 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
         bool was_ended = c->is_ended;
+        int copy = c->must_linger && !was_ended && !c->is_given
+                       ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0)
+                       : -1;
 
+        if (copy >= 0) {
+            hostfd_add(copy);
+            farewell_linger(l->front, copy);
+        }
         list_remove(&c->node);
         wire_close(c);
         free(c);

@@ -26,6 +26,7 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
+    bool must_linger; /* it is closed before all that the client sends was read */
     bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
@@ -111,6 +112,7 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool has_tried_early, is_early; /* the answer went out while the body still came: early.c */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -206,6 +208,12 @@ void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
 
+/* ---- early.c ---- */
+
+/* Sends the reply while the body still comes, and lets the connection linger. True: the library must
+ * close it now. False: that cannot be done, the body has to be read first. Once per request. */
+bool early_answer(struct exchange *x);
+
 /* ---- drain.c ---- */
 
 /* Once a turn while the front is draining. */
@@ -218,6 +226,9 @@ void drain_run(struct front *f);
 int farewell_say(struct front *f, int fd, int status);
 /* The same, where nobody shall wait for long: closes at once when many linger. */
 void farewell_turn_away(struct front *f, int fd, int status);
+/* All is said: closes the sending side now, and fd once the client has closed, or after a while; what
+ * it still sends is thrown away. Takes fd over. */
+void farewell_linger(struct front *f, int fd);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);
