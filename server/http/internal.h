@@ -26,6 +26,7 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
+    bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
     bool is_given;         /* another process has it: the socket is not to be touched */
@@ -85,7 +86,8 @@ struct front {
     bool has_given;            /* some in conns are no longer ours */
     struct exchange *spare;    /* free list */
     int n_spare;
-    bool is_draining;
+    bool is_draining; /* drain.c */
+    int64_t drain_fresh_ns, drain_next_ns;
     int n_listeners;
     struct listener listener[];
 };
@@ -157,6 +159,8 @@ static inline void front_count_limit(struct front *f, enum shm_limit why)
 }
 
 void exchange_suspend(struct exchange *x);
+/* It ends now, unanswered. */
+void exchange_abandon(struct exchange *x);
 /* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
 void exchange_publish(const struct exchange *x);
 void exchange_unpublish(const struct exchange *x);
@@ -201,6 +205,11 @@ int admission_recount(struct conn *c, const struct address *client);
 void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
+
+/* ---- drain.c ---- */
+
+/* Once a turn while the front is draining. */
+void drain_run(struct front *f);
 
 /* ---- farewell.c ---- */
 
