@@ -92,6 +92,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            farewell_linger(l->front, c->fd);
         wire_close(c);
         free(c);
         *context = NULL;
@@ -206,6 +208,17 @@ static int make_chains(struct front *f)
     return 0;
 }
 
+#define FIELDS_MAX 100
+
+static struct guard_limits guard_limits_of(const struct config *cfg)
+{
+    return (struct guard_limits){.uri = cfg->limits.head,
+                                 .head = cfg->limits.head,
+                                 .fields = FIELDS_MAX,
+                                 .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
+                                 .body = cfg->limits.body};
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {
@@ -224,6 +237,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     atomic_store(&shared->call.fd, -1);
     list_init(&f->conns);
     list_init(&f->unsure);
+    f->guard_limits = guard_limits_of(cfg);
     host_client = client_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();

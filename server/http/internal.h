@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "http/guard.h"
 #include "plugin/request.h"
 
 #define WIRE_UNKNOWN UINT64_MAX
@@ -24,6 +25,8 @@ struct conn { /* one connection */
     int fd;
     bool is_busy;     /* between the head of a request and the end of its answer */
     bool is_last;     /* its next answer says Connection: close */
+    bool is_poked;    /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;     /* closed slowly: the client may still be sending */
     bool is_replay;   /* its request was begun by a worker that died: not a third time */
     bool is_given;    /* another process has it: the socket is not to be touched */
     bool is_diverted; /* is_given, or there is something pending */
@@ -32,6 +35,8 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    uint32_t n_begun;            /* requests of which the library has read the first line */
+    struct guard guard;
 };
 
 struct listener {
@@ -52,7 +57,8 @@ struct front {
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle */
+    struct list unsure;       /* of conns of which it is not known whether they are idle, or poked */
+    struct guard_limits guard_limits;
     struct conn *adopted;     /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
     bool has_given;           /* some in conns are no longer ours */
@@ -80,6 +86,7 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;      /* the client left */
+    bool is_refused;   /* by the guard, or for its time or size: the answer ends the connection */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */
@@ -129,8 +136,37 @@ void wire_end(struct conn *c);
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
+/* Where bytes come from. read() answers like recv(); `again` is what it answers when there are none
+ * just now (and errno EAGAIN, where that counts). */
+struct wire_source {
+    ssize_t (*read)(const struct wire_source *source, void *buf, size_t size);
+    ssize_t again;
+    void *from;
+    int fd, flags;
+};
+
+/* What the library gets of what the source gives: checked by the guard. The one way in. */
+ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_source *source);
+/* The connection of a descriptor; NULL: not a client's. */
+struct conn *wire_find(int fd);
+
+/* Refuses the request that is being read on c, or the next one: no more of what the client sends is
+ * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
+ * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
+bool wire_refuse(struct conn *c, enum http_refusal reason);
+/* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
+static inline enum http_refusal wire_refusal(const struct conn *c)
+{
+    return __builtin_expect(c->guard.refusal != REFUSAL_NONE, 0) &&
+                   c->n_begun == c->guard.n_requests
+               ? (enum http_refusal)c->guard.refusal
+               : REFUSAL_NONE;
+}
+
 /* ---- farewell.c ---- */
 
+/* Closes one half, then waits for the client, on a descriptor of its own: fd stays the caller's. */
+void farewell_linger(struct front *f, int fd);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "ipc/quarantine.h"
+#include "ipc/refusal.h"
 
 #define SHM_PAGE         4096
 #define SHM_SINKS        32
@@ -209,6 +210,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic uint64_t refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
     _Atomic uint32_t beat;        /* changes once a second while the loop turns */
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
                                      (ipc/surrender.h). A futex. */
