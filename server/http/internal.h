@@ -7,9 +7,11 @@
 #include <microhttpd.h>
 
 #include "base/list.h"
+#include "http/deadline.h"
 #include "http/exchange.h"
 #include "http/front.h"
 #include "http/guard.h"
+#include "ipc/shm.h"
 #include "plugin/request.h"
 
 #define WIRE_UNKNOWN UINT64_MAX
@@ -29,6 +31,7 @@ struct conn { /* one connection */
     bool lingers;     /* closed slowly: the client may still be sending */
     bool is_replay;   /* its request was begun by a worker that died: not a third time */
     bool is_given;    /* another process has it: the socket is not to be touched */
+    bool drops_last_chunk; /* of an answer that has no body: response.c */
     bool is_diverted; /* is_given, or there is something pending */
     char *pending;    /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
@@ -37,6 +40,8 @@ struct conn { /* one connection */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
     uint32_t n_begun;            /* requests of which the library has read the first line */
     struct guard guard;
+    uint64_t moved;              /* bytes received and sent: what rates are taken of */
+    struct due due;
 };
 
 struct listener {
@@ -52,17 +57,18 @@ struct listener {
 struct front {
     const struct config *cfg;
     const struct front_ops *ops;
-    const struct shm *shm;
+    struct shm *shm;
     uint32_t slot; /* of this process in shm */
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
+    struct deadlines deadlines;
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle, or poked */
+    struct list unsure;        /* of conns of which it is not known whether they are idle, or poked */
     struct guard_limits guard_limits;
-    struct conn *adopted;     /* being added just now */
+    struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
-    bool has_given;           /* some in conns are no longer ours */
-    struct exchange *spare; /* free list */
+    bool has_given;            /* some in conns are no longer ours */
+    struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining;
     int n_listeners;
@@ -85,8 +91,10 @@ struct exchange {
     bool wants_body;
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;      /* the client left */
-    bool is_refused;   /* by the guard, or for its time or size: the answer ends the connection */
+    bool is_gone;        /* the client left */
+    bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    bool is_last;        /* the connection ends with its answer */
+    int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */
@@ -104,6 +112,16 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code);
 
+/* The host's own answer: a problem document. */
+void exchange_refuse(struct exchange *x, int status, const char *detail);
+
+/* ---- head.c ---- */
+
+/* Judges the head, which was read: finds the chain, or answers. */
+void head_admit(struct exchange *x);
+/* The chain is through and nobody has answered. */
+void head_without_reply(struct exchange *x);
+
 /* The reply as libmicrohttpd's response; NULL: no memory. response.c */
 struct MHD_Response *response_create(struct exchange *x);
 
@@ -112,6 +130,12 @@ struct MHD_Response *response_create(struct exchange *x);
 static inline size_t front_pool_size(uint32_t head)
 {
     return (size_t)head * 2 + 512;
+}
+
+/* Counts what was ended or refused, for `bulkhead status`. */
+static inline void front_count_limit(struct front *f, enum shm_limit why)
+{
+    atomic_fetch_add_explicit(&f->shm->limit[why], 1, memory_order_relaxed);
 }
 
 void exchange_suspend(struct exchange *x);
@@ -132,6 +156,9 @@ void wire_close(struct conn *c);
 void wire_begin(struct conn *c, struct exchange *x);
 void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
+/* Answers by itself with that status, whatever the library and the plugins are at, and has the library
+ * let the connection go. */
+void wire_refuse(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
@@ -153,7 +180,7 @@ struct conn *wire_find(int fd);
 /* Refuses the request that is being read on c, or the next one: no more of what the client sends is
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
-bool wire_refuse(struct conn *c, enum http_refusal reason);
+bool wire_refuse_request(struct conn *c, enum http_refusal reason);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
 static inline enum http_refusal wire_refusal(const struct conn *c)
 {
@@ -163,10 +190,17 @@ static inline enum http_refusal wire_refusal(const struct conn *c)
                : REFUSAL_NONE;
 }
 
+/* The library forgets the connection and closes its descriptor, without a word to the client: somebody
+ * else has another descriptor of it. handover.c */
+void conn_let_go(struct conn *c);
+
 /* ---- farewell.c ---- */
 
 /* Closes one half, then waits for the client, on a descriptor of its own: fd stays the caller's. */
 void farewell_linger(struct front *f, int fd);
+/* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
+ * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
+int farewell_say(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -52,7 +52,7 @@ static bh_inst *instances[FRONTS][1] = {{&inst[A]}, {&inst[B]}};
 static struct config_plugin plugin_config = {.name = "p"};
 static const int chain[] = {0};
 static struct config_route route = {
-    .name = "all", .path = "/", .is_prefix = true, .chain = chain, .n_chain = 1};
+    .name = "all", .path = "/", .path_len = 1, .is_prefix = true, .chain = chain, .n_chain = 1};
 static struct config_listener listeners[LISTENERS] = {{.name = "tcp"}, {.name = "unix"}};
 static const char *replay[] = {"GET", "HEAD", "OPTIONS"};
 static struct config config = {.path = "test.yaml",
@@ -200,7 +200,8 @@ static int set_up(void **state)
     config.limits.connections = 64;
     config.limits.head = 8192;
     config.limits.body = 1 << 20;
-    config.limits.idle_ms = 60000;
+    config.limits.idle_ms = config.limits.head_ms = 60000;
+    config.limits.body_ms = config.limits.send_ms = 60000;
     config.escrow.n_replay = 3;
     n_paused = n_watched = 0;
     for (int i = 0; i < FRONTS; i++) {
