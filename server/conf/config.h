@@ -32,7 +32,6 @@ struct config_pos { /* where in the file */
 
 enum config_proxy_protocol { CONFIG_PROXY_OFF, CONFIG_PROXY_ANY, CONFIG_PROXY_V1, CONFIG_PROXY_V2 };
 enum config_forwarded { CONFIG_X_FORWARDED_FOR, CONFIG_FORWARDED, CONFIG_FORWARDED_OFF };
-enum config_when_full { CONFIG_FULL_REFUSE, CONFIG_FULL_WAIT };
 
 struct config_listener {
     const char *name;
@@ -119,7 +118,6 @@ struct config {
 
     struct {
         uint32_t connections; /* per worker */
-        enum config_when_full when_full;
         uint32_t per_ip;      /* connections of one address, over all workers; 0: any number */
         uint32_t ipv6_prefix; /* bits that make one address */
         uint32_t head;        /* bytes: request line and headers */

@@ -174,10 +174,7 @@ static const struct schema timeout_keys[] = {
 
 static const struct schema limit_keys[] = {
     {"connections", SCHEMA_INT, OFF(struct config, limits.connections), .def = "16384", .min = 1,
-     .max = 1 << 20, .help = "Open connections of one worker, over all listeners"},
-    {"when_full", SCHEMA_ENUM, OFF(struct config, limits.when_full), .def = "refuse",
-     .form = "refuse|wait",
-     .help = "Beyond limits.connections: answer 503 and close, or leave them in the queue"},
+     .max = 1 << 20, .help = "Open connections of one worker, over all listeners; more get 503"},
     {"per_ip", SCHEMA_INT, OFF(struct config, limits.per_ip), .def = "0", .min = 0, .max = 1 << 20,
      .help =
          "Open connections of one client address, over all workers; more get 503; 0: any number"},

@@ -18,9 +18,10 @@
 #include "obs/log.h"
 #include "plugin/hostfd.h"
 
-#define LINGER_MAX 1024
-#define LINGER_MS  2000
-#define STEP_MS    50 /* between looks at those that linger: their clients have been answered */
+#define LINGER_MAX      1024
+#define LINGER_MS       2000
+#define TURNED_AWAY_MAX 256
+#define STEP_MS         50 /* between looks at those that linger: their clients have been answered */
 
 struct lingering {
     int fd;
@@ -123,6 +124,14 @@ int farewell_say(struct front *f, int fd, int status)
     else
         linger(f, fd);
     return 0;
+}
+
+void farewell_turn_away(struct front *f, int fd, int status)
+{
+    if (f->farewell != NULL && f->farewell->n > TURNED_AWAY_MAX)
+        close(fd);
+    else
+        farewell_say(f, fd, status);
 }
 
 int front_refuse(struct front *f, int fd, int status, const char *record_id)

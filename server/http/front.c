@@ -88,6 +88,7 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     wire_open(c);
     deadline_set(c, was_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
     l->n_conns++;
+    f->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
 
@@ -100,6 +101,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
+        bool was_ended = c->is_ended;
+
         list_remove(&c->node);
         if (c->lingers && !c->is_given)
             farewell_linger(l->front, c->fd);
@@ -107,6 +110,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         free(c);
         *context = NULL;
         l->n_conns--;
+        l->front->n_conns--;
+        l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
 }
@@ -172,7 +177,8 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         exchange_on_data, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
         fd, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)cfg->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
+        l->front->most_conns + 1024,
+        /* admission.c has the limit */ MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u, /* deadline.c */
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
         exchange_on_completed, l, MHD_OPTION_URI_LOG_CALLBACK, exchange_on_uri, l,
@@ -184,6 +190,7 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         return -EIO;
     l->poll_fd = info->epoll_fd;
     hostfd_add(l->poll_fd);
+    admission_open(l, fd);
     return 0;
 }
 
@@ -243,6 +250,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
     atomic_store(&shared->call.fd, -1);
     deadline_init(&f->deadlines, cfg);
+    admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
     f->guard_limits = guard_limits_of(cfg);
@@ -252,7 +260,8 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     if (r == 0)
         r = make_chains(f);
     for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
-        f->listener[i] = (struct listener){.front = f, .name = cfg->listener[i].name};
+        f->listener[i] = (struct listener){
+            .front = f, .name = cfg->listener[i].name, .listen_fd = -1};
         r = start_daemon(&f->listener[i], listen_fds[i], cfg);
         if (r < 0)
             log_error("listener '%s': libmicrohttpd does not start: %s", cfg->listener[i].name,
@@ -275,6 +284,7 @@ void front_destroy(struct front **fp)
     if (f == NULL)
         return;
     for (int i = 0; i < f->n_listeners; i++) {
+        admission_close(&f->listener[i]);
         if (f->listener[i].daemon == NULL)
             continue;
         if (f->has_given) /* MHD_stop_daemon() would shut down what another process has */
@@ -367,6 +377,7 @@ static void stop_accepting(struct listener *l)
     if (l->is_quiet)
         return;
     l->is_quiet = true;
+    admission_close(l);
     fd = MHD_quiesce_daemon(l->daemon);
     fd_close(&fd);
 }

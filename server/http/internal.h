@@ -6,6 +6,7 @@
 
 #include <microhttpd.h>
 
+#include "base/address.h"
 #include "base/list.h"
 #include "http/deadline.h"
 #include "http/exchange.h"
@@ -40,14 +41,26 @@ struct conn { /* one connection */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
     uint32_t n_begun;            /* requests of which the library has read the first line */
     struct guard guard;
+    struct address peer;         /* the socket's other end */
+    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;               /* shut down by a limit; the library will notice */
     uint64_t moved;              /* bytes received and sent: what rates are taken of */
     struct due due;
+};
+
+struct arrival { /* a connection between accept() and the library's notice of it */
+    int fd;      /* -1: none */
+    struct address peer;
+    bool is_proxy;
+    uint32_t seat; /* in the tally of addresses */
 };
 
 struct listener {
     struct front *front;
     const char *name;
     struct MHD_Daemon *daemon;
+    int listen_fd; /* -1: accepts no more */
     int poll_fd;
     uint32_t n_conns;
     bool needs_run; /* a request was resumed */
@@ -62,6 +75,10 @@ struct front {
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
     struct deadlines deadlines;
+    struct arrival arrival; /* accepted, not yet a connection of the library */
+    uint32_t most_conns;    /* over all listeners */
+    uint32_t n_conns, n_ended;
+    int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
     struct list unsure;        /* of conns of which it is not known whether they are idle, or poked */
     struct guard_limits guard_limits;
@@ -194,6 +211,21 @@ static inline enum http_refusal wire_refusal(const struct conn *c)
  * else has another descriptor of it. handover.c */
 void conn_let_go(struct conn *c);
 
+/* ---- admission.c ---- */
+
+void admission_init(struct front *f);
+/* What the listener accepts is looked at from here on, until its socket is closed. */
+void admission_open(struct listener *l, int listen_fd);
+void admission_close(struct listener *l);
+/* The library has made a connection of c->fd: gives it its address, unless it was adopted with one, and
+ * its seat in the tally. */
+void admission_take(struct conn *c);
+/* A PROXY header says whose connection c is. 0; -EAGAIN: that client has too many. */
+int admission_recount(struct conn *c, const struct address *client);
+void admission_leave(struct conn *c);
+/* Whose connection it is, as far as that is known without the headers of requests. */
+const struct address *conn_client(const struct conn *c);
+
 /* ---- farewell.c ---- */
 
 /* Closes one half, then waits for the client, on a descriptor of its own: fd stays the caller's. */
@@ -201,6 +233,8 @@ void farewell_linger(struct front *f, int fd);
 /* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
  * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
 int farewell_say(struct front *f, int fd, int status);
+/* The same, where nobody shall wait for long: closes at once when many linger. */
+void farewell_turn_away(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -89,6 +89,7 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
+    admission_take(c);
     wire_set_flags(
         c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
     if (wire_has_room(c->fd))
@@ -100,6 +101,7 @@ void wire_close(struct conn *c)
     wire_set_flags(c, 0, UINT32_MAX);
     list_remove(&c->unsure);
     deadline_clear(&c->due);
+    admission_leave(c);
     free(c->pending);
     c->pending = NULL;
     if (wire_has_room(c->fd))

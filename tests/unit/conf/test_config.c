@@ -111,7 +111,6 @@ static void defaults_fill_what_is_not_given(void **state)
     assert_int_equal(cfg->limits.head_ms, 10000);
     assert_int_equal(cfg->limits.body_rate, 1024);
     assert_int_equal(cfg->limits.per_ip, 0);
-    assert_int_equal(cfg->limits.when_full, CONFIG_FULL_REFUSE);
     assert_int_equal(cfg->limits.request_ms, 30000);
     assert_int_equal(cfg->limits.drain_ms, 30000);
     assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_OPEN], 10000);
