@@ -13,22 +13,22 @@ static const char version[] = "HTTP/1.";
 
 #define IN(c, from, to) ((c) >= (from) && (c) <= (to))
 #define ALNUM(c)        (IN(c, '0', '9') || IN(c, 'a', 'z') || IN(c, 'A', 'Z'))
-#define TCHAR(c)                                                                              \
-    (ALNUM(c) || (c) == '!' || (c) == '#' || (c) == '$' || (c) == '%' || (c) == '&' ||        \
-     (c) == '\'' || (c) == '*' || (c) == '+' || (c) == '-' || (c) == '.' || (c) == '^' ||     \
+#define TCHAR(c)                                                                          \
+    (ALNUM(c) || (c) == '!' || (c) == '#' || (c) == '$' || (c) == '%' || (c) == '&' ||    \
+     (c) == '\'' || (c) == '*' || (c) == '+' || (c) == '-' || (c) == '.' || (c) == '^' || \
      (c) == '_' || (c) == '`' || (c) == '|' || (c) == '~')
 /* Browsers leave more unescaped than RFC 3986 has in a URI; a fragment no client may send. */
 #define TARGET(c) (IN(c, 0x21, 0x7e) && (c) != '#')
 #define VALUE(c)  ((c) == '\t' || IN(c, 0x20, 0x7e) || (c) >= 0x80)
 #define HEX(c)    (IN(c, '0', '9') || IN(c, 'a', 'f') || IN(c, 'A', 'F'))
 /* No comma, although RFC 3986 has it: it stands for two hosts. */
-#define HOST(c)                                                                               \
-    (ALNUM(c) || (c) == '-' || (c) == '.' || (c) == '_' || (c) == '~' || (c) == '!' ||        \
-     (c) == '$' || (c) == '&' || (c) == '\'' || (c) == '(' || (c) == ')' || (c) == '*' ||     \
+#define HOST(c)                                                                           \
+    (ALNUM(c) || (c) == '-' || (c) == '.' || (c) == '_' || (c) == '~' || (c) == '!' ||    \
+     (c) == '$' || (c) == '&' || (c) == '\'' || (c) == '(' || (c) == ')' || (c) == '*' || \
      (c) == '+' || (c) == ';' || (c) == '=')
-#define CLASS(c)                                                                              \
-    ((TCHAR(c) ? IS_TCHAR : 0) | (TARGET(c) ? IS_TARGET : 0) | (VALUE(c) ? IS_VALUE : 0) |    \
-     (HEX(c) ? IS_HEX : 0) | (IN(c, '0', '9') ? IS_DIGIT : 0) | (HOST(c) ? IS_HOST : 0) |     \
+#define CLASS(c)                                                                           \
+    ((TCHAR(c) ? IS_TCHAR : 0) | (TARGET(c) ? IS_TARGET : 0) | (VALUE(c) ? IS_VALUE : 0) | \
+     (HEX(c) ? IS_HEX : 0) | (IN(c, '0', '9') ? IS_DIGIT : 0) | (HOST(c) ? IS_HOST : 0) |  \
      (VALUE(c) && (c) != '"' && (c) != '\\' ? IS_QUOTED : 0))
 #define ROW4(c)  CLASS(c), CLASS((c) + 1), CLASS((c) + 2), CLASS((c) + 3)
 #define ROW16(c) ROW4(c), ROW4((c) + 4), ROW4((c) + 8), ROW4((c) + 12)
@@ -178,7 +178,7 @@ static bool begin_field(struct pass *ps)
         g->state = ST_HEAD_LF;
         return true;
     }
-    return refuse(ps, is_space(c)  ? REFUSAL_FIELD_FOLD
+    return refuse(ps, is_space(c) ? REFUSAL_FIELD_FOLD
                       : c == '\n' ? REFUSAL_LINE_END
                                   : REFUSAL_FIELD_NAME);
 }

@@ -36,19 +36,19 @@ struct guard_limits {
 #define GUARD_FIELD_COST 64 /* of a field in the library's memory, beside its text */
 
 struct guard {
-    uint8_t state;   /* enum state, guard.c */
-    uint8_t refusal; /* enum http_refusal */
-    uint8_t field;   /* whose value is being read: enum field, guard_value.c */
-    uint8_t seen;    /* of those fields: a bit for each */
-    uint8_t part;    /* of what has a grammar of its own: a value, a chunk extension */
-    uint8_t at;      /* how far a literal or a number has been read */
-    uint8_t flags;   /* enum coding_flag, of the value of Transfer-Encoding */
-    uint8_t minor;   /* of HTTP/1.minor */
-    uint8_t n_blank; /* lines before the request */
-    bool is_origin;  /* the target begins with a slash */
-    bool has_data;   /* a chunk has come before */
-    uint8_t name_n;  /* of name; NAME_LONG: it is none that matters */
-    char name[20];   /* a field's, as far as it came in earlier pieces */
+    uint8_t state;       /* enum state, guard.c */
+    uint8_t refusal;     /* enum http_refusal */
+    uint8_t field;       /* whose value is being read: enum field, guard_value.c */
+    uint8_t seen;        /* of those fields: a bit for each */
+    uint8_t part;        /* of what has a grammar of its own: a value, a chunk extension */
+    uint8_t at;          /* how far a literal or a number has been read */
+    uint8_t flags;       /* enum coding_flag, of the value of Transfer-Encoding */
+    uint8_t minor;       /* of HTTP/1.minor */
+    uint8_t n_blank;     /* lines before the request */
+    bool is_origin;      /* the target begins with a slash */
+    bool has_data;       /* a chunk has come before */
+    uint8_t name_n;      /* of name; NAME_LONG: it is none that matters */
+    char name[20];       /* a field's, as far as it came in earlier pieces */
     uint32_t n_requests; /* begun */
     uint32_t n_fields;   /* of the head, or of the trailer */
     uint32_t head_n;     /* bytes of the head, or of the trailer */
@@ -66,7 +66,8 @@ size_t guard_room(const struct guard *g);
 
 /* Reads n bytes at in, writes what the library may have to out (in - out >= guard_room(); both may be
  * the same), and answers how much that is. Once refused, it is not called again. */
-size_t guard_pass(struct guard *g, const struct guard_limits *limits, char *out, char *in, size_t n);
+size_t guard_pass(struct guard *g, const struct guard_limits *limits, char *out, char *in,
+                  size_t n);
 
 /* All that came belongs to requests that are over. */
 bool guard_is_idle(const struct guard *g);

@@ -9,16 +9,16 @@
  */
 #include "http/guard_internal.h"
 
-enum part { /* of a chunk extension: what may come next */
-    EXT_SPACE,  /* before a semicolon, which has to come */
-    EXT_BEGIN,  /* a name */
-    EXT_NAME,   /* more of it, or what follows it */
-    EXT_NAMED,  /* space has: an equals sign, or as EXT_SPACE, or the end */
-    EXT_EQUALS, /* a value */
-    EXT_TOKEN,
-    EXT_QUOTED,
-    EXT_ESCAPED,
-    EXT_END, /* after a quoted value: space, a semicolon, or the end */
+enum part {             /* of a chunk extension: what may come next */
+            EXT_SPACE,  /* before a semicolon, which has to come */
+            EXT_BEGIN,  /* a name */
+            EXT_NAME,   /* more of it, or what follows it */
+            EXT_NAMED,  /* space has: an equals sign, or as EXT_SPACE, or the end */
+            EXT_EQUALS, /* a value */
+            EXT_TOKEN,
+            EXT_QUOTED,
+            EXT_ESCAPED,
+            EXT_END, /* after a quoted value: space, a semicolon, or the end */
 };
 
 #define SIZE_DIGITS 16
@@ -44,7 +44,10 @@ static int next_part(enum part part, char c)
         return is_space(c) ? EXT_EQUALS : c == '"' ? EXT_QUOTED : is_tchar ? EXT_TOKEN : -1;
     case EXT_TOKEN: return is_tchar ? EXT_TOKEN : next_part(EXT_END, c);
     case EXT_QUOTED:
-        return c == '"' ? EXT_END : c == '\\' ? EXT_ESCAPED : is_class(c, IS_QUOTED) ? EXT_QUOTED : -1;
+        return c == '"'                 ? EXT_END
+               : c == '\\'              ? EXT_ESCAPED
+               : is_class(c, IS_QUOTED) ? EXT_QUOTED
+                                        : -1;
     case EXT_ESCAPED: return is_class(c, IS_VALUE) ? EXT_QUOTED : -1;
     case EXT_END: return is_space(c) ? EXT_SPACE : c == ';' ? EXT_BEGIN : -1;
     }
@@ -133,7 +136,8 @@ static bool begin_data(struct pass *ps)
     if (g->left == 0) {
         ps->p++;
         ps->mark = ps->p;
-        ps->stop = (size_t)(ps->end - ps->p) > ps->limits->head ? ps->p + ps->limits->head : ps->end;
+        ps->stop = (size_t)(ps->end - ps->p) > ps->limits->head ? ps->p + ps->limits->head
+                                                                : ps->end;
         g->head_n = g->n_fields = 0;
         g->state = ST_TRAILER;
         return true;

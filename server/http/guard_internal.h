@@ -70,7 +70,7 @@ enum {
     IS_VALUE = 4, /* of a field's value; also space and tab */
     IS_HEX = 8,
     IS_DIGIT = 16,
-    IS_HOST = 32, /* of a registered name, % aside */
+    IS_HOST = 32,   /* of a registered name, % aside */
     IS_QUOTED = 64, /* within quotes, quote and backslash aside */
 };
 

@@ -8,14 +8,14 @@
 
 #include "http/guard_internal.h"
 
-enum part { /* of a value; each reader uses some */
-    PART_SPACE, /* before it; in a list: before a member */
-    PART_VALUE,
-    PART_AFTER, /* only space can follow */
-    PART_PARAMETER,
-    PART_LITERAL, /* [...] */
-    PART_LITERAL_END,
-    PART_PORT,
+enum part {             /* of a value; each reader uses some */
+            PART_SPACE, /* before it; in a list: before a member */
+            PART_VALUE,
+            PART_AFTER, /* only space can follow */
+            PART_PARAMETER,
+            PART_LITERAL, /* [...] */
+            PART_LITERAL_END,
+            PART_PORT,
 };
 
 enum coding_flag { CODING_CHUNKED = 1, CODING_OTHER = 2, CODING_BAD = 4 };

@@ -26,26 +26,26 @@ struct conn { /* one connection */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy;     /* between the head of a request and the end of its answer */
-    bool is_last;     /* its next answer says Connection: close */
-    bool is_poked;    /* there may be bytes to be had, though the library was told otherwise */
-    bool lingers;     /* closed slowly: the client may still be sending */
-    bool is_replay;   /* its request was begun by a worker that died: not a third time */
-    bool is_given;    /* another process has it: the socket is not to be touched */
+    bool is_busy;          /* between the head of a request and the end of its answer */
+    bool is_last;          /* its next answer says Connection: close */
+    bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;          /* closed slowly: the client may still be sending */
+    bool is_replay;        /* its request was begun by a worker that died: not a third time */
+    bool is_given;         /* another process has it: the socket is not to be touched */
     bool drops_last_chunk; /* of an answer that has no body: response.c */
-    bool is_diverted; /* is_given, or there is something pending */
-    char *pending;    /* to be read before the socket's own bytes; owned */
+    bool is_diverted;      /* is_given, or there is something pending */
+    char *pending;         /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
     uint32_t n_begun;            /* requests of which the library has read the first line */
     struct guard guard;
-    struct address peer;         /* the socket's other end */
-    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
-    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
-    bool is_ended;               /* shut down by a limit; the library will notice */
-    uint64_t moved;              /* bytes received and sent: what rates are taken of */
+    struct address peer;   /* the socket's other end */
+    struct address client; /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;         /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;         /* shut down by a limit; the library will notice */
+    uint64_t moved;        /* bytes received and sent: what rates are taken of */
     struct due due;
 };
 
@@ -80,7 +80,7 @@ struct front {
     uint32_t n_conns, n_ended;
     int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
-    struct list unsure;        /* of conns of which it is not known whether they are idle, or poked */
+    struct list unsure; /* of conns of which it is not known whether they are idle, or poked */
     struct guard_limits guard_limits;
     struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */

@@ -277,7 +277,8 @@ static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_so
     ssize_t n;
 
     *kept = 0;
-    if (__builtin_expect(size <= room, 0)) { /* the library makes room when it has worked off some */
+    if (__builtin_expect(size <= room,
+                         0)) { /* the library makes room when it has worked off some */
         poke(c);
         return source->again;
     }
@@ -346,8 +347,7 @@ static ssize_t read_socket(const struct wire_source *source, void *buf, size_t s
 
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 {
-    const struct wire_source source = {
-        .read = read_socket, .again = -1, .fd = fd, .flags = flags};
+    const struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
     struct conn *c = wire_find(fd);
     ssize_t n;
 

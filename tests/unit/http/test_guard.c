@@ -36,10 +36,22 @@ struct vector {
     const char *out; /* of one that is let through; NULL: as it came */
 };
 
-#define GOOD(text)              {text, sizeof(text) - 1, REFUSAL_NONE, 1, NULL}
-#define GOOD_AS(text, becomes)  {text, sizeof(text) - 1, REFUSAL_NONE, 1, becomes}
-#define BAD(text, reason)       {text, sizeof(text) - 1, REFUSAL_##reason, 1, NULL}
-#define MANY(text, reason, many) {text, sizeof(text) - 1, REFUSAL_##reason, many, NULL}
+#define GOOD(text)                                    \
+    {                                                 \
+        text, sizeof(text) - 1, REFUSAL_NONE, 1, NULL \
+    }
+#define GOOD_AS(text, becomes)                           \
+    {                                                    \
+        text, sizeof(text) - 1, REFUSAL_NONE, 1, becomes \
+    }
+#define BAD(text, reason)                                 \
+    {                                                     \
+        text, sizeof(text) - 1, REFUSAL_##reason, 1, NULL \
+    }
+#define MANY(text, reason, many)                             \
+    {                                                        \
+        text, sizeof(text) - 1, REFUSAL_##reason, many, NULL \
+    }
 
 /* One piece, in a buffer that ends where it must not write beyond. */
 static void feed(struct guard *g, struct result *r, const char *p, size_t n)
@@ -166,9 +178,12 @@ static void well_formed_requests_pass_unchanged(void **state)
 static void hosts_are_checked(void **state)
 {
     static const struct vector good[] = {
-        GOOD(START "Host:a.b-c_d~:80\r\n\r\n"),  GOOD(START "HOST: 127.0.0.1\r\n\r\n"),
-        GOOD(START "Host: [::1]:8080\r\n\r\n"),  GOOD(START "host: [1:2:3:4:5:6:7.8.9.0]\r\n\r\n"),
-        GOOD(START "Host: %41!$&'()*+;=\r\n\r\n"), GOOD(START "Host: a:\r\n\r\n"),
+        GOOD(START "Host:a.b-c_d~:80\r\n\r\n"),
+        GOOD(START "HOST: 127.0.0.1\r\n\r\n"),
+        GOOD(START "Host: [::1]:8080\r\n\r\n"),
+        GOOD(START "host: [1:2:3:4:5:6:7.8.9.0]\r\n\r\n"),
+        GOOD(START "Host: %41!$&'()*+;=\r\n\r\n"),
+        GOOD(START "Host: a:\r\n\r\n"),
         GOOD_AS(START "Host: a \t \r\n\r\n", START "Host: a\r\n\r\n"),
         GOOD_AS(START "Host: [::1] \r\n\r\n", START "Host: [::1]\r\n\r\n"),
         GOOD_AS(START "Host: a:1 \r\n\r\n", START "Host: a:1\r\n\r\n"),
@@ -351,7 +366,9 @@ static void bad_fields_are_refused(void **state)
         BAD(HEAD "X\x7f: a\r\n\r\n", FIELD_NAME),
         BAD(HEAD "\"X\": a\r\n\r\n", FIELD_NAME),
         BAD(HEAD "X: a\0b\r\n\r\n", FIELD_VALUE),
-        BAD(HEAD "X: a\x0b" "b\r\n\r\n", FIELD_VALUE),
+        BAD(HEAD "X: a\x0b"
+                 "b\r\n\r\n",
+            FIELD_VALUE),
         BAD(HEAD "X: \x7f\r\n\r\n", FIELD_VALUE),
         BAD(HEAD "Cookie: \x1b\r\n\r\n", FIELD_VALUE),
         BAD(HEAD "X: a\rb\r\n\r\n", LINE_END),
@@ -387,7 +404,9 @@ static void ambiguous_lengths_are_refused(void **state)
         BAD(POST "Content-Length:\r\n\r\n", LENGTH),
         BAD(POST "Content-Length: \r\n\r\n", LENGTH),
         BAD(POST "Content-Length: 3\0\r\n\r\nabc", LENGTH),
-        BAD(POST "Content-Length: \x0b" "3\r\n\r\nabc", LENGTH),
+        BAD(POST "Content-Length: \x0b"
+                 "3\r\n\r\nabc",
+            LENGTH),
         BAD(POST "Content-Length: \xd9\xa3\r\n\r\nabc", LENGTH),
         BAD(POST "Content-Length: 9223372036854775808\r\n\r\n", LENGTH),
         BAD(POST "Content-Length: 18446744073709551619\r\n\r\nabc", LENGTH),
@@ -406,7 +425,9 @@ static void ambiguous_lengths_are_refused(void **state)
         BAD(POST "Transfer-Encoding: , chunked\r\n\r\n", CODING),
         BAD(POST "Transfer-Encoding:\r\n\r\n", CODING),
         BAD(POST "Transfer-Encoding: \"chunked\"\r\n\r\n", CODING),
-        BAD(POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n", CODING),
+        BAD(POST "Transfer-Encoding: \x0b"
+                 "chunked\r\n\r\n",
+            CODING),
         BAD(POST "Transfer-Encoding: chunked\x0c\r\n\r\n", CODING),
         BAD(POST "Transfer-Encoding: chunked\0\r\n\r\n", CODING),
         BAD(POST "Transfer-Encoding: chunked chunked\r\n\r\n", CODING),
