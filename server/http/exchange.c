@@ -5,6 +5,7 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
@@ -185,6 +186,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->has_body = x->content_length > 0;
     if (x->conn != NULL)
         note_head(x, method);
+    peer_read_head(x);
     if (!x->is_refused)
         head_admit(x);
 }

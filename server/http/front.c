@@ -1,6 +1,5 @@
 #include "http/front.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -12,6 +11,7 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/chain.h"
@@ -20,8 +20,6 @@
 
 #define SPARE_MAX      1024
 #define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
-
-extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through it */
 
 /* ---- exchanges ---- */
 
@@ -114,34 +112,6 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
-}
-
-static bh_str client_text(bh_req *req, bool port)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-        exchange_of(req)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    char text[INET6_ADDRSTRLEN] = "";
-    const char *s;
-    uint16_t number = 0;
-
-    if (info == NULL || info->client_addr == NULL)
-        return (bh_str){NULL, 0};
-    if (info->client_addr->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)info->client_addr;
-
-        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
-        number = ntohs(in->sin_port);
-    } else if (info->client_addr->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)info->client_addr;
-
-        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
-        number = ntohs(in6->sin6_port);
-    } else { /* a Unix socket's peer has no name */
-        return port ? (bh_str){NULL, 0} : bh_s("unix");
-    }
-    s = port ? arena_printf(&req->arena, "%u", number)
-             : arena_strndup(&req->arena, text, strlen(text));
-    return s != NULL ? bh_s(s) : (bh_str){NULL, 0};
 }
 
 /* ---- daemons ---- */
@@ -254,7 +224,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     list_init(&f->conns);
     list_init(&f->unsure);
     f->guard_limits = guard_limits_of(cfg);
-    host_client = client_text;
+    host_peer = peer_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();
     if (r == 0)

@@ -41,11 +41,15 @@ struct conn { /* one connection */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
     uint32_t n_begun;            /* requests of which the library has read the first line */
     struct guard guard;
-    struct address peer;   /* the socket's other end */
-    struct address client; /* whom a PROXY header named instead; family 0: nobody */
-    bool is_proxy;         /* client, or else peer, is in server.trusted_proxies */
-    bool is_ended;         /* shut down by a limit; the library will notice */
-    uint64_t moved;        /* bytes received and sent: what rates are taken of */
+    bool has_preface;            /* a PROXY header, or the rest of one, comes before all else */
+    bool wants_proxy;            /* nothing of it has been read */
+    bool is_over_limit;          /* the client that it names */
+    uint32_t proxy_left;         /* bytes of it that are not of interest */
+    struct address peer;         /* the socket's other end */
+    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;               /* shut down by a limit; the library will notice */
+    uint64_t moved;              /* bytes received and sent: what rates are taken of */
     struct due due;
 };
 
@@ -99,8 +103,10 @@ struct exchange {
     struct conn *conn;
     struct exchange *next_spare;
     struct bh_ticket *ticket;
-    char *cut;         /* where the query was cut off the target ... */
-    char cut_bytes[2]; /* ... and what stood there */
+    struct address client; /* peer.c */
+    bh_str told_host;      /* by a trusted proxy, well-formed; absent: none did */
+    char *cut;             /* where the query was cut off the target ... */
+    char cut_bytes[2];     /* ... and what stood there */
     char *uri;
     bool has_begun;    /* the head was read */
     bool is_past_head; /* and on_request is through: what comes now is the body, or its end */
@@ -178,6 +184,8 @@ void wire_end(struct conn *c);
 /* Answers by itself with that status, whatever the library and the plugins are at, and has the library
  * let the connection go. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why);
+/* The same, where recv() can answer 0 afterwards, so that the library closes by itself. */
+void wire_say(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);

@@ -24,6 +24,7 @@
 
 #include "base/must.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/hostfd.h"
@@ -89,9 +90,9 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    admission_take(c);
     wire_set_flags(
         c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
+    admission_take(c);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
 }
@@ -187,18 +188,20 @@ void wire_settle(struct front *f)
  * end of the connection from take_pending(), as of one that another process has. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why)
 {
-    struct front *f = c->listener->front;
+    wire_say(c, status, why);
+    conn_let_go(c);
+}
+
+void wire_say(struct conn *c, int status, enum shm_limit why)
+{
     int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 
-    front_count_limit(f, why);
+    front_count_limit(c->listener->front, why);
     deadline_clear(&c->due);
-    if (copy < 0) {
-        shutdown(c->fd, SHUT_RDWR);
+    if (copy < 0)
         return;
-    }
     hostfd_add(copy);
-    farewell_say(f, copy, status);
-    conn_let_go(c);
+    farewell_say(c->listener->front, copy, status);
 }
 
 /* ---- in ---- */
@@ -353,6 +356,8 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
+    if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
+        return n;
     errno = EAGAIN;
     n = wire_receive(c, buf, size, &source);
     return n;
