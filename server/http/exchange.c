@@ -219,6 +219,14 @@ void exchange_resume(struct exchange *x)
     x->listener->needs_run = true;
 }
 
+void exchange_abandon(struct exchange *x)
+{
+    x->is_gone = true;
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
+    exchange_resume(x);
+}
+
 /* A client that closes its connection and one that only shuts down its sending side (`nc -N`, some
  * libraries) look alike to TCP until something is sent to them. nginx and Envoy take both for gone while
  * a request waits. Here a client whose end comes right behind its request, or behind a body that was not
@@ -239,14 +247,11 @@ void exchange_hang_up(struct exchange *x, bool is_whole)
     if (!x->is_suspended)
         return;
     if (!is_whole && !x->is_half_closed && is_half_close(x)) {
-        x->is_half_closed = true;
+        x->is_half_closed = x->is_last = true;
         x->listener->front->ops->watch(x->conn->fd, x, true);
         return;
     }
-    x->is_gone = true;
-    if (x->req.reply.kind == REPLY_STREAM)
-        stream_lose(x->req.reply.stream);
-    exchange_resume(x);
+    exchange_abandon(x);
 }
 
 /* ---- the life of a request ---- */
@@ -424,8 +429,10 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)
             chain_log(req);
-        if (x->conn != NULL)
+        if (x->conn != NULL) {
             x->conn->is_busy = false;
+            x->conn->has_served = true;
+        }
         exchange_unpublish(x);
     }
     front_give_exchange(x->listener->front, x);

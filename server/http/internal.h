@@ -27,6 +27,7 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
+    bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
     bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
     bool lingers;          /* closed slowly: the client may still be sending */
@@ -91,7 +92,8 @@ struct front {
     bool has_given;            /* some in conns are no longer ours */
     struct exchange *spare;    /* free list */
     int n_spare;
-    bool is_draining;
+    bool is_draining; /* drain.c */
+    int64_t drain_fresh_ns, drain_next_ns;
     int n_listeners;
     struct listener listener[];
 };
@@ -164,6 +166,8 @@ static inline void front_count_limit(struct front *f, enum shm_limit why)
 }
 
 void exchange_suspend(struct exchange *x);
+/* It ends now, unanswered. */
+void exchange_abandon(struct exchange *x);
 /* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
 void exchange_publish(const struct exchange *x);
 void exchange_unpublish(const struct exchange *x);
@@ -235,6 +239,11 @@ int admission_recount(struct conn *c, const struct address *client);
 void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
+
+/* ---- drain.c ---- */
+
+/* Once a turn while the front is draining. */
+void drain_run(struct front *f);
 
 /* ---- farewell.c ---- */
 

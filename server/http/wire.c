@@ -25,6 +25,7 @@
 #include "base/must.h"
 #include "http/internal.h"
 #include "http/peer.h"
+#include "http/socket.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/hostfd.h"
@@ -345,7 +346,7 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
 
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
 {
-    return __real_recv(source->fd, buf, size, source->flags);
+    return socket_recv(source->fd, buf, size, source->flags);
 }
 
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
@@ -365,23 +366,18 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
 /* ---- out ---- */
 
-static inline void note_sent(int fd, ssize_t n)
+static inline void note_sent(struct conn *c, ssize_t n)
 {
-    struct conn *c;
-
-    if (n <= 0 || (c = wire_find(fd)) == NULL)
+    if (n <= 0)
         return;
     c->moved += (uint64_t)n;
     wire_set_flags(c, SHM_CONN_SENT, 0);
 }
 
 /* The chunk that ends a body which the answer does not have. It comes by itself, after the head. */
-static bool is_to_be_dropped(int fd, const void *buf, size_t size)
+static bool is_to_be_dropped(struct conn *c, const void *buf, size_t size)
 {
-    struct conn *c;
-
-    if (size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0 || (c = wire_find(fd)) == NULL ||
-        !c->drops_last_chunk)
+    if (!c->drops_last_chunk || size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0)
         return false;
     c->drops_last_chunk = false;
     return true;
@@ -390,29 +386,37 @@ static bool is_to_be_dropped(int fd, const void *buf, size_t size)
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
-    if (__builtin_expect(is_to_be_dropped(fd, buf, size), 0))
+    if (c == NULL)
+        return __real_send(fd, buf, size, flags);
+    if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
-    n = __real_send(fd, buf, size, flags);
-
+    n = socket_send(fd, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
-        note_sent(fd, n);
+        note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t n = __real_sendmsg(fd, msg, flags);
+    struct conn *c = wire_find(fd);
+    ssize_t n;
 
-    note_sent(fd, n);
+    if (c == NULL)
+        return __real_sendmsg(fd, msg, flags);
+    n = socket_sendmsg(fd, msg, flags);
+    note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
     ssize_t n = __real_sendfile64(fd, from, at, size);
+    struct conn *c = wire_find(fd);
 
-    note_sent(fd, n);
+    if (c != NULL)
+        note_sent(c, n);
     return n;
 }
