@@ -9,8 +9,6 @@
  * What a newcomer would get wrong: it goes past the library, and so must be sent whole, at once, and not
  * through TLS. Where that cannot be, the body is read to its end, as far as limits.body lets it come.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,7 +19,6 @@
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
-#include "plugin/hostfd.h"
 
 #define ANSWER_MAX 65536 /* fits into a socket's buffer */
 
@@ -82,21 +79,15 @@ static bool send_whole(struct exchange *x)
 
 bool early_answer(struct exchange *x)
 {
-    int copy;
-
     if (x->has_tried_early || !is_possible(x))
         return false;
     x->has_tried_early = true;
     chain_response(&x->req);
     if (!is_possible(x))
         return false; /* on_response has made it another answer */
-    copy = fcntl(x->conn->fd, F_DUPFD_CLOEXEC, 0);
-    if (copy < 0)
-        return false;
-    hostfd_add(copy);
     wire_set_flags(x->conn, SHM_CONN_SENT, 0);
     x->is_early = send_whole(x);
     x->req.phase = PHASE_SENDING;
-    farewell_linger(x->listener->front, copy);
+    farewell_linger(x->listener->front, x->conn->fd);
     return true;
 }

@@ -100,15 +100,10 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
         bool was_ended = c->is_ended;
-        int copy = c->must_linger && !was_ended && !c->is_given
-                       ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0)
-                       : -1;
 
-        if (copy >= 0) {
-            hostfd_add(copy);
-            farewell_linger(l->front, copy);
-        }
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            farewell_linger(l->front, c->fd);
         wire_close(c);
         free(c);
         *context = NULL;
@@ -199,6 +194,15 @@ static int make_chains(struct front *f)
     return 0;
 }
 
+static struct guard_limits guard_limits_of(const struct config *cfg)
+{
+    return (struct guard_limits){.uri = cfg->limits.uri,
+                                 .head = cfg->limits.head,
+                                 .fields = cfg->limits.headers,
+                                 .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
+                                 .body = cfg->limits.body};
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {
@@ -219,6 +223,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
+    f->guard_limits = guard_limits_of(cfg);
     host_peer = peer_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();

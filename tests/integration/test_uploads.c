@@ -61,7 +61,8 @@ static struct conn *begin(struct server *srv, const char *target, uint64_t lengt
     struct conn *conn = conn_open(srv->port[0]);
 
     if (length == 0)
-        conn_sendf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", target);
+        conn_sendf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                   target);
     else
         conn_sendf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %llu\r\n\r\n", target,
                    (unsigned long long)length);
