@@ -14,7 +14,6 @@
  * length on the wire is unknown (chunked) the pointer of the next recv() tells.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,7 +27,6 @@
 #include "http/socket.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
-#include "plugin/hostfd.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
@@ -177,32 +175,19 @@ void wire_settle(struct front *f)
 
         list_remove(&c->unsure);
         c->is_poked = false;
+        if (c->refuse_soon != REFUSAL_NONE) {
+            enum http_refusal reason = c->refuse_soon;
+
+            c->refuse_soon = REFUSAL_NONE;
+            wire_refuse_request(c, reason); /* is poked again by that */
+            continue;
+        }
         if (c->x != NULL && (!is_poked || c->x->is_suspended))
             continue; /* the next request has begun; it is going to be resumed */
         MHD_suspend_connection(c->mhd);
         MHD_resume_connection(c->mhd);
         c->listener->needs_run = true;
     }
-}
-
-/* The answer goes out over a duplicate, which also waits for the client's end; the library reads the
- * end of the connection from take_pending(), as of one that another process has. */
-void wire_refuse(struct conn *c, int status, enum shm_limit why)
-{
-    wire_say(c, status, why);
-    conn_let_go(c);
-}
-
-void wire_say(struct conn *c, int status, enum shm_limit why)
-{
-    int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
-
-    front_count_limit(c->listener->front, why);
-    deadline_clear(&c->due);
-    if (copy < 0)
-        return;
-    hostfd_add(copy);
-    farewell_say(c->listener->front, copy, status);
 }
 
 /* ---- in ---- */
@@ -342,6 +327,12 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
     poke(c);
     c->listener->needs_run = true;
     return true;
+}
+
+void wire_refuse_soon(struct conn *c, enum http_refusal reason)
+{
+    c->refuse_soon = reason;
+    poke(c);
 }
 
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
