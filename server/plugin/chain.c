@@ -70,6 +70,7 @@ static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
     bool came_back;
 
     begin_call(req, at, hook);
+    recover_use_heap(e->inc->heap);
     came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
     return end_call(req, came_back, verdict);
 }
@@ -82,6 +83,7 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     bool came_back;
 
     begin_call(req, at, hook);
+    recover_use_heap(e->inc->heap);
     came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end, &verdict);
     return end_call(req, came_back, verdict);
 }
@@ -402,6 +404,7 @@ static void run_deferred(struct bh_req *req)
         struct deferred *d = req->deferred;
 
         req->deferred = d->next;
+        recover_use_heap(d->heap);
         if (!boundary_void(d->inst->id, HOOK_DEFER, d->fn, d->arg))
             failure_note(req, d->inst, NULL, HOOK_DEFER);
     }
@@ -418,6 +421,7 @@ void chain_log(struct bh_req *req)
             continue;
         if (may_see_response(e) && e->inc->desc->on_log != NULL) {
             begin_call(req, i, HOOK_LOG);
+            recover_use_heap(e->inc->heap);
             if (!boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx))
                 failure_note(req, e->inst, e->inc, HOOK_LOG);
             req->hook = HOOK_NONE;

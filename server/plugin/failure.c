@@ -94,6 +94,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
+    recover_use_heap(e->inc->heap);
     came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
     req->hook = HOOK_NONE;

@@ -355,6 +355,7 @@ static void *host_alloc(bh_req *req, size_t n, size_t align)
 
 static bh_rc host_defer(bh_req *req, void (*fn)(void *), void *arg)
 {
+    const struct entry *e;
     struct deferred *d;
 
     if (!request_is(req) || fn == NULL)
@@ -364,8 +365,9 @@ static bh_rc host_defer(bh_req *req, void (*fn)(void *), void *arg)
     d = arena_alloc(&req->arena, sizeof *d);
     if (d == NULL)
         return BH_ENOMEM;
+    e = &req->entry[req->at];
     /* Not undone by a crash: that is when it is needed most. */
-    *d = (struct deferred){req->deferred, fn, arg, req->entry[req->at].inst};
+    *d = (struct deferred){req->deferred, fn, arg, e->inst, e->inc != NULL ? e->inc->heap : NULL};
     req->deferred = d;
     return BH_OK;
 }

@@ -15,10 +15,12 @@
 #include "plugin/boundary.h"
 #include "plugin/eject.h"
 #include "plugin/fresh.h"
+#include "plugin/heap.h"
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
 #include "plugin/recover.h"
+#include "plugin/remains.h"
 #include "plugin/text.h"
 #include "plugin/thread.h"
 
@@ -69,6 +71,7 @@ int instance_create(const struct config *cfg, int index, struct object *object, 
     inst->cfg = p;
     inst->config = cfg;
     inst->object = object;
+    object->uses++;
     inst->desc = object->desc;
     inst->stat = &shm->plugin[index];
     inst->limits = (struct breaker_limits){.crashes = p->breaker.crashes,
@@ -100,6 +103,7 @@ void instance_destroy(bh_inst **instp)
         return;
     if (inst->current != NULL)
         incarnation_put(inst->current);
+    inst->object->uses--;
     if (inst->fresh != NULL && thread_count(inst->id) > 0)
         inst->fresh->is_held = true;
     object_unload(&inst->fresh);
@@ -117,6 +121,7 @@ int instance_validate(bh_inst *inst, struct diag *diag)
 
     if (inst->desc->validate == NULL)
         return 0;
+    recover_use_heap(NULL); /* there is no incarnation yet */
     if (!boundary_validate(inst->id, inst->desc, inst->options, &errs, &rc)) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
                  "plugin '%s': validate() %s", p->name, fault_text(why, sizeof why));
@@ -127,6 +132,13 @@ int instance_validate(bh_inst *inst, struct diag *diag)
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
                  "plugin '%s' refuses its configuration without saying why", p->name);
     return rc == BH_OK && errs.n == 0 ? 0 : -EINVAL;
+}
+
+static void dispose(struct incarnation *inc)
+{
+    inc->object->uses--;
+    remains_keep(inc->heap);
+    free(inc);
 }
 
 int instance_open(bh_inst *inst, struct diag *diag)
@@ -141,19 +153,23 @@ int instance_open(bh_inst *inst, struct diag *diag)
     must(inst->current == NULL);
     inc->inst = inst;
     inc->desc = inst->desc;
+    inc->object = inst->object;
+    inc->object->uses++;
+    inc->heap = heap_create(inst->id, inc->object->base, &inc->object->uses);
     inc->refs = 1;
+    recover_use_heap(inc->heap);
     if (inst->desc->open != NULL &&
         !boundary_open(inst->id, inst->desc, inst, inst->options, &inc->self, &rc)) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
                  "plugin '%s': open() %s", p->name, fault_text(why, sizeof why));
         finish_record(SHM_REFUSED);
-        free(inc);
+        dispose(inc);
         return -EFAULT;
     }
     if (rc != BH_OK) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column,
                  "the plugin's own log line above says why", "plugin '%s': open() failed", p->name);
-        free(inc);
+        dispose(inc);
         return -EINVAL;
     }
     inst->current = inc;
@@ -175,6 +191,7 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
 
     if (fn == NULL || inst->current == NULL)
         return;
+    recover_use_heap(inst->current->heap);
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
                   fault_text(why, sizeof why));
@@ -203,12 +220,13 @@ void incarnation_free(struct incarnation *inc)
     bh_inst *inst = inc->inst;
     char why[160];
 
+    recover_use_heap(inc->heap);
     if (inc->desc->close != NULL && !inst->is_ejected &&
         !boundary_void(inst->id, HOOK_CLOSE, inc->desc->close, inc->self)) {
         log_error("plugin '%s': close() %s", inst->cfg->name, fault_text(why, sizeof why));
         settle_crash(inst, SHM_RECOVERED);
     }
-    free(inc);
+    dispose(inc);
 }
 
 static void try_open(bh_inst *inst)
@@ -236,6 +254,7 @@ static void try_open(bh_inst *inst)
     } else if (inst->is_started && inst->desc->start != NULL) {
         bh_rc rc;
 
+        recover_use_heap(inst->current->heap);
         if (!boundary_self(inst->id, HOOK_START, inst->desc->start, inst->current->self, &rc))
             settle_crash(inst, SHM_RECOVERED);
     }
@@ -288,7 +307,9 @@ static void replace_object(bh_inst *inst, int64_t now_ms)
         atomic_fetch_add_explicit(&inst->stat->copies, 1, memory_order_relaxed);
         /* What crashed is not unloaded: requests may still be in it, and its destructors cannot be
          * trusted. */
+        inst->object->uses--;
         inst->object = inst->fresh = fresh;
+        fresh->uses++;
         inst->desc = fresh->desc;
         inst->is_stained = false;
     }
@@ -330,6 +351,7 @@ void instance_renew(bh_inst *inst, struct incarnation *inc)
         replace_object(inst, now_ms);
     atomic_fetch_add_explicit(&inst->stat->renewals, 1, memory_order_relaxed);
     try_open(inst);
+    remains_sweep(false);
 }
 
 void instance_freshen(bh_inst *inst)

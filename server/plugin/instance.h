@@ -20,6 +20,7 @@
 struct config;
 struct config_plugin;
 struct diag;
+struct heap;
 struct object;
 struct shm;
 struct shm_plugin;
@@ -29,6 +30,8 @@ struct shm_plugin;
 struct incarnation {
     bh_inst *inst;
     const bh_plugin *desc; /* of the object that its self belongs to */
+    struct object *object; /* that one */
+    struct heap *heap;     /* what it allocates; NULL: libc's */
     void *self;
     uint32_t refs; /* requests, and the instance while it is current */
 };

@@ -34,6 +34,8 @@
 #include "ipc/shm.h"
 #include "plugin/hook.h"
 
+struct heap;
+
 /* One armed call. Lives on the stack of its boundary_*() function. */
 struct recover_frame {
     void *jump[5]; /* of __builtin_setjmp */
@@ -67,6 +69,8 @@ struct recover_thread {
     bool is_child_of_fork;
     bool is_plugins;       /* a thread that a plugin started: thread.h */
     struct shm_call *call; /* where attribution is published */
+    struct heap *heap;     /* of the incarnation that is called: what the plugin allocates */
+    struct heap *in_heap;  /* inside which this thread is just now: heap.h */
     char *stack_lo, *stack_hi;
     void *alt_stack;
     uint64_t signal_mask; /* the kernel's form; what a crash is left with */
@@ -91,6 +95,16 @@ int recover_stop_signal(void);
  * moment. call: where this thread publishes attribution. 0 or -errno. */
 int recover_thread_init(struct shm_call *call);
 void recover_thread_fini(void);
+
+/* What the call that follows allocates comes from there. The one before, for who calls while another
+ * plugin's call is running. */
+static inline struct heap *recover_use_heap(struct heap *h)
+{
+    struct heap *before = recover_self.heap;
+
+    recover_self.heap = h;
+    return before;
+}
 
 /* From here on nothing returns into this thread's code: a crash that could be left calls at_end() on
  * this stack, below the caller's frame. plugin, hook: whom to charge. */

@@ -55,6 +55,7 @@ struct deferred {
     void (*fn)(void *);
     void *arg;
     bh_inst *inst;
+    struct heap *heap; /* of the incarnation that the request entered */
 };
 
 enum entry_flag {

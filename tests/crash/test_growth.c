@@ -20,8 +20,10 @@ static const char config[] = "version: 1\n"
                              "  pages: {module: error_pages}\n"
                              "  crash: {module: fault, config: {fault: %s, at: %s}}\n"
                              "  threads: {module: threads}\n"
+                             "  hoard: {module: hoard}\n"
                              "routes:\n"
                              "  - {match: {path: /threads}, chain: [threads]}\n"
+                             "  - {match: {path: /hoard}, chain: [pages, hoard]}\n"
                              "  - {chain: [pages, crash]}\n"
                              "logs: {error: {level: error}}\n"
                              "crash: {dir: @DIR@/crashes, keep: 100}\n"
@@ -68,6 +70,18 @@ static void crash(struct conn *conn, int n)
 
         assert_int_equal(res->status, 500);
         assert_false(res->closed);
+        response_free(&res);
+    }
+}
+
+/* Each has leaked 4 KiB, two texts and a descriptor. */
+static void leak_and_crash(struct conn *conn, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct response *res = conn_request(conn, "GET", "/hoard?leak=4096&text=1&fds=1&crash=1", NULL,
+                                            NULL, 0);
+
+        assert_int_equal(res->status, 500);
         response_free(&res);
     }
 }
@@ -141,6 +155,12 @@ static void ten_thousand_crashes_of_offloaded_jobs_grow_nothing(void **state)
     repeat("segv", "offload", crash);
 }
 
+static void ten_thousand_crashes_that_each_leaked_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("none", "on_request", leak_and_crash);
+}
+
 static void ten_thousand_threads_grow_nothing(void **state)
 {
     (void)state;
@@ -154,6 +174,7 @@ int main(void)
         cmocka_unit_test(ten_thousand_aborts_grow_nothing),
         cmocka_unit_test(ten_thousand_exits_grow_nothing),
         cmocka_unit_test(ten_thousand_crashes_of_offloaded_jobs_grow_nothing),
+        cmocka_unit_test(ten_thousand_crashes_that_each_leaked_grow_nothing),
         cmocka_unit_test(ten_thousand_threads_grow_nothing),
     };
 
