@@ -49,9 +49,9 @@ struct heap_chunk {
     struct heap_chunk *next, *prev; /* roomy */
     uint64_t free[PAGES / 64];      /* bits of pages */
     uint32_t n_free;
-    bool is_huge;      /* one block in slots of its own */
-    char *block;       /* then */
-    size_t size;       /* accessible, from the start of the slot */
+    bool is_huge; /* one block in slots of its own */
+    char *block;  /* then */
+    size_t size;  /* accessible, from the start of the slot */
 };
 
 _Static_assert(sizeof(struct heap_span) == 64, "one cache line");
@@ -73,7 +73,7 @@ static struct account {
     _Atomic bool is_told;
 } account[CONFIG_MAX_PLUGINS + 1];
 
-static struct shm_worker *shown; /* or NULL */
+static struct shm_worker *shown;  /* or NULL */
 static struct heap *all, *unused; /* never given back: a late free() may still look at one */
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -384,7 +384,7 @@ static struct heap_span *new_span(struct heap *h, uint32_t bin)
         return NULL;
     s->bin = (uint8_t)bin;
     s->n_free = (uint16_t)n;
-    for (uint32_t w = 0; w < BLOCKS_MAX / 64; w++, n = n > 64 ? n - 64 : 0)
+    for (uint32_t w = 0; w<BLOCKS_MAX / 64; w++, n = n> 64 ? n - 64 : 0)
         s->free[w] = n >= 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1;
     list_span(h, s);
     return s;

@@ -34,8 +34,8 @@ struct heap_chunk;
 
 struct heap {
     _Atomic uint32_t lock;
-    uint32_t n_refused;    /* in a row; with the lock */
-    size_t refused;        /* the least of them, bytes */
+    uint32_t n_refused;               /* in a row; with the lock */
+    size_t refused;                   /* the least of them, bytes */
     struct heap_span *bin[HEAP_BINS]; /* with free blocks, by size */
     struct heap_chunk *roomy;         /* with free pages */
     uint32_t slots;                   /* all it has: index + 1, through region_slot.next */

@@ -37,13 +37,13 @@ extern void __libc_free(void *p);
 
 #define CALLER __builtin_return_address(0)
 
-#define IN_LIBC(TYPE, CALL)              \
-    do {                                 \
-        TYPE result;                     \
-        interpose_enter(RECOVER_ALLOC);  \
-        result = (CALL);                 \
-        interpose_leave(RECOVER_ALLOC);  \
-        return result;                   \
+#define IN_LIBC(TYPE, CALL)             \
+    do {                                \
+        TYPE result;                    \
+        interpose_enter(RECOVER_ALLOC); \
+        result = (CALL);                \
+        interpose_leave(RECOVER_ALLOC); \
+        return result;                  \
     } while (0)
 
 static inline struct heap *heap_of(const void *caller)

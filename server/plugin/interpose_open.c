@@ -32,11 +32,11 @@
 
 #define TAKER ration_taker(__builtin_return_address(0))
 
-#define COUNTED(NAME, PARAMS, ARGS)                                            \
-    int NAME PARAMS                                                            \
-    {                                                                          \
-        uint32_t plugin = TAKER;                                               \
-        INTERPOSE_REAL(NAME);                                                  \
+#define COUNTED(NAME, PARAMS, ARGS)                                           \
+    int NAME PARAMS                                                           \
+    {                                                                         \
+        uint32_t plugin = TAKER;                                              \
+        INTERPOSE_REAL(NAME);                                                 \
         return ration_allows(plugin, 1) ? ration_add(plugin, real ARGS) : -1; \
     }
 
@@ -55,17 +55,17 @@ COUNTED(inotify_init, (void), ())
 COUNTED(inotify_init1, (int flags), (flags))
 
 /* The mode is there when the flags say so; read anyhow, it is of no consequence. */
-#define COUNTED_OPEN(NAME, PARAMS, ARGS)                                         \
-    int NAME PARAMS                                                              \
-    {                                                                            \
-        uint32_t plugin = TAKER;                                                 \
-        va_list args;                                                            \
-        mode_t mode;                                                             \
-                                                                                 \
-        INTERPOSE_REAL(NAME);                                                    \
-        va_start(args, flags);                                                   \
+#define COUNTED_OPEN(NAME, PARAMS, ARGS)                                        \
+    int NAME PARAMS                                                             \
+    {                                                                           \
+        uint32_t plugin = TAKER;                                                \
+        va_list args;                                                           \
+        mode_t mode;                                                            \
+                                                                                \
+        INTERPOSE_REAL(NAME);                                                   \
+        va_start(args, flags);                                                  \
         mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, mode_t) : 0; \
-        va_end(args);                                                            \
+        va_end(args);                                                           \
         return ration_allows(plugin, 1) ? ration_add(plugin, real ARGS) : -1;   \
     }
 
@@ -126,22 +126,21 @@ int socketpair(int domain, int type, int protocol, int fd[2])
 }
 
 /* Of fcntl()'s many commands two make a descriptor. */
-#define COUNTED_FCNTL(NAME)                                              \
-    int NAME(int fd, int command, ...)                                   \
-    {                                                                    \
-        bool makes = command == F_DUPFD || command == F_DUPFD_CLOEXEC;   \
-        uint32_t plugin = makes ? TAKER : 0;                             \
-        va_list args;                                                    \
-        void *arg;                                                       \
-                                                                         \
-        INTERPOSE_REAL(NAME);                                            \
-        va_start(args, command);                                         \
-        arg = va_arg(args, void *); /* as libc does it */                \
-        va_end(args);                                                    \
-        if (!ration_allows(plugin, 1))                                   \
-            return -1;                                                   \
-        return makes ? ration_add(plugin, real(fd, command, arg))        \
-                     : real(fd, command, arg);                           \
+#define COUNTED_FCNTL(NAME)                                                                 \
+    int NAME(int fd, int command, ...)                                                      \
+    {                                                                                       \
+        bool makes = command == F_DUPFD || command == F_DUPFD_CLOEXEC;                      \
+        uint32_t plugin = makes ? TAKER : 0;                                                \
+        va_list args;                                                                       \
+        void *arg;                                                                          \
+                                                                                            \
+        INTERPOSE_REAL(NAME);                                                               \
+        va_start(args, command);                                                            \
+        arg = va_arg(args, void *); /* as libc does it */                                   \
+        va_end(args);                                                                       \
+        if (!ration_allows(plugin, 1))                                                      \
+            return -1;                                                                      \
+        return makes ? ration_add(plugin, real(fd, command, arg)) : real(fd, command, arg); \
     }
 
 COUNTED_FCNTL(fcntl)

@@ -14,9 +14,9 @@
 struct diag;
 
 struct object {
-    char *path;    /* of the original */
-    char *copy;    /* what is mapped */
-    void *handle;  /* dlopen's */
+    char *path;   /* of the original */
+    char *copy;   /* what is mapped */
+    void *handle; /* dlopen's */
     const bh_plugin *desc;
     uintptr_t base; /* as text_object() tells it */
     uint32_t uses;  /* instances that will open another incarnation of it, and incarnations */

@@ -72,9 +72,10 @@ bool ration_allows(uint32_t plugin, int n)
         return true;
     recover_critical_enter(); /* the log's own doings are not to be left in the middle */
     if (!atomic_exchange(&ration.of[plugin].is_told, true))
-        log_warn("plugin '%s' has as many descriptors open as it may, %u: it gets no more (EMFILE); "
-                 "plugins.%s.descriptors is the limit",
-                 p->name, p->descriptors, p->name);
+        log_warn(
+            "plugin '%s' has as many descriptors open as it may, %u: it gets no more (EMFILE); "
+            "plugins.%s.descriptors is the limit",
+            p->name, p->descriptors, p->name);
     recover_critical_leave();
     if (atomic_fetch_add(&ration.of[plugin].n_refused, 1) + 1 == REFUSALS_MAX)
         eject(plugin, "it opens ever more descriptors, and closes none");

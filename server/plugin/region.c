@@ -17,7 +17,7 @@ struct region region;
 static struct {
     pthread_mutex_t lock;
     uint32_t n_single, n_all;
-    uint32_t fresh; /* single slots from here on were never used */
+    uint32_t fresh;                            /* single slots from here on were never used */
     uint32_t rest_first, rest_last, n_resting; /* index + 1, first in, first out */
 } space = {.lock = PTHREAD_MUTEX_INITIALIZER};
 

@@ -140,8 +140,9 @@ void remains_keep(struct heap *h)
         return;
     remains_sweep(true);
     if (n_of[h->plugin] > REMAINS_MAX)
-        eject(h->plugin, "the memory of its crashed instances cannot be given back: something of it is "
-                         "still in use");
+        eject(h->plugin,
+              "the memory of its crashed instances cannot be given back: something of it is "
+              "still in use");
 }
 
 uint32_t remains_count(void)

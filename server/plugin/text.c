@@ -60,10 +60,11 @@ static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 void text_init(void)
 {
     static const char *const names[] = {
-        "nanosleep", "clock_nanosleep", "poll",    "ppoll",    "select",      "pselect", "epoll_wait",
-        "read",      "write",           "recv",    "recvfrom", "recvmsg",     "send",    "sendto",
-        "sendmsg",   "accept",          "accept4", "connect",  "epoll_pwait", "pause",   "wait4",
-        "sigsuspend", "syscall"}; /* syscall(): the futex waits of C++ (atomics, futures) */
+        "nanosleep", "clock_nanosleep", "poll",    "ppoll",       "select",
+        "pselect",   "epoll_wait",      "read",    "write",       "recv",
+        "recvfrom",  "recvmsg",         "send",    "sendto",      "sendmsg",
+        "accept",    "accept4",         "connect", "epoll_pwait", "pause",
+        "wait4",     "sigsuspend",      "syscall"}; /* syscall(): the futex waits of C++ (atomics, futures) */
 
     text.n_objects = 0;
     dl_iterate_phdr(add_object, dlsym(RTLD_DEFAULT, "gnu_get_libc_version"));
@@ -76,8 +77,8 @@ void text_init(void)
         if (p == NULL || dladdr1(p, &info, (void **)&sym, RTLD_DL_SYMENT) == 0 || sym == NULL ||
             sym->st_size == 0)
             continue;
-        text.waiting[text.n_waiting++] =
-            (struct range){.lo = (uintptr_t)p, .hi = (uintptr_t)p + sym->st_size};
+        text.waiting[text.n_waiting++] = (struct range){.lo = (uintptr_t)p,
+                                                        .hi = (uintptr_t)p + sym->st_size};
     }
 }
 
@@ -117,9 +118,9 @@ static int add_cxx(struct dl_phdr_info *info, size_t size, void *arg)
     const char *name = strrchr(info->dlpi_name, '/');
 
     (void)size, (void)arg;
-    if (name == NULL || (strncmp(name, "/libstdc++.so", 13) != 0 &&
-                         strncmp(name, "/libc++.so", 10) != 0 &&
-                         strncmp(name, "/libc++abi.so", 13) != 0))
+    if (name == NULL ||
+        (strncmp(name, "/libstdc++.so", 13) != 0 && strncmp(name, "/libc++.so", 10) != 0 &&
+         strncmp(name, "/libc++abi.so", 13) != 0))
         return 0;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *ph = &info->dlpi_phdr[i];

@@ -33,7 +33,7 @@ struct plugin_thread {
     union sigval value;
     uint32_t plugin;
     struct heap *heap; /* of the incarnation that started it; NULL: libc's */
-    int rounds; /* of destructors */
+    int rounds;        /* of destructors */
     struct shm_thread *shown;
     struct shm_call call; /* when it is not shown */
 };

@@ -10,6 +10,7 @@
 #include "http/exchange.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/failure.h"
@@ -19,8 +20,8 @@
 #include "plugin/recover.h"
 
 #define TICKET_MAGIC 0x7469636bu
-#define POSTS_MAX 4096
-#define REPLY_MAX (64u << 20)
+#define POSTS_MAX    4096
+#define REPLY_MAX    (64u << 20)
 
 /* In the two low bits of state; the rest counts the uses of the ticket. */
 enum { TICKET_FREE, TICKET_ARMED, TICKET_FIRED, TICKET_STATES = 4 };
@@ -60,7 +61,7 @@ static struct {
     bh_ticket *_Atomic fired;
     struct post *_Atomic posts;
     _Atomic uint32_t n_posts;
-    struct list armed;              /* soonest first */
+    struct list armed;                  /* soonest first */
     bh_ticket *free_first, **free_last; /* first in, first out */
     int n_free;
 } async;
@@ -159,8 +160,9 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
     t = take_ticket();
     if (t != NULL) {
         t->x = x;
-        t->deadline_ns = host_loop_mono_ns +
-                         (int64_t)(timeout_ms != 0 ? timeout_ms : async.request_ms) * 1000000;
+        t->deadline_ns = timeout_ms != 0
+                             ? host_loop_mono_ns + (int64_t)timeout_ms * 1000000
+                             : exchange_since_ns(x) + (int64_t)async.request_ms * 1000000;
         atomic_fetch_add(&t->state, TICKET_ARMED);
         insert_by_deadline(t);
         exchange_set_ticket(x, t);
@@ -257,7 +259,7 @@ static int32_t host_cancelled(bh_ticket *t)
 {
     if (t == NULL || t->magic != TICKET_MAGIC)
         return 1;
-    return atomic_load(&t->is_gone) != 0 || 
+    return atomic_load(&t->is_gone) != 0 ||
            (atomic_load(&t->state) & (TICKET_STATES - 1)) != TICKET_ARMED;
 }
 
@@ -378,9 +380,11 @@ static void run_post(const struct post *p)
         incarnation_put(inc);
         return;
     }
-    recover_use_heap(inc->heap);
-    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg))
+    incarnation_run(inc);
+    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
+        alarm_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
+    }
     incarnation_put(inc);
 }
 

@@ -19,7 +19,8 @@ struct job {
     int32_t (*work)(void *);
     void *arg;
     bh_inst *inst;
-    struct heap *heap; /* of the request's incarnation; pinned: the request may end before the job */
+    struct heap
+        *heap; /* of the request's incarnation; pinned: the request may end before the job */
     bh_ticket *ticket;
     uint64_t use;
 };
@@ -98,7 +99,12 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     if (job == NULL) {
         r = BH_ENOMEM;
     } else {
-        *job = (struct job){NULL, work, arg, e->inst, e->inc != NULL ? e->inc->heap : NULL, ticket,
+        *job = (struct job){NULL,
+                            work,
+                            arg,
+                            e->inst,
+                            e->inc != NULL ? e->inc->heap : NULL,
+                            ticket,
                             async_use(ticket)};
         heap_pin(job->heap);
         pthread_mutex_lock(&pool.lock);

@@ -78,8 +78,8 @@ static void crash(struct conn *conn, int n)
 static void leak_and_crash(struct conn *conn, int n)
 {
     for (int i = 0; i < n; i++) {
-        struct response *res = conn_request(conn, "GET", "/hoard?leak=4096&text=1&fds=1&crash=1", NULL,
-                                            NULL, 0);
+        struct response *res = conn_request(conn, "GET", "/hoard?leak=4096&text=1&fds=1&crash=1",
+                                            NULL, NULL, 0);
 
         assert_int_equal(res->status, 500);
         response_free(&res);

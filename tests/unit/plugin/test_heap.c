@@ -279,7 +279,8 @@ static bool is_accessible(void *p)
 static void destroying_a_heap_gives_all_of_it_back(void **state)
 {
     struct heap *h = *state;
-    char *small = heap_alloc(h, 100), *large = heap_alloc(h, 100000), *huge = heap_alloc(h, 5000000);
+    char *small = heap_alloc(h, 100), *large = heap_alloc(h, 100000),
+         *huge = heap_alloc(h, 5000000);
 
     *state = NULL;
     assert_true(is_accessible(small) && is_accessible(large) && is_accessible(huge));
