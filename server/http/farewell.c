@@ -1,11 +1,12 @@
 /*
- * farewell.c - the last answer on connections that another process left.
+ * farewell.c - the last answer on connections that another process left, and slow ends.
  *
  * What a newcomer would get wrong: a socket that is closed while it has unread input is reset, and
  * the reset may overtake the answer. So after the answer only one half is closed; what still comes in
  * is thrown away until the client closes, or for LINGER_MS.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/clock.h"
 #include "http/internal.h"
 #include "obs/log.h"
+#include "plugin/hostfd.h"
 
 #define LINGER_MAX      1024
 #define LINGER_MS       2000
@@ -71,6 +73,20 @@ static void linger(struct front *f, int fd)
     if (w->n == 0)
         w->next_ms = now + STEP_MS;
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
+}
+
+void farewell_linger(struct front *f, int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy < 0)
+        return;
+    hostfd_add(copy);
+    shutdown(copy, SHUT_WR);
+    if (discard(copy))
+        close(copy);
+    else
+        linger(f, copy);
 }
 
 static const char *title_of(int status)

@@ -19,7 +19,6 @@
 #include "plugin/hostfd.h"
 
 #define SPARE_MAX      1024
-#define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
 
 /* ---- exchanges ---- */
 
@@ -102,6 +101,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         bool was_ended = c->is_ended;
 
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            farewell_linger(l->front, c->fd);
         wire_close(c);
         free(c);
         *context = NULL;
@@ -192,6 +193,15 @@ static int make_chains(struct front *f)
     return 0;
 }
 
+static struct guard_limits guard_limits_of(const struct config *cfg)
+{
+    return (struct guard_limits){.uri = cfg->limits.uri,
+                                 .head = cfg->limits.head,
+                                 .fields = cfg->limits.headers,
+                                 .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
+                                 .body = cfg->limits.body};
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {
@@ -212,6 +222,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
+    f->guard_limits = guard_limits_of(cfg);
     host_peer = peer_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();
@@ -307,71 +318,8 @@ void front_run(struct front *f, unsigned mask)
         MHD_run(l->daemon);
     }
     wire_settle(f);
+    if (f->is_draining)
+        drain_run(f);
     deadline_run(f);
     farewell_run(f);
-}
-
-/* ---- the end ---- */
-
-/* Takes in what waits to be accepted: the library accepts some ten connections at a time, and those
- * still in the queue are reset when the socket is closed. */
-static void accept_rest(struct MHD_Daemon *daemon)
-{
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_LISTEN_FD);
-    struct pollfd queue = {.events = POLLIN};
-
-    MHD_run(daemon);
-    if (info == NULL)
-        return;
-    queue.fd = info->listen_fd;
-    for (int i = 0; i < DRAIN_RUNS_MAX && poll(&queue, 1, 0) > 0; i++)
-        MHD_run(daemon);
-}
-
-static void stop_accepting(struct listener *l)
-{
-    int fd;
-
-    if (l->is_quiet)
-        return;
-    l->is_quiet = true;
-    admission_close(l);
-    fd = MHD_quiesce_daemon(l->daemon);
-    fd_close(&fd);
-}
-
-void front_stop_accepting(struct front *f, unsigned last)
-{
-    for (int i = 0; i < f->n_listeners; i++) {
-        if (i < 31 && (last & 1u << i) != 0 && !f->listener[i].is_quiet)
-            accept_rest(f->listener[i].daemon);
-        stop_accepting(&f->listener[i]);
-    }
-}
-
-void front_drain(struct front *f)
-{
-    struct list *node, *next;
-
-    f->is_draining = true;
-    for (int i = 0; i < f->n_listeners; i++) {
-        if (!f->listener[i].is_quiet)
-            accept_rest(f->listener[i].daemon);
-        stop_accepting(&f->listener[i]);
-    }
-    for (node = f->conns.next; node != &f->conns; node = next) {
-        struct conn *c = list_entry(node, struct conn, node);
-
-        next = node->next;
-        /* What the client has sent already can still be read; then comes the end. */
-        if (!c->is_busy && !c->is_diverted && c->fd >= 0)
-            shutdown(c->fd, SHUT_RD);
-    }
-    for (int i = 0; i < f->n_listeners; i++)
-        f->listener[i].needs_run = true;
-}
-
-bool front_is_drained(const struct front *f)
-{
-    return list_is_empty(&f->conns) && farewell_is_over(f);
 }
