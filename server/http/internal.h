@@ -33,7 +33,7 @@ struct conn { /* one connection */
     bool lingers;          /* closed slowly: the client may still be sending */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
     bool is_given;         /* another process has it: the socket is not to be touched */
-    bool drops_last_chunk; /* of an answer that has no body: response.c */
+    bool drops_last_chunk, cuts_length; /* of an answer that has no body: response.c */
     bool is_diverted;      /* is_given, or there is something pending */
     char *pending;         /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;

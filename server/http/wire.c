@@ -33,6 +33,24 @@ ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __real_sendfile64(int fd, int from, off64_t *at, size_t size);
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags);
+/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
+ * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
+static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
+{
+    static const char line[] = "Content-Length: 0\r\n\r\n";
+    size_t n = sizeof line - 1, keep = size - n;
+    ssize_t sent;
+
+    if (size < n || memcmp(buf + keep, line, n) != 0)
+        return socket_send(c->fd, buf, size, flags);
+    memcpy(buf + keep, "\r\n", 2);
+    sent = socket_send(c->fd, buf, keep + 2, flags);
+    memcpy(buf + keep, line, 2);
+    if (sent <= (ssize_t)keep)
+        return sent;
+    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
+}
+
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size);
@@ -115,7 +133,7 @@ void wire_begin(struct conn *c, struct exchange *x)
     c->x = x;
     c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
-    c->drops_last_chunk = false;
+    c->drops_last_chunk = c->cuts_length = false;
     wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN);
 }
 
@@ -384,7 +402,10 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
         return __real_send(fd, buf, size, flags);
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
-    n = socket_send(fd, buf, size, flags);
+    if (__builtin_expect(c->cuts_length, 0))
+        n = send_without_length(c, (char *)(uintptr_t)buf, size, flags);
+    else
+        n = socket_send(fd, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
         note_sent(c, n);
     return n;
