@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "http/internal.h"
 #include "obs/log.h"
+#include "plugin/hostfd.h"
 
 #define LINGER_MAX 1024
 #define LINGER_MS  2000
@@ -69,6 +70,7 @@ static void linger(struct front *f, int fd)
     }
     if (w->n == 0)
         w->next_ms = now + STEP_MS;
+    hostfd_add(fd); /* closed by a plugin, its number would be a stranger's, who would be read and cut */
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 

@@ -14,6 +14,9 @@ void landing_init(void);
 /* Notes this thread's: cancellation is off from here on. */
 void landing_thread_init(void);
 
+/* Whoever had used so many bytes of the stack has it emptied: an overflow would else keep megabytes. */
+#define LANDING_DEEP (256u << 10)
+
 #define LANDING_ALT_STACK_SIZE (128u << 10) /* and a guard page below */
 
 #endif

@@ -344,6 +344,7 @@ static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *
     greg_t *g = uc->uc_mcontext.gregs;
 
     disarm(t, f);
+    t->is_deep = (uintptr_t)f->jump[2] - (uintptr_t)g[REG_RSP] > LANDING_DEEP;
     /* jump[2] is the boundary function's stack pointer; below it (and a red zone) all is dropped.
      * A function starts with rsp 8 off 16. */
     g[REG_RSP] = (greg_t)((((uintptr_t)f->jump[2] - 256) & ~(uintptr_t)15) - 8);

@@ -66,6 +66,7 @@ struct recover_thread {
     enum recover_waits waits;
     bool is_child_of_fork;
     bool is_plugins;       /* a thread that a plugin started: thread.h */
+    bool is_deep;          /* what crashed had used much of the stack: landing.c gives it back */
     struct shm_call *call; /* where attribution is published */
     char *stack_lo, *stack_hi;
     void *alt_stack;

@@ -85,6 +85,7 @@ struct shm_thread *thread_show(uint32_t plugin)
         if (!atomic_compare_exchange_strong(&s->tid, &nobody, tid))
             continue;
         atomic_store(&s->call.plugin, 0);
+        atomic_store(&s->call.fd, -1);
         atomic_store(&s->plugin, plugin);
         return s;
     }
@@ -156,10 +157,12 @@ static struct plugin_thread *prepare(uint32_t plugin)
     if (plugin > CONFIG_MAX_PLUGINS || !count(plugin))
         return NULL;
     p = calloc(1, sizeof *p);
-    if (p == NULL)
+    if (p == NULL) {
         discount(plugin);
-    else
-        p->plugin = plugin;
+        return NULL;
+    }
+    p->plugin = plugin;
+    atomic_store(&p->call.fd, -1);
     return p;
 }
 

@@ -1,9 +1,11 @@
 #include "worker/offload.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/boundary.h"
 #include "plugin/instance.h"
@@ -11,6 +13,7 @@
 #include "plugin/request.h"
 #include "plugin/thread.h"
 #include "worker/async.h"
+#include "worker/watchdog.h"
 
 struct job {
     struct job *next;
@@ -19,6 +22,7 @@ struct job {
     bh_inst *inst;
     bh_ticket *ticket;
     uint64_t use;
+    int fd; /* of the client whose request it is for */
 };
 
 static struct {
@@ -26,15 +30,18 @@ static struct {
     pthread_cond_t more;
     struct job *first, **last;
     int n_jobs, n_threads, n_idle;
+    const struct shm_call *loop;
     struct shm_call call[OFFLOAD_THREADS]; /* of those that are not shown: SHM_THREADS */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
 
 static void *serve(void *arg)
 {
     struct shm_thread *shown = thread_show(0);
+    struct shm_call *call = shown != NULL ? &shown->call : arg;
 
-    if (recover_thread_init(shown != NULL ? &shown->call : arg) < 0)
+    if (recover_thread_init(call) < 0)
         return NULL;
+    watchdog_add(call);
     for (;;) {
         struct job *job;
         int32_t verdict = BH_FAIL;
@@ -51,10 +58,12 @@ static void *serve(void *arg)
         pool.n_jobs--;
         pthread_mutex_unlock(&pool.lock);
 
+        atomic_store(&call->fd, job->fd); /* should this be the end of the worker: whose it is */
         if (boundary_work(job->inst->id, job->work, job->arg, &verdict))
             async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
+        atomic_store(&call->fd, -1);
         free(job);
     }
     return NULL;
@@ -89,7 +98,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
         r = BH_ENOMEM;
     } else {
         *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket,
-                            async_use(ticket)};
+                            async_use(ticket), atomic_load(&pool.loop->fd)};
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
             r = BH_EAGAIN;
@@ -115,7 +124,8 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     return r;
 }
 
-void offload_init(bh_host *h)
+void offload_init(bh_host *h, const struct shm_call *loop)
 {
+    pool.loop = loop;
     h->offload = host_offload;
 }

@@ -56,11 +56,11 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
      FAULTS({"pthread_exit", "fault_pthread_exit", "pthread_exit", "abcdefghjl"},
             /* In a constructor it only stays pending: cancellation is off. */
             {"cancel_self", "fault_cancel_self", "pthread_cancel", "abcdeghjl"})},
-    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
+    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRR.X.R", "RR---",
      FAULTS({"loop", "fault_loop", "deadline", "abcdefghjl"})},
-    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
+    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRR.X.R", "RR---",
      FAULTS({"sleep", "fault_sleep", "deadline", "abcdefghjl"})},
-    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQN.X.Q", "NQ---",
+    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQQ.X.Q", "QQ---",
      FAULTS({"mutex", "fault_mutex", "deadline", "abcdefghjl"},
             {"rwlock", "fault_rwlock", "deadline", "a"},
             {"condition", "fault_condition", "deadline", "a"},
@@ -105,10 +105,10 @@ static const struct {
     {ROW(10) | ROW(15), "g",
      "The trial run before the start closes each instance once, in a process of its own. A plugin "
      "that ends that process in close() is refused."},
-    {ROWS(12, 14), "h",
-     "The watchdog watches the event loop: a posted job has a deadline (R; on a mutex: Q). An "
-     "offloaded one has not: its request is answered 504, its thread of the pool is lost. A thread "
-     "of the plugin's own may run and wait for as long as it likes: that is no fault (-)."},
+    {ROWS(12, 13), "h",
+     "Jobs, posted and offloaded, have a deadline, and are left like hooks: the request that waits for "
+     "one is answered 504, and the thread of the pool takes the next. A thread of the plugin's own, or "
+     "a timer, may run and wait for as long as it likes: that is no fault (-)."},
     {ROW(15), "abdl",
      "libc's longjmp() ends the call before a frame of the server's is crossed: R. So does a return "
      "address that is no address at all, which is noticed in the plugin itself. A jump made by hand "

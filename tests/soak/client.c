@@ -4,6 +4,7 @@
  * One thread polls all connections of its group. Which questions it asks follows from the seed alone;
  * when it asks them, from the server as well.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,7 @@ struct conn {
     char *out;
     size_t n_out, at_out;
     int64_t next_ms, heard_ms; /* monotonic */
+    int64_t last_ms;           /* the end of the last answer, real time; 0: none yet */
     pid_t worker;
     struct answer answer;
 };
@@ -111,6 +113,7 @@ static void close_conn(struct soak_group *g, struct conn *c)
     c->n_out = c->at_out = 0;
     c->n_pending = 0;
     c->worker = 0;
+    c->last_ms = 0;
     memset(&c->answer, 0, sizeof c->answer);
 }
 
@@ -123,7 +126,7 @@ static void end_conn(struct soak_group *g, struct conn *c, enum soak_result resu
     if (c->n_pending == 0 && why != NULL) { /* it was idle: there is no request to be answered */
         struct soak_event e = {.result = RESULT_CUT, .worker = c->worker, .end_ms = now};
 
-        e.sent_ms = now - (clock_ms(CLOCK_MONOTONIC) - c->heard_ms);
+        e.sent_ms = e.heard_ms = c->last_ms;
         e.ask.what = N_WHATS;
         snprintf(e.note, sizeof e.note, "idle: %s", why);
         note(g, &e);
@@ -135,7 +138,6 @@ static void end_conn(struct soak_group *g, struct conn *c, enum soak_result resu
         take_first(c, &e);
         e.result = result;
         e.end_ms = now;
-        e.worker = c->worker;
         e.n_bytes = is_first ? c->answer.n_bytes : 0;
         snprintf(e.note, sizeof e.note, "%s", why != NULL ? why : "behind an answer that closes");
         note(g, &e);
@@ -318,14 +320,15 @@ static size_t feed(struct soak_group *g, struct conn *c, const char *p, size_t n
 static void finish(struct soak_group *g, struct conn *c)
 {
     struct answer *a = &c->answer;
-    bool is_close = a->is_close || c->pending[0].ask.is_last || a->phase == TO_THE_END;
+    /* Answered before it was all sent: what has to follow would be no request. */
+    bool is_early = c->n_pending == 1 && c->at_out < c->n_out;
+    bool is_close = a->is_close || c->pending[0].ask.is_last || a->phase == TO_THE_END || is_early;
     struct soak_event e;
 
     check_end(c);
     take_first(c, &e);
-    e.end_ms = clock_ms(CLOCK_REALTIME);
+    e.end_ms = c->last_ms = clock_ms(CLOCK_REALTIME);
     e.status = a->status;
-    e.worker = c->worker;
     e.n_bytes = a->n_bytes;
     e.has_retry = a->has_retry;
     e.is_bare = a->is_close && !a->has_date;
@@ -338,6 +341,27 @@ static void finish(struct soak_group *g, struct conn *c)
     memset(a, 0, sizeof *a);
     if (is_close)
         end_conn(g, c, RESULT_CUT, NULL);
+}
+
+/* A worker that dies between two requests may not know that it is between them (http/wire.c): then
+ * the client is told to come again without having come. */
+static void note_unasked(struct soak_group *g, struct conn *c, const char *p, size_t n)
+{
+    static const char refusal[] = "HTTP/1.1 503 ";
+    struct soak_event e = {.result = RESULT_WRONG, .worker = c->worker, .heard_ms = c->last_ms};
+
+    e.ask.what = N_WHATS;
+    e.sent_ms = c->last_ms;
+    e.end_ms = clock_ms(CLOCK_REALTIME);
+    e.is_bare = memmem(p, n, "Date:", 5) == NULL;
+    if (e.is_bare && n > sizeof refusal && memcmp(p, refusal, sizeof refusal - 1) == 0) {
+        e.result = RESULT_REFUSED;
+        e.status = 503;
+        e.has_retry = memmem(p, n, "Retry-After:", 12) != NULL;
+    }
+    snprintf(e.note, sizeof e.note, "bytes that nobody asked for: %.24s", p);
+    note(g, &e);
+    close_conn(g, c);
 }
 
 static void receive(struct soak_group *g, struct conn *c)
@@ -358,13 +382,7 @@ static void receive(struct soak_group *g, struct conn *c)
     c->heard_ms = clock_ms(CLOCK_MONOTONIC);
     while (at < (size_t)n && c->fd >= 0) {
         if (c->n_pending == 0) {
-            struct soak_event e = {.result = RESULT_WRONG, .worker = c->worker};
-
-            e.ask.what = N_WHATS;
-            e.sent_ms = e.end_ms = clock_ms(CLOCK_REALTIME);
-            snprintf(e.note, sizeof e.note, "bytes that nobody asked for: %.24s", buf + at);
-            note(g, &e);
-            close_conn(g, c);
+            note_unasked(g, c, buf + at, (size_t)n - at);
             return;
         }
         at += feed(g, c, buf + at, (size_t)n - at);
@@ -400,6 +418,7 @@ static void add_ask(struct soak_group *g, struct conn *c, bool with_fault)
     e->n_before = c->n_pending++;
     e->worker = c->worker;
     e->sent_ms = clock_ms(CLOCK_REALTIME);
+    e->heard_ms = c->last_ms != 0 ? c->last_ms : e->sent_ms;
     g->totals.n_asked++;
 }
 

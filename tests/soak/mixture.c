@@ -74,7 +74,6 @@ const struct soak_trick soak_tricks[] = {
     AT_ONCE("mutex", OUTCOME_LOCK, true, 3),
     AT_ONCE("semaphore", OUTCOME_LOCK, true, 2),
     {"mutex", "offload", VICTIM_PLAIN, OUTCOME_LOCK, true, 3, false},
-    {"segv", "allocator", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"double_free", "allocator", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"abort", "loader", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"fpe", "stdio", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
@@ -96,18 +95,25 @@ uint64_t soak_random(uint64_t *state)
     return z ^ z >> 31;
 }
 
-static const struct soak_trick *pick_trick(uint64_t *random, bool is_violent)
+static bool is_among(const struct soak_trick *t, bool is_violent, bool is_calm)
+{
+    /* A plugin with a breaker that crashes again and again is ejected in the end: no calm. */
+    return t->is_violent == is_violent &&
+           (!is_calm || (t->victim != VICTIM_GUARDED && t->victim != VICTIM_OPEN));
+}
+
+static const struct soak_trick *pick_trick(uint64_t *random, bool is_violent, bool is_calm)
 {
     uint64_t total = 0, left;
 
     for (size_t i = 0; i < N(soak_tricks); i++)
-        if (soak_tricks[i].is_violent == is_violent)
+        if (is_among(&soak_tricks[i], is_violent, is_calm))
             total += (uint64_t)soak_tricks[i].weight;
     left = soak_random(random) % total;
     for (size_t i = 0; i < N(soak_tricks); i++) {
         const struct soak_trick *t = &soak_tricks[i];
 
-        if (t->is_violent != is_violent)
+        if (!is_among(t, is_violent, is_calm))
             continue;
         if (left < (uint64_t)t->weight)
             return t;
@@ -147,7 +153,7 @@ void soak_pick(uint64_t *random, bool with_fault, bool is_violent_allowed, struc
     out->key = soak_random(random) >> 1;
     out->n = pick_size(random);
     if (with_fault) {
-        out->trick = pick_trick(random, is_violent_allowed && r % 32 == 0);
+        out->trick = pick_trick(random, is_violent_allowed && r % 32 == 0, !is_violent_allowed);
         out->victim = out->trick->victim;
         out->what = what_for(out->trick);
         if (out->what == ASK_STREAM) { /* the third piece is at fault */

@@ -109,8 +109,8 @@ struct soak_event {
     bool has_retry;    /* Retry-After */
     uint32_t n_bytes;  /* of the answer */
     int n_before;      /* requests on the same connection, not answered yet when it was sent */
-    pid_t worker;      /* who answered on that connection last; 0: nobody yet */
-    int64_t sent_ms, end_ms; /* real time */
+    pid_t worker;      /* who had answered on that connection last when it was sent; 0: nobody yet */
+    int64_t heard_ms, sent_ms, end_ms; /* real time; heard: the last of the server before it was sent */
     char note[64];     /* what was wrong */
 };
 

@@ -15,13 +15,15 @@
 
 #include "soak.h"
 
-#define SLACK_MS 250 /* between what happens and what the log says, on a busy machine */
+/* The log is written after the event: by the master, which first has to get the CPU. */
+#define EARLY_MS 100
+#define LATE_MS  1000
 #define NEAR_MS  300 /* of a death: what was charged may not have been */
 
 static bool is_known_dead(const struct soak_story *s, pid_t pid, int64_t by_ms)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->v[i].pid == pid && s->v[i].from_ms <= by_ms + SLACK_MS)
+        if (s->v[i].pid == pid && s->v[i].from_ms <= by_ms + LATE_MS)
             return true;
     return false;
 }
@@ -29,11 +31,14 @@ static bool is_known_dead(const struct soak_story *s, pid_t pid, int64_t by_ms)
 /* Did such a thing happen to a worker that may have had that request, while it was under way? */
 static bool has_died(const struct soak_story *s, const struct soak_event *e, unsigned kinds)
 {
+    /* A connection may have been cut before it was used again. */
+    int64_t from_ms = e->result == RESULT_CUT ? e->heard_ms : e->sent_ms;
+
     for (size_t i = 0; i < s->n; i++) {
         const struct soak_death *d = &s->v[i];
 
-        if ((kinds & 1u << d->kind) == 0 || d->from_ms < e->sent_ms - SLACK_MS ||
-            d->from_ms > e->end_ms + SLACK_MS)
+        if ((kinds & 1u << d->kind) == 0 || d->from_ms < from_ms - EARLY_MS ||
+            d->from_ms > e->end_ms + LATE_MS)
             continue;
         if (e->worker == 0 || e->worker == d->pid || is_known_dead(s, e->worker, e->end_ms))
             return true;
@@ -47,8 +52,8 @@ static bool was_out(const struct soak_story *s, const struct soak_event *e)
         const struct soak_death *d = &s->v[i];
 
         if ((d->kind == STORY_EJECTED || d->kind == STORY_BREAKER) && d->victim == e->ask.victim &&
-            d->from_ms <= e->end_ms + SLACK_MS &&
-            (d->to_ms == INT64_MAX || d->to_ms >= e->sent_ms - SLACK_MS))
+            d->from_ms <= e->end_ms + EARLY_MS &&
+            (d->to_ms == INT64_MAX || d->to_ms >= e->sent_ms - EARLY_MS))
             return true;
     }
     return false;
@@ -60,7 +65,7 @@ static bool is_near_death(const struct soak_story *s, const struct soak_event *e
         const struct soak_death *d = &s->v[i];
 
         if ((d->kind == STORY_PARKED || d->kind == STORY_KILLED) &&
-            d->from_ms >= e->sent_ms - NEAR_MS && d->from_ms <= e->end_ms + NEAR_MS)
+            d->from_ms >= e->sent_ms - NEAR_MS && d->from_ms <= e->end_ms + LATE_MS)
             return true;
         if (d->kind == STORY_UPGRADE && d->from_ms <= e->end_ms + NEAR_MS &&
             (d->to_ms == INT64_MAX || d->to_ms >= e->sent_ms - NEAR_MS))
@@ -97,7 +102,9 @@ static void charge(const struct soak_story *s, const struct soak_event *e, struc
 
     if (t->outcome == OUTCOME_NOTHING || t->outcome == OUTCOME_KILLED)
         return;
-    if (t->is_unsure || is_near_death(s, e))
+    if (is_near_death(s, e))
+        bill->maybe += 2; /* it may have been run again, too */
+    else if (t->is_unsure)
         bill->maybe++;
     else
         bill->sure++;
@@ -127,14 +134,14 @@ static void print(const struct soak_event *e)
     const struct soak_trick *t = e->ask.trick;
 
     printf("  unexplained: %s%s%s %s /%s/%s key %" PRIu64 " n %u%s%s%s%s: status %d%s, %u bytes, %d before "
-           "it, worker %d, %" PRId64 " to %" PRId64 " ms%s%s\n",
+           "it, worker %d, heard %" PRId64 " ms before, %" PRId64 " to %" PRId64 " ms%s%s\n",
            results[e->result], e->is_bare ? " (bare)" : "", e->has_retry ? " (retry)" : "",
            t != NULL ? soak_outcome_names[t->outcome] : "innocent",
            soak_victim_names[e->ask.victim],
            e->ask.what < N_WHATS ? soak_what_names[e->ask.what] : "-", e->ask.key, e->ask.n,
            t != NULL ? ", fault " : "", t != NULL ? t->fault : "", t != NULL ? " in " : "",
            t != NULL ? t->at : "", e->status, e->ask.is_chunked ? ", chunked" : "", e->n_bytes,
-           e->n_before, (int)e->worker, e->sent_ms, e->end_ms, e->note[0] != '\0' ? ": " : "",
+           e->n_before, (int)e->worker, e->sent_ms - e->heard_ms, e->sent_ms, e->end_ms, e->note[0] != '\0' ? ": " : "",
            e->note);
 }
 
@@ -157,8 +164,8 @@ int soak_judge(const struct soak_event *events, size_t n, const struct soak_stor
                 print(e);
             continue;
         }
-        if (e->ask.trick != NULL && e->result == RESULT_CUT)
-            bill[e->ask.trick->victim].maybe++; /* nobody knows how far it came */
+        if (e->ask.trick != NULL && (e->result == RESULT_CUT || e->is_bare))
+            bill[e->ask.trick->victim].maybe += 2; /* nobody knows how far it came */
         n_refused += e->result == RESULT_REFUSED && e->is_bare;
         n_out += e->result == RESULT_REFUSED && !e->is_bare;
         n_cut += e->result == RESULT_CUT && e->ask.what != N_WHATS;

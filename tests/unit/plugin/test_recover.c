@@ -248,6 +248,53 @@ static void repeats_are_counted_in_the_last_full_record(void **state)
     assert_int_equal(counted, 50 - n_full);
 }
 
+static long resident_kib(void)
+{
+    char line[128];
+    long kib = -1;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    assert_non_null(f);
+    while (kib < 0 && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "RssAnon:", 8) == 0)
+            kib = strtol(line + 8, NULL, 10);
+    fclose(f);
+    return kib;
+}
+
+static void an_overflown_stack_is_given_back(void **state)
+{
+    long before;
+
+    (void)state;
+    recovering_begin(shm);
+    assert_false(call(segv));
+    before = resident_kib();
+    assert_false(call(overflows));
+    assert_in_range(resident_kib(), 0, before + 1024);
+}
+
+/* However many crashes are not written yet. */
+static void the_last_crash_of_a_worker_has_a_record(void **state)
+{
+    struct shm_crash *record = NULL;
+    uint64_t reg[SHM_REGS] = {0};
+    struct capture c = {.kind = "x", .verdict = SHM_RECOVERED, .reg = reg, .plugin = 1};
+    char id[40];
+
+    (void)state;
+    recovering_begin(shm);
+    for (int i = 0; i < 2 * SHM_CRASH_SLOTS; i++) {
+        c.hook = (uint32_t)i; /* each is another place */
+        capture_crash(&c, &record, id);
+    }
+    assert_null(record);
+    c.verdict = SHM_WORKER_DIED;
+    capture_crash(&c, &record, id);
+    assert_non_null(record);
+    assert_string_equal(record->id, id);
+}
+
 static void thousands_of_crashes_land(void **state)
 {
     (void)state;
