@@ -199,8 +199,8 @@ typedef struct bh_host {
 
     /* Header changes. REQ: seen by the plugins after this one. RESP: until the head is sent.
      * set replaces all of that name, add appends, del removes all.
-     * BH_EINVAL: not a token, or CR, LF or NUL in the value (RFC 9110 5.5), or a field that the
-     * host owns (Content-Length, Transfer-Encoding, Connection, Date, Upgrade, Trailer). */
+     * BH_EINVAL: not a token, or a control character in the value (RFC 9110 5.5), or a field that
+     * the host owns (Content-Length, Transfer-Encoding, Connection, Date, Upgrade, Trailer). */
     bh_rc (*hdr_set)(bh_req *req, int32_t side, const char *name, const char *v, size_t n);
     bh_rc (*hdr_add)(bh_req *req, int32_t side, const char *name, const char *v, size_t n);
     bh_rc (*hdr_del)(bh_req *req, int32_t side, const char *name);

@@ -849,7 +849,7 @@ BHT_FN bh_rc bht__check_field(bh_req *r, int32_t side, const char *name, const c
             len)
         return BH_EINVAL;
     for (size_t i = 0; i < n; i++) {
-        if (v[i] == '\r' || v[i] == '\n' || v[i] == '\0')
+        if (((unsigned char)v[i] < ' ' && v[i] != '\t') || v[i] == 0x7f)
             return BH_EINVAL;
     }
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {

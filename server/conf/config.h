@@ -17,6 +17,7 @@
 
 #include "plugin/hook.h"
 
+struct address_net;
 struct arena;
 struct diag;
 struct yaml_node;
@@ -28,6 +29,9 @@ struct yaml_node;
 struct config_pos { /* where in the file */
     int line, column;
 };
+
+enum config_proxy_protocol { CONFIG_PROXY_OFF, CONFIG_PROXY_ANY, CONFIG_PROXY_V1, CONFIG_PROXY_V2 };
+enum config_forwarded { CONFIG_X_FORWARDED_FOR, CONFIG_FORWARDED, CONFIG_FORWARDED_OFF };
 
 struct config_listener {
     const char *name;
@@ -41,6 +45,7 @@ struct config_listener {
     } addr;
     socklen_t addr_len;
     mode_t mode; /* of a Unix socket */
+    enum config_proxy_protocol proxy_protocol;
 };
 
 enum config_on_error {
@@ -61,21 +66,34 @@ struct config_plugin {
     const char *module; /* NAME, or a path of an object when it contains '/' */
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
-    uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
-    uint32_t threads;                /* of its own, alive at a time, in one worker */
-    int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
+    uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
+    uint32_t threads;             /* of its own, alive at a time, in one worker */
+    int log_level;                /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
+};
+
+/* What a header field or a query parameter must be for a route to match. */
+struct config_condition {
+    const char *name;
+    const char *value; /* NULL: any, as long as it is there */
 };
 
 struct config_route {
     struct config_pos pos;
     const char *name; /* "route 1", or its own */
-    const char *host; /* lower case, without port; NULL: any */
-    const char *path; /* exact, or with is_prefix what stood before the stars ("/api/") */
-    bool is_prefix;   /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
-    const char **methods; /* NULL: any */
+    const char *host; /* lower case, without port, or ".example.org" for all below it; NULL: any */
+    size_t host_len;
+    uint16_t port;    /* 0: any */
+    const char *path; /* exact, or with is_prefix what stood before the two stars ("/api/") */
+    size_t path_len;
+    bool is_prefix; /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
+    bool has_stars; /* single ones: each stands for some of one segment */
+    bool is_any_method;
+    const char **methods; /* NULL: the standard ones */
     int n_methods;
+    const struct config_condition *header, *query;
+    int n_headers, n_queries;
     const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };
@@ -89,13 +107,25 @@ struct config {
     int n_workers;    /* auto resolved */
     const char *user; /* NULL: stay */
 
+    struct address_net *trusted; /* proxies that may say for whom they ask */
+    int n_trusted;
+    bool trusts_unix;                /* and peers of Unix sockets */
+    enum config_forwarded forwarded; /* the header by which they say it */
+    bool strips_forwarded;           /* such headers of others are taken out */
+
     struct config_listener *listener;
     int n_listeners;
 
     struct {
         uint32_t connections; /* per worker */
+        uint32_t per_ip;      /* connections of one address, over all workers; 0: any number */
+        uint32_t ipv6_prefix; /* bits that make one address */
         uint32_t head;        /* bytes: request line and headers */
+        uint32_t uri;         /* bytes */
+        uint32_t headers;     /* their number */
         uint64_t body;        /* bytes */
+        uint32_t body_rate, send_rate; /* bytes per second at least, over body_ms and send_ms */
+        uint32_t head_ms, body_ms, send_ms;
         uint32_t idle_ms, request_ms, drain_ms;
     } limits;
 
@@ -129,7 +159,7 @@ struct config {
     } recycle;
 
     struct {
-        uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
+        uint32_t standby;    /* workers that are loaded and wait: 0 or 1 */
         const char **replay; /* methods of requests that another worker may run again */
         int n_replay;
     } escrow;

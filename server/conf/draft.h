@@ -21,13 +21,13 @@ struct draft_chain {
 
 struct draft_route {
     struct config_route route;
-    const struct yaml_node *methods, *list;
+    const struct yaml_node *methods, *headers, *query, *list;
 };
 
 struct draft {
     struct config cfg; /* first: the caller gets a pointer to it */
     int version;       /* checked, and then of no use: there is only one */
-    const struct yaml_node *module_dirs, *replay;
+    const struct yaml_node *module_dirs, *replay, *trusted;
     struct draft_chain *chain;
     int n_chains;
     struct draft_route *route;
@@ -44,10 +44,14 @@ int route_read_path(struct schema_reader *r, const struct yaml_node *node, const
 int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
                     void *route);
 
+/* server.trusted_proxies, and whether listeners with proxy_protocol can do with it. 0 or -ENOMEM. */
+int proxies_settle(struct schema_reader *r, struct draft *d);
 /* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */
 void listeners_settle(struct schema_reader *r, struct draft *d);
 /* Chains flattened, routes made. */
 void chains_settle(struct schema_reader *r, struct draft *d);
+/* The match of route i: methods, conditions, whether it can match at all. routes.c */
+void route_settle_match(struct schema_reader *r, struct draft *d, int i, const char *where);
 
 /* A list of methods, checked: tokens in upper case, each once. NULL, 0 for none. */
 void methods_read(struct schema_reader *r, const struct yaml_node *list, const char *where,

@@ -5,10 +5,9 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
-#include "http/route.h"
-#include "http/target.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
+#include "plugin/host.h"
 
 #define DISCARD_MAX 65536 /* body bytes read and thrown away to keep a connection after a refusal */
 
@@ -26,6 +25,11 @@ void exchange_set_ticket(struct exchange *x, struct bh_ticket *t)
 {
     x->ticket = t;
     x->req.has_ticket = t != NULL;
+}
+
+int64_t exchange_since_ns(const struct exchange *x)
+{
+    return x->received_ns;
 }
 
 /* ---- the head ---- */
@@ -96,47 +100,10 @@ static uint64_t read_length(const struct field *f)
     return n;
 }
 
-static void refuse(struct exchange *x, int status, const char *detail)
+void exchange_refuse(struct exchange *x, int status, const char *detail)
 {
     chain_host_reply(&x->req, status, detail);
     x->has_reply = true;
-}
-
-static void allow_methods(struct exchange *x, const struct config_route *route)
-{
-    char allow[512] = "";
-    size_t n = 0;
-
-    for (int i = 0; i < route->n_methods && n + strlen(route->methods[i]) + 3 < sizeof allow; i++)
-        n += (size_t)snprintf(allow + n, sizeof allow - n, "%s%s", i > 0 ? ", " : "",
-                              route->methods[i]);
-    refuse(x, 405, "the resource is there, but not for this method");
-    request_set_field(&x->req, BH_RESP, bh_s("Allow"), bh_sn(allow, n), true);
-}
-
-/* Finds the chain for this request; refuses what no chain shall see. */
-static void find_route(struct exchange *x, const struct target *t)
-{
-    struct bh_req *req = &x->req;
-    const struct config *cfg = x->listener->front->cfg;
-    const struct config_route *route, *other;
-
-    if (x->content_length != UINT64_MAX && x->content_length > cfg->limits.body) {
-        refuse(x, 413, "the body is larger than limits.body");
-        return;
-    }
-    route = route_find(cfg, t->host.p != NULL ? t->host : req->host, req->path, req->method,
-                       &other);
-    if (route != NULL) {
-        req->route = route->name;
-        req->route_number = (uint32_t)(route - cfg->route) + 1;
-        if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
-            refuse(x, 503, "out of memory");
-    } else if (other != NULL) {
-        allow_methods(x, other);
-    } else {
-        refuse(x, 404, "no route matches");
-    }
 }
 
 /* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
@@ -148,6 +115,8 @@ static void note_head(struct exchange *x, const char *method)
 
     c->is_busy = true;
     wire_head(c, method, x->content_length);
+    if (x->req.has_body)
+        deadline_set(c, DEADLINE_BODY);
     if (x->req.has_body || c->is_replay)
         return;
     for (int i = 0; i < cfg->escrow.n_replay; i++)
@@ -161,9 +130,9 @@ static void begin(struct exchange *x, const char *method, const char *version)
 {
     struct bh_req *req = &x->req;
     const struct field *f;
-    struct target t;
 
     x->has_begun = true;
+    x->received_ns = host_loop_mono_ns;
     if (x->cut != NULL)
         memcpy(x->cut, x->cut_bytes, 2);
     atomic_store_explicit(
@@ -189,18 +158,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->has_body = x->content_length > 0;
     if (x->conn != NULL)
         note_head(x, method);
-    f = fields_find(&req->hdr[BH_REQ], "host", 4, 0);
-    if (f != NULL)
-        req->host = f->value;
-    if (!target_parse(&req->arena, req->target, &t)) {
-        refuse(x, 400, "the request target is malformed");
-        return;
-    }
-    if (t.host.p != NULL)
-        req->host = t.host;
-    req->path = t.path;
-    req->query = t.query;
-    find_route(x, &t);
+    head_admit(x);
 }
 
 /* ---- pausing ---- */
@@ -209,8 +167,10 @@ void exchange_suspend(struct exchange *x)
 {
     x->is_suspended = true;
     MHD_suspend_connection(x->mhd);
-    if (x->conn != NULL)
-        x->listener->front->ops->watch(x->conn->fd, x);
+    if (x->conn == NULL)
+        return;
+    deadline_clear(&x->conn->due); /* of the ticket, or the stream, from here */
+    x->listener->front->ops->watch(x->conn->fd, x);
 }
 
 void exchange_resume(struct exchange *x)
@@ -218,8 +178,13 @@ void exchange_resume(struct exchange *x)
     if (!x->is_suspended)
         return;
     x->is_suspended = false;
-    if (x->conn != NULL)
+    if (x->conn != NULL) {
         x->listener->front->ops->unwatch(x->conn->fd);
+        if (x->req.phase == PHASE_SENDING)
+            deadline_set(x->conn, DEADLINE_SEND);
+        else if (x->req.has_body)
+            deadline_set(x->conn, DEADLINE_BODY);
+    }
     MHD_resume_connection(x->mhd);
     x->listener->needs_run = true;
 }
@@ -272,6 +237,8 @@ static enum MHD_Result send_reply(struct exchange *x)
     if (response == NULL)
         return MHD_NO;
     x->req.phase = PHASE_SENDING;
+    if (x->conn != NULL)
+        deadline_set(x->conn, DEADLINE_SEND);
     r = MHD_queue_response(x->mhd, (unsigned)x->req.reply.status, response);
     MHD_destroy_response(response);
     return r;
@@ -332,9 +299,10 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         return MHD_YES;
     }
     if (*size > 0) {
+        x->received_ns = host_loop_mono_ns;
         run_body(x, data, size, false);
         if (x->body_seen > x->req.body_limit && !x->has_reply)
-            refuse(x, 413, "the body is larger than limits.body");
+            exchange_refuse(x, 413, "the body is larger than limits.body");
         if (x->body_seen > x->req.body_limit + DISCARD_MAX)
             return MHD_NO; /* it goes on sending what was refused */
         return MHD_YES;
@@ -345,7 +313,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
             return MHD_YES;
     }
     if (!x->has_reply)
-        refuse(x, 404, "no plugin of the chain answers");
+        head_without_reply(x);
     return send_reply(x);
 }
 

@@ -17,9 +17,10 @@
 #include "obs/log.h"
 #include "plugin/hostfd.h"
 
-#define LINGER_MAX 1024
-#define LINGER_MS  2000
-#define STEP_MS    50 /* between looks at those that linger: their clients have been answered */
+#define LINGER_MAX      1024
+#define LINGER_MS       2000
+#define TURNED_AWAY_MAX 256
+#define STEP_MS         50 /* between looks at those that linger: their clients have been answered */
 
 struct lingering {
     int fd;
@@ -74,25 +75,28 @@ static void linger(struct front *f, int fd)
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 
-int front_refuse(struct front *f, int fd, int status, const char *record_id)
+static const char *title_of(int status)
 {
-    const char *title = status == 503 ? "Service Unavailable" : "Internal Server Error";
+    switch (status) {
+    case 408: return "Request Timeout";
+    case 503: return "Service Unavailable";
+    default: return "Internal Server Error";
+    }
+}
+
+int farewell_say(struct front *f, int fd, int status)
+{
     char body[128], text[512];
     ssize_t sent;
     int n;
 
-    log_debug("a request that died with another process is %s; crash record %s",
-              status == 0 ? "cut short" : title, record_id != NULL ? record_id : "unknown");
-    if (status == 0) {
-        cut(fd);
-        return 0;
-    }
     snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}\n",
-             title, status);
+             title_of(status), status);
     n = snprintf(text, sizeof text,
                  "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
-                 status, title, strlen(body), status == 503 ? "Retry-After: 1\r\n" : "", body);
+                 status, title_of(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "",
+                 body);
     sent = send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent != n) {
         int r = sent < 0 ? -errno : -EAGAIN;
@@ -106,6 +110,26 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id)
     else
         linger(f, fd);
     return 0;
+}
+
+void farewell_turn_away(struct front *f, int fd, int status)
+{
+    if (f->farewell != NULL && f->farewell->n > TURNED_AWAY_MAX)
+        close(fd);
+    else
+        farewell_say(f, fd, status);
+}
+
+int front_refuse(struct front *f, int fd, int status, const char *record_id)
+{
+    log_debug("a request that died with another process is %s; crash record %s",
+              status == 0 ? "cut short" : title_of(status),
+              record_id != NULL ? record_id : "unknown");
+    if (status == 0) {
+        cut(fd);
+        return 0;
+    }
+    return farewell_say(f, fd, status);
 }
 
 /* ---- from the loop ---- */

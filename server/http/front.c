@@ -65,20 +65,30 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct conn *c = f->adopted != NULL ? f->adopted : calloc(1, sizeof *c);
+    bool was_idle = f->adopted != NULL && !f->adopted->is_replay;
 
     if (info != NULL)
         hostfd_add(info->connect_fd); /* closing it takes it out again */
-    if (c == NULL)
-        return; /* served all the same; a drain waits for its idle timeout */
+    if (c == NULL || info == NULL || !wire_has_room(info->connect_fd)) {
+        /* Without this it would have no limits: better none of it. */
+        if (info != NULL)
+            shutdown(info->connect_fd, SHUT_RDWR);
+        if (c != f->adopted)
+            free(c);
+        return;
+    }
     f->adopted = NULL;
     c->listener = l;
     c->mhd = mhd;
-    c->fd = info != NULL ? info->connect_fd : -1;
+    c->fd = info->connect_fd;
     list_append(&f->conns, &c->node);
     list_init(&c->unsure);
+    list_init(&c->due.node);
     *context = c;
     wire_open(c);
+    deadline_set(c, was_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
     l->n_conns++;
+    f->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
 
@@ -91,11 +101,15 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
+        bool was_ended = c->is_ended;
+
         list_remove(&c->node);
         wire_close(c);
         free(c);
         *context = NULL;
         l->n_conns--;
+        l->front->n_conns--;
+        l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
 }
@@ -161,8 +175,9 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         exchange_on_data, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
         fd, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)cfg->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((cfg->limits.idle_ms + 999) / 1000),
+        l->front->most_conns + 1024,
+        /* admission.c has the limit */ MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, /* deadline.c */
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
         exchange_on_completed, l, MHD_OPTION_URI_LOG_CALLBACK, exchange_on_uri, l,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
@@ -173,6 +188,7 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         return -EIO;
     l->poll_fd = info->epoll_fd;
     hostfd_add(l->poll_fd);
+    admission_open(l, fd);
     return 0;
 }
 
@@ -222,6 +238,8 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     f->shared = shared;
     atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
     atomic_store(&shared->call.fd, -1);
+    deadline_init(&f->deadlines, cfg);
+    admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
     host_client = client_text;
@@ -230,7 +248,8 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     if (r == 0)
         r = make_chains(f);
     for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
-        f->listener[i] = (struct listener){.front = f, .name = cfg->listener[i].name};
+        f->listener[i] = (struct listener){
+            .front = f, .name = cfg->listener[i].name, .listen_fd = -1};
         r = start_daemon(&f->listener[i], listen_fds[i], cfg);
         if (r < 0)
             log_error("listener '%s': libmicrohttpd does not start: %s", cfg->listener[i].name,
@@ -253,6 +272,7 @@ void front_destroy(struct front **fp)
     if (f == NULL)
         return;
     for (int i = 0; i < f->n_listeners; i++) {
+        admission_close(&f->listener[i]);
         if (f->listener[i].daemon == NULL)
             continue;
         if (f->has_given) /* MHD_stop_daemon() would shut down what another process has */
@@ -286,8 +306,10 @@ int front_poll_fd(const struct front *f, int i)
 
 int front_timeout_ms(struct front *f)
 {
-    int least = farewell_timeout_ms(f);
+    int least = farewell_timeout_ms(f), due = deadline_timeout_ms(f);
 
+    if (due >= 0 && (least < 0 || due < least))
+        least = due;
     for (int i = 0; i < f->n_listeners; i++) {
         MHD_UNSIGNED_LONG_LONG ms;
 
@@ -305,6 +327,7 @@ int front_timeout_ms(struct front *f)
 
 void front_run(struct front *f, unsigned mask)
 {
+    deadline_tick(&f->deadlines);
     for (int i = 0; i < f->n_listeners; i++) {
         struct listener *l = &f->listener[i];
 
@@ -314,6 +337,7 @@ void front_run(struct front *f, unsigned mask)
         MHD_run(l->daemon);
     }
     wire_settle(f);
+    deadline_run(f);
     farewell_run(f);
 }
 
@@ -341,6 +365,7 @@ static void stop_accepting(struct listener *l)
     if (l->is_quiet)
         return;
     l->is_quiet = true;
+    admission_close(l);
     fd = MHD_quiesce_daemon(l->daemon);
     fd_close(&fd);
 }

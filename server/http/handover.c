@@ -53,8 +53,8 @@ static struct conn *make_conn(const char *pending, size_t n, bool close_after)
     return c;
 }
 
-int front_adopt(struct front *f, int listener, int fd, const char *pending, size_t n,
-                bool close_after)
+int front_adopt(struct front *f, int listener, int fd, const struct address *client,
+                const char *pending, size_t n, bool close_after)
 {
     struct listener *l = &f->listener[listener];
     struct sockaddr_storage addr;
@@ -63,7 +63,7 @@ int front_adopt(struct front *f, int listener, int fd, const char *pending, size
 
     if (listener < 0 || listener >= f->n_listeners)
         return -EINVAL;
-    if (l->n_conns >= f->cfg->limits.connections)
+    if (f->n_conns >= f->most_conns || f->n_conns >= f->cfg->limits.connections)
         return -ENFILE;
     r = peer_of(fd, &addr, &len);
     if (r < 0)
@@ -78,6 +78,9 @@ int front_adopt(struct front *f, int listener, int fd, const char *pending, size
     f->adopted = make_conn(pending, n, close_after);
     if (f->adopted == NULL)
         goto fail;
+    address_from_sockaddr(&f->adopted->peer, (struct sockaddr *)&addr, len);
+    if (client != NULL)
+        f->adopted->client = *client;
     errno = 0;
     if (MHD_add_connection(l->daemon, copy, (struct sockaddr *)&addr, len) != MHD_YES) {
         copy = -1;
@@ -101,7 +104,7 @@ fail:
 
 /* The library is made to ask for more, is told that the client has closed (wire.c), and closes its
  * descriptor; on a listener with MHD_USE_TURBO it does no shutdown() before. */
-static void let_go(struct conn *c)
+void conn_let_go(struct conn *c)
 {
     c->is_given = c->is_diverted = true;
     MHD_suspend_connection(c->mhd); /* out of its epoll set */
@@ -109,7 +112,9 @@ static void let_go(struct conn *c)
     c->listener->needs_run = c->listener->front->has_given = true;
 }
 
-int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int fd), void *arg)
+int front_give_idle(struct front *f,
+                    bool (*give)(void *arg, int listener, int fd, const struct address *client),
+                    void *arg)
 {
     struct list *node, *next;
     int n = 0;
@@ -123,8 +128,8 @@ int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int f
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */
         wire_set_flags(c, 0, UINT32_MAX);
-        if (give(arg, (int)(c->listener - f->listener), c->fd)) {
-            let_go(c);
+        if (give(arg, (int)(c->listener - f->listener), c->fd, &c->client)) {
+            conn_let_go(c);
             n++;
         } else {
             wire_set_flags(c, flags, 0);

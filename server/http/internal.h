@@ -6,9 +6,12 @@
 
 #include <microhttpd.h>
 
+#include "base/address.h"
 #include "base/list.h"
+#include "http/deadline.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "ipc/shm.h"
 #include "plugin/request.h"
 
 #define WIRE_UNKNOWN UINT64_MAX
@@ -26,18 +29,33 @@ struct conn { /* one connection */
     bool is_last;     /* its next answer says Connection: close */
     bool is_replay;   /* its request was begun by a worker that died: not a third time */
     bool is_given;    /* another process has it: the socket is not to be touched */
+    bool drops_last_chunk; /* of an answer that has no body: response.c */
     bool is_diverted; /* is_given, or there is something pending */
     char *pending;    /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    struct address peer;         /* the socket's other end */
+    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;               /* shut down by a limit; the library will notice */
+    uint64_t moved;              /* bytes received and sent: what rates are taken of */
+    struct due due;
+};
+
+struct arrival { /* a connection between accept() and the library's notice of it */
+    int fd;      /* -1: none */
+    struct address peer;
+    bool is_proxy;
+    uint32_t seat; /* in the tally of addresses */
 };
 
 struct listener {
     struct front *front;
     const char *name;
     struct MHD_Daemon *daemon;
+    int listen_fd; /* -1: accepts no more */
     int poll_fd;
     uint32_t n_conns;
     bool needs_run; /* a request was resumed */
@@ -47,16 +65,21 @@ struct listener {
 struct front {
     const struct config *cfg;
     const struct front_ops *ops;
-    const struct shm *shm;
+    struct shm *shm;
     uint32_t slot; /* of this process in shm */
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
+    struct deadlines deadlines;
+    struct arrival arrival; /* accepted, not yet a connection of the library */
+    uint32_t most_conns;    /* over all listeners */
+    uint32_t n_conns, n_ended;
+    int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle */
-    struct conn *adopted;     /* being added just now */
+    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
-    bool has_given;           /* some in conns are no longer ours */
-    struct exchange *spare; /* free list */
+    bool has_given;            /* some in conns are no longer ours */
+    struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining;
     int n_listeners;
@@ -79,7 +102,9 @@ struct exchange {
     bool wants_body;
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;      /* the client left */
+    bool is_gone;        /* the client left */
+    bool is_last;        /* the connection ends with its answer */
+    int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */
@@ -97,6 +122,16 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code);
 
+/* The host's own answer: a problem document. */
+void exchange_refuse(struct exchange *x, int status, const char *detail);
+
+/* ---- head.c ---- */
+
+/* Judges the head, which was read: finds the chain, or answers. */
+void head_admit(struct exchange *x);
+/* The chain is through and nobody has answered. */
+void head_without_reply(struct exchange *x);
+
 /* The reply as libmicrohttpd's response; NULL: no memory. response.c */
 struct MHD_Response *response_create(struct exchange *x);
 
@@ -105,6 +140,12 @@ struct MHD_Response *response_create(struct exchange *x);
 static inline size_t front_pool_size(uint32_t head)
 {
     return (size_t)head * 2 + 512;
+}
+
+/* Counts what was ended or refused, for `bulkhead status`. */
+static inline void front_count_limit(struct front *f, enum shm_limit why)
+{
+    atomic_fetch_add_explicit(&f->shm->limit[why], 1, memory_order_relaxed);
 }
 
 void exchange_suspend(struct exchange *x);
@@ -125,12 +166,39 @@ void wire_close(struct conn *c);
 void wire_begin(struct conn *c, struct exchange *x);
 void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
+/* Answers by itself with that status, whatever the library and the plugins are at, and has the library
+ * let the connection go. */
+void wire_refuse(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
+/* The library forgets the connection and closes its descriptor, without a word to the client: somebody
+ * else has another descriptor of it. handover.c */
+void conn_let_go(struct conn *c);
+
+/* ---- admission.c ---- */
+
+void admission_init(struct front *f);
+/* What the listener accepts is looked at from here on, until its socket is closed. */
+void admission_open(struct listener *l, int listen_fd);
+void admission_close(struct listener *l);
+/* The library has made a connection of c->fd: gives it its address, unless it was adopted with one, and
+ * its seat in the tally. */
+void admission_take(struct conn *c);
+/* A PROXY header says whose connection c is. 0; -EAGAIN: that client has too many. */
+int admission_recount(struct conn *c, const struct address *client);
+void admission_leave(struct conn *c);
+/* Whose connection it is, as far as that is known without the headers of requests. */
+const struct address *conn_client(const struct conn *c);
+
 /* ---- farewell.c ---- */
 
+/* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
+ * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
+int farewell_say(struct front *f, int fd, int status);
+/* The same, where nobody shall wait for long: closes at once when many linger. */
+void farewell_turn_away(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -321,7 +321,8 @@ static bool show_response(struct bh_req *req, int i)
     if (verdict == BH_DECLINE)
         e->flags |= ENTRY_DECLINED;
     else if (verdict >= 0 && d->on_response_body != NULL && e->want[BH_RESP] != BH_BODY_NONE &&
-             req->reply.kind == REPLY_BYTES && !req->is_head) {
+             req->reply.kind == REPLY_BYTES) {
+        /* For HEAD too: the length of what comes out is part of the head. */
         hook = HOOK_RESPONSE_BODY;
         if (e->want[BH_RESP] == BH_BODY_BUFFER && req->reply.len > e->max[BH_RESP])
             return failure_handle(req, i, hook, BH_E_LIMIT);

@@ -229,24 +229,41 @@ void failure_note(struct bh_req *req, bh_inst *inst, struct incarnation *inc, en
     instance_renew(inst, inc != NULL ? inc : inst->current);
 }
 
+/* Nearly all of these answers have no detail: their texts lie ready. */
+#define PROBLEM(STATUS, TITLE)                                                            \
+    {                                                                                     \
+        STATUS, TITLE,                                                                    \
+            "{\"type\":\"about:blank\",\"title\":\"" TITLE "\",\"status\":" #STATUS "}\n" \
+    }
+
+static const struct problem {
+    int status;
+    const char *title, *text;
+} problems[] = {PROBLEM(500, "Internal Server Error"),
+                PROBLEM(503, "Service Unavailable"),
+                PROBLEM(504, "Gateway Timeout"),
+                PROBLEM(400, "Bad Request"),
+                PROBLEM(404, "Not Found"),
+                PROBLEM(405, "Method Not Allowed"),
+                PROBLEM(413, "Content Too Large"),
+                PROBLEM(501, "Not Implemented")};
+
 void chain_host_reply(struct bh_req *req, int status, const char *detail)
 {
-    static const char *const titles[][2] = {
-        {"400", "Bad Request"},           {"404", "Not Found"},
-        {"405", "Method Not Allowed"},    {"413", "Content Too Large"},
-        {"500", "Internal Server Error"}, {"501", "Not Implemented"},
-        {"503", "Service Unavailable"},   {"504", "Gateway Timeout"}};
-    const char *title = "Error", *text;
     struct reply reply = {.kind = REPLY_BYTES, .status = status, .fd = -1};
+    const struct problem *p = NULL;
+    const char *text;
 
-    for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
-        if ((titles[i][0][0] - '0') * 100 + (titles[i][0][1] - '0') * 10 + titles[i][0][2] - '0' ==
-            status)
-            title = titles[i][1];
-    text = arena_printf(&req->arena,
-                        "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n", title,
-                        status, detail != NULL ? ",\"detail\":\"" : "",
-                        detail != NULL ? detail : "", detail != NULL ? "\"" : "");
+    for (size_t i = 0; p == NULL && i < sizeof problems / sizeof problems[0]; i++)
+        if (problems[i].status == status)
+            p = &problems[i];
+    if (p != NULL && detail == NULL)
+        text = p->text;
+    else
+        text = arena_printf(
+            &req->arena, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n",
+            p != NULL ? p->title : "Error", status, detail != NULL ? ",\"detail\":\"" : "",
+            detail != NULL ? detail : "", detail != NULL ? "\"" : "");
     reply.bytes = text != NULL ? text : "";
     reply.len = strlen(reply.bytes);
     req->call++;

@@ -37,6 +37,12 @@ static bool is_token(const char *s, size_t *n)
     return i > 0;
 }
 
+/* What no value can have (RFC 9110 5.5); CR and LF would begin another field. */
+static bool is_control(char c)
+{
+    return ((unsigned char)c < ' ' && c != '\t') || c == 0x7f;
+}
+
 /* Fields that frame the message or belong to the connection. */
 static bool is_host_owned(const char *name, size_t n)
 {
@@ -88,7 +94,7 @@ static bh_rc change_header(bh_req *req, int32_t side, const char *name, const ch
     if (n > HEADER_MAX || is_full(req, side, bh_sn(name, len), n, replace))
         return BH_ELIMIT;
     for (size_t i = 0; i < n; i++)
-        if (v[i] == '\r' || v[i] == '\n' || v[i] == '\0')
+        if (is_control(v[i]))
             return BH_EINVAL;
     return request_set_field(req, side, bh_sn(name, len), bh_sn(v != NULL ? v : "", n), replace);
 }
@@ -205,8 +211,9 @@ static bh_rc check_reply(const bh_req *req, int32_t status, const char *ctype)
 {
     if (!request_is(req) || status < 200 || status > 599)
         return BH_EINVAL;
-    if (ctype != NULL && (strlen(ctype) > 512 || strpbrk(ctype, "\r\n") != NULL))
-        return BH_EINVAL;
+    for (size_t i = 0; ctype != NULL && ctype[i] != '\0'; i++)
+        if (i == 512 || is_control(ctype[i]))
+            return BH_EINVAL;
     if (req->hook != HOOK_REQUEST && req->hook != HOOK_REQUEST_BODY && req->hook != HOOK_RESPONSE &&
         req->hook != HOOK_ERROR)
         return BH_EPHASE;

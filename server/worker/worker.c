@@ -26,6 +26,7 @@
 #include "plugin/eject.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/landing.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
@@ -308,6 +309,7 @@ static int serve(void)
         async_expire();
         if (worker.front != NULL)
             front_run(worker.front, listeners);
+        landing_settle();
         take_ejected();
         if (!health_tick(host_loop_mono_ns / 1000000))
             return -EBADF;
