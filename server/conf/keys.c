@@ -228,6 +228,8 @@ static const struct schema deadline_keys[] = {
     DEADLINE("defer", "Of a deferred function"),
     DEADLINE("offload", "Of an offloaded job"),
     DEADLINE("post", "Of a posted call"),
+    DEADLINE("timer", "Of a timer's function"),
+    DEADLINE("on_writable", "Of a function that a stream calls when there is room"),
     {NULL, SCHEMA_END},
 };
 

@@ -2,14 +2,17 @@
 
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 
 #include "conf/config.h"
 #include "http/internal.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
+#include "plugin/stream.h"
 
-#define DISCARD_MAX 65536 /* body bytes read and thrown away to keep a connection after a refusal */
+#define DISCARD_MAX   65536 /* body bytes read and thrown away to keep a connection after a refusal */
+#define HALF_CLOSE_NS 100000000 /* after the last bytes of a request, see is_half_close() */
 
 bh_req *exchange_request(struct exchange *x)
 {
@@ -170,7 +173,7 @@ void exchange_suspend(struct exchange *x)
     if (x->conn == NULL)
         return;
     deadline_clear(&x->conn->due); /* of the ticket, or the stream, from here */
-    x->listener->front->ops->watch(x->conn->fd, x);
+    x->listener->front->ops->watch(x->conn->fd, x, x->is_half_closed);
 }
 
 void exchange_resume(struct exchange *x)
@@ -189,9 +192,33 @@ void exchange_resume(struct exchange *x)
     x->listener->needs_run = true;
 }
 
-void exchange_abort(struct exchange *x)
+/* A client that closes its connection and one that only shuts down its sending side (`nc -N`, some
+ * libraries) look alike to TCP until something is sent to them. nginx and Envoy take both for gone while
+ * a request waits. Here a client whose end comes right behind its request, or behind a body that was not
+ * read yet, is taken at its word: it has sent all, and waits. One whose end comes later has given up. */
+static bool is_half_close(const struct exchange *x)
 {
+    int unread = 0;
+
+    if (host_loop_mono_ns - x->received_ns <= HALF_CLOSE_NS ||
+        host_loop_mono_ns - x->waited_ns <= HALF_CLOSE_NS)
+        return true;
+    return x->wants_body && x->conn != NULL && ioctl(x->conn->fd, FIONREAD, &unread) == 0 &&
+           unread > 0;
+}
+
+void exchange_hang_up(struct exchange *x, bool is_whole)
+{
+    if (!x->is_suspended)
+        return;
+    if (!is_whole && !x->is_half_closed && is_half_close(x)) {
+        x->is_half_closed = true;
+        x->listener->front->ops->watch(x->conn->fd, x, true);
+        return;
+    }
     x->is_gone = true;
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
     exchange_resume(x);
 }
 

@@ -20,8 +20,9 @@ struct shm;
 struct front_ops {
     bh_inst *const *instance;           /* per config plugin */
     void (*on_end)(struct exchange *x); /* the request ends: forget it (tickets) */
-    /* Watch a paused request's socket for the client's leaving; fn must end in exchange_abort(). */
-    void (*watch)(int fd, struct exchange *x);
+    /* Watch a paused request's socket for the client's end; what comes goes to exchange_hang_up().
+     * is_half_closed: that it sends no more is known, and no news. */
+    void (*watch)(int fd, struct exchange *x, bool is_half_closed);
     void (*unwatch)(int fd);
 };
 

@@ -25,13 +25,13 @@ struct conn { /* one connection */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy;     /* between the head of a request and the end of its answer */
-    bool is_last;     /* its next answer says Connection: close */
-    bool is_replay;   /* its request was begun by a worker that died: not a third time */
-    bool is_given;    /* another process has it: the socket is not to be touched */
+    bool is_busy;          /* between the head of a request and the end of its answer */
+    bool is_last;          /* its next answer says Connection: close */
+    bool is_replay;        /* its request was begun by a worker that died: not a third time */
+    bool is_given;         /* another process has it: the socket is not to be touched */
     bool drops_last_chunk; /* of an answer that has no body: response.c */
-    bool is_diverted; /* is_given, or there is something pending */
-    char *pending;    /* to be read before the socket's own bytes; owned */
+    bool is_diverted;      /* is_given, or there is something pending */
+    char *pending;         /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
@@ -103,7 +103,9 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
+    int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
     int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */

@@ -14,6 +14,7 @@
 
 #include "http/internal.h"
 #include "plugin/chain.h"
+#include "plugin/host.h"
 #include "plugin/stream.h"
 
 #define BLOCK_SIZE 32768
@@ -38,7 +39,9 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
             x->out_is_block = true;
             return true;
         }
-        if (!stream_has_ended(reply->stream))
+        if (stream_is_broken(reply->stream))
+            x->is_gone = true; /* what was announced does not come: the client must see it */
+        else if (!stream_has_ended(reply->stream))
             return false;
         x->source_ended = true;
         *chunk = bh_s("");
@@ -65,9 +68,24 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
  * the connection closed and forgets it until its idle timeout: the event of the shutdown wakes it. */
 static ssize_t cut(const struct exchange *x)
 {
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
     if (x->conn != NULL)
         shutdown(x->conn->fd, SHUT_RDWR);
     return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* The plugin that streams is asked for more, if it wants to be. */
+static bool write_more(struct exchange *x)
+{
+    bool is_good;
+
+    if (!stream_has_wish(x->req.reply.stream))
+        return true;
+    exchange_publish(x);
+    is_good = chain_writable(&x->req);
+    exchange_unpublish(x);
+    return is_good;
 }
 
 static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
@@ -88,8 +106,12 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
         }
         if (x->source_ended)
             return MHD_CONTENT_READER_END_OF_STREAM;
+        if (x->req.reply.kind == REPLY_STREAM && !write_more(x))
+            return cut(x);
         if (!next_chunk(x, &chunk, block, max < sizeof block ? max : sizeof block)) {
             x->waits_for_stream = true;
+            if (x->waited_ns == 0) /* an end that came while bytes still went out is no leaving */
+                x->waited_ns = host_loop_mono_ns;
             exchange_suspend(x);
             return 0;
         }

@@ -128,4 +128,11 @@ static inline bool boundary_post(uint32_t plugin, void (*fn)(void *, void *), vo
                .came_back != 0;
 }
 
+static inline bool boundary_timer(uint32_t plugin, void (*fn)(void *, void *), void *self,
+                                  void *arg)
+{
+    return boundary_call(boundary_who(plugin, HOOK_TIMER), (boundary_fn *)fn, self, arg, NULL, NULL)
+               .came_back != 0;
+}
+
 #endif

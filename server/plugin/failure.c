@@ -9,6 +9,7 @@
 #include "obs/log.h"
 #include "obs/redact.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/instance.h"
@@ -91,6 +92,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
+    incarnation_running = e->inc;
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
@@ -98,6 +100,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
                                &verdict);
     req->hook = HOOK_NONE;
     if (!came_back) {
+        alarm_undo(e->inc);
         request_undo(req);
         failure_note(req, e->inst, e->inc, HOOK_ERROR);
         e->flags |= ENTRY_OUT;
@@ -194,7 +197,7 @@ bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
     return is_open;
 }
 
-void failure_truncate(struct bh_req *req, int at, int kind)
+void failure_truncate(struct bh_req *req, int at, enum hook hook, int kind)
 {
     struct entry *e = &req->entry[at];
     struct shm_crash *record;
@@ -204,7 +207,7 @@ void failure_truncate(struct bh_req *req, int at, int kind)
         atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
         return;
     }
-    say(req, e->inst, HOOK_RESPONSE_BODY, &recover_self.fault);
+    say(req, e->inst, hook, &recover_self.fault);
     admit_charge(e->inst, req, &recover_self.fault);
     record = take_record(req);
     if (record != NULL) {

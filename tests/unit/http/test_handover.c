@@ -147,9 +147,9 @@ static void resume_all(void)
     }
 }
 
-static void watch(int fd, struct exchange *x)
+static void watch(int fd, struct exchange *x, bool is_half_closed)
 {
-    (void)fd, (void)x;
+    (void)fd, (void)x, (void)is_half_closed;
     n_watched++;
 }
 
