@@ -26,6 +26,7 @@
 #include "http/internal.h"
 #include "ipc/shm.h"
 #include "plugin/hostfd.h"
+#include "plugin/recover.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
@@ -189,6 +190,14 @@ void wire_refuse(struct conn *c, int status, enum shm_limit why)
 
 /* ---- in ---- */
 
+/* No plugin call runs while a connection is read or written. One was left by a jump, then, which has
+ * skipped frames of the library: before it makes a mess of other connections, too. */
+static inline void check_order(void)
+{
+    if (__builtin_expect(recover_is_armed(), 0))
+        recover_out_of_order(NULL);
+}
+
 /* Blank lines before a request are skipped (RFC 9112 2.2) and do not make one. The library puts a NUL
  * for each byte of a line's end that it has passed. */
 static bool is_blank(const char *p, size_t n)
@@ -255,6 +264,7 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
+    check_order();
     if (c->x == NULL)
         locate(c, buf);
     if (__builtin_expect(c->is_diverted, 0))
@@ -295,6 +305,8 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
     ssize_t n;
 
+    if (find(fd) != NULL)
+        check_order();
     if (__builtin_expect(is_to_be_dropped(fd, buf, size), 0))
         return (ssize_t)size;
     n = __real_send(fd, buf, size, flags);
@@ -306,16 +318,22 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t n = __real_sendmsg(fd, msg, flags);
+    ssize_t n;
 
+    if (find(fd) != NULL)
+        check_order();
+    n = __real_sendmsg(fd, msg, flags);
     note_sent(fd, n);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    ssize_t n = __real_sendfile64(fd, from, at, size);
+    ssize_t n;
 
+    if (find(fd) != NULL)
+        check_order();
+    n = __real_sendfile64(fd, from, at, size);
     note_sent(fd, n);
     return n;
 }

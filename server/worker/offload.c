@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/boundary.h"
@@ -31,8 +32,16 @@ static struct {
     struct job *first, **last;
     int n_jobs, n_threads, n_idle;
     const struct shm_call *loop;
+    pthread_key_t key; /* of on_end() */
     struct shm_call call[OFFLOAD_THREADS]; /* of those that are not shown: SHM_THREADS */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
+
+/* A thread of the pool never ends, unless a job jumps out of it by hand. */
+static void on_end(void *arg)
+{
+    (void)arg;
+    recover_out_of_order(NULL);
+}
 
 static void *serve(void *arg)
 {
@@ -41,6 +50,7 @@ static void *serve(void *arg)
 
     if (recover_thread_init(call) < 0)
         return NULL;
+    pthread_setspecific(pool.key, call);
     watchdog_add(call);
     for (;;) {
         struct job *job;
@@ -63,10 +73,11 @@ static void *serve(void *arg)
             async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
+        if (recover_is_armed())
+            recover_out_of_order(NULL);
         atomic_store(&call->fd, -1);
         free(job);
     }
-    return NULL;
 }
 
 /* Called with the lock. */
@@ -127,5 +138,6 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
 void offload_init(bh_host *h, const struct shm_call *loop)
 {
     pool.loop = loop;
+    must(pthread_key_create(&pool.key, on_end) == 0); /* no plugin has taken any yet */
     h->offload = host_offload;
 }

@@ -58,7 +58,9 @@ struct conn {
     char *out;
     size_t n_out, at_out;
     int64_t next_ms, heard_ms; /* monotonic */
-    int64_t last_ms;           /* the end of the last answer, real time; 0: none yet */
+    int64_t last_ms;           /* when the last question that was answered was sent; 0: none yet */
+    int64_t last_end_ms;
+    char last[48];             /* which one that was, for whoever looks into a failure */
     pid_t worker;
     struct answer answer;
 };
@@ -113,7 +115,8 @@ static void close_conn(struct soak_group *g, struct conn *c)
     c->n_out = c->at_out = 0;
     c->n_pending = 0;
     c->worker = 0;
-    c->last_ms = 0;
+    c->last_ms = c->last_end_ms = 0;
+    c->last[0] = '\0';
     memset(&c->answer, 0, sizeof c->answer);
 }
 
@@ -126,9 +129,10 @@ static void end_conn(struct soak_group *g, struct conn *c, enum soak_result resu
     if (c->n_pending == 0 && why != NULL) { /* it was idle: there is no request to be answered */
         struct soak_event e = {.result = RESULT_CUT, .worker = c->worker, .end_ms = now};
 
-        e.sent_ms = e.heard_ms = c->last_ms;
+        e.sent_ms = e.before_ms = c->last_ms;
+        e.before_end_ms = c->last_end_ms;
         e.ask.what = N_WHATS;
-        snprintf(e.note, sizeof e.note, "idle: %s", why);
+        snprintf(e.note, sizeof e.note, "idle, %s: %s", c->last, why);
         note(g, &e);
         g->totals.n_idle_closed++;
     }
@@ -139,7 +143,8 @@ static void end_conn(struct soak_group *g, struct conn *c, enum soak_result resu
         e.result = result;
         e.end_ms = now;
         e.n_bytes = is_first ? c->answer.n_bytes : 0;
-        snprintf(e.note, sizeof e.note, "%s", why != NULL ? why : "behind an answer that closes");
+        snprintf(e.note, sizeof e.note, "%s: %s", c->last,
+                 why != NULL ? why : "behind an answer that closes");
         note(g, &e);
         is_first = false;
     }
@@ -327,8 +332,12 @@ static void finish(struct soak_group *g, struct conn *c)
 
     check_end(c);
     take_first(c, &e);
-    e.end_ms = c->last_ms = clock_ms(CLOCK_REALTIME);
+    e.end_ms = clock_ms(CLOCK_REALTIME);
+    c->last_ms = e.sent_ms;
+    c->last_end_ms = e.end_ms;
     e.status = a->status;
+    snprintf(c->last, sizeof c->last, "after /%s/%s n %u%s: %d", soak_victim_names[e.ask.victim],
+             soak_what_names[e.ask.what], e.ask.n, e.ask.is_chunked ? " chunked" : "", a->status);
     e.n_bytes = a->n_bytes;
     e.has_retry = a->has_retry;
     e.is_bare = a->is_close && !a->has_date;
@@ -348,7 +357,7 @@ static void finish(struct soak_group *g, struct conn *c)
 static void note_unasked(struct soak_group *g, struct conn *c, const char *p, size_t n)
 {
     static const char refusal[] = "HTTP/1.1 503 ";
-    struct soak_event e = {.result = RESULT_WRONG, .worker = c->worker, .heard_ms = c->last_ms};
+    struct soak_event e = {.result = RESULT_WRONG, .worker = c->worker, .before_ms = c->last_ms};
 
     e.ask.what = N_WHATS;
     e.sent_ms = c->last_ms;
@@ -418,7 +427,8 @@ static void add_ask(struct soak_group *g, struct conn *c, bool with_fault)
     e->n_before = c->n_pending++;
     e->worker = c->worker;
     e->sent_ms = clock_ms(CLOCK_REALTIME);
-    e->heard_ms = c->last_ms != 0 ? c->last_ms : e->sent_ms;
+    e->before_ms = c->last_ms != 0 ? c->last_ms : e->sent_ms;
+    e->before_end_ms = c->last_end_ms;
     g->totals.n_asked++;
 }
 

@@ -57,10 +57,10 @@ const struct soak_trick soak_tricks[] = {
     AT_ONCE("bad_ptr_reply", OUTCOME_R, false, 4),
     AT_ONCE("bad_req", OUTCOME_R, false, 4),
     AT_ONCE("smash_return", OUTCOME_R, false, 4),
-    AT_ONCE("loop", OUTCOME_TIME, false, 6),
-    AT_ONCE("sleep", OUTCOME_TIME, false, 6),
-    {"loop", "offload", VICTIM_PLAIN, OUTCOME_TIME, false, 6, false},
-    {"sleep", "offload", VICTIM_PLAIN, OUTCOME_TIME, false, 6, false},
+    AT_ONCE("loop", OUTCOME_TIME, false, 3),
+    AT_ONCE("sleep", OUTCOME_TIME, false, 3),
+    {"loop", "offload", VICTIM_PLAIN, OUTCOME_TIME, false, 3, false},
+    {"sleep", "offload", VICTIM_PLAIN, OUTCOME_TIME, false, 3, false},
     AT_ONCE("sigaction", OUTCOME_NOTHING, false, 4),
     AT_ONCE("sigmask", OUTCOME_NOTHING, false, 4),
     AT_ONCE("altstack", OUTCOME_NOTHING, false, 4),
@@ -257,7 +257,7 @@ char *soak_config(void)
           "  pages: {module: error_pages}\n"
           "  checked: {module: checked}\n"
           "  site: {module: static, config: {root: www, cache_size: 0}}\n"
-          "  plain: {module: fault, deadline: 150ms, breaker: {crashes: 0}, config: {from_request: true, reply: false}}\n"
+          "  plain: {module: fault, deadline: 400ms, breaker: {crashes: 0}, config: {from_request: true, reply: false}}\n"
           "  guarded: {module: fault, breaker: {crashes: 5, window: 3s, open: 500ms, trials: 2},\n"
           "    config: {from_request: true, reply: false}}\n"
           "  open: {module: fault, on_error: fail_open, breaker: {crashes: 5, window: 3s, open: 500ms},\n"

@@ -110,8 +110,9 @@ struct soak_event {
     uint32_t n_bytes;  /* of the answer */
     int n_before;      /* requests on the same connection, not answered yet when it was sent */
     pid_t worker;      /* who had answered on that connection last when it was sent; 0: nobody yet */
-    int64_t heard_ms, sent_ms, end_ms; /* real time; heard: the last of the server before it was sent */
-    char note[64];     /* what was wrong */
+    /* Real time. before: when the last one that was answered was sent, and its answer complete. */
+    int64_t before_ms, before_end_ms, sent_ms, end_ms;
+    char note[96];     /* what was wrong */
 };
 
 struct soak_totals {

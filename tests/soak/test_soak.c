@@ -35,6 +35,7 @@
 #define SLACK_KIB          3072
 #define SLACK_RECORDER_KIB (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
 #define SLACK_FDS          0
+#define SLACK_WORKER_FDS   2 /* a client's close that is just being noticed */
 #define UPGRADE_EVERY_MS 20000
 
 struct look {
@@ -319,7 +320,8 @@ static void compare_kind(const char *name, const struct look *before, const stru
             strcmp(name, "bh-recorder") == 0 ? SLACK_RECORDER_KIB : SLACK_KIB);
     compare("threads", name, b.threads, a.threads, has_connections ? 4 : 0); /* the offload pool */
     compare("descriptors", name, b.fds - (has_connections ? before->connections : 0),
-            a.fds - (has_connections ? after->connections : 0), SLACK_FDS);
+            a.fds - (has_connections ? after->connections : 0),
+            has_connections ? SLACK_WORKER_FDS : SLACK_FDS);
 }
 
 static void compare_looks(const struct look *before, const struct look *after)

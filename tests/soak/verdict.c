@@ -6,7 +6,7 @@
  *   500, 504, a cut stream                  the request's own fault
  *   cut without a byte of an answer         a worker was killed: nothing of it could be saved
  *   cut in the middle of an answer          a worker was parked or killed
- *   an idle connection closed               a worker was killed
+ *   an idle connection closed               a worker was killed, or parked while it sent the answer before
  *   anything else                           never
  */
 #include <inttypes.h>
@@ -31,8 +31,9 @@ static bool is_known_dead(const struct soak_story *s, pid_t pid, int64_t by_ms)
 /* Did such a thing happen to a worker that may have had that request, while it was under way? */
 static bool has_died(const struct soak_story *s, const struct soak_event *e, unsigned kinds)
 {
-    /* A connection may have been cut before it was used again. */
-    int64_t from_ms = e->result == RESULT_CUT ? e->heard_ms : e->sent_ms;
+    /* A connection may have been cut before it was used again; and a worker that dies has often put the
+     * whole of an answer into the socket, from where a slow client gets it, and only then the end. */
+    int64_t from_ms = e->result == RESULT_CUT ? e->before_ms : e->sent_ms;
 
     for (size_t i = 0; i < s->n; i++) {
         const struct soak_death *d = &s->v[i];
@@ -43,6 +44,17 @@ static bool has_died(const struct soak_story *s, const struct soak_event *e, uns
         if (e->worker == 0 || e->worker == d->pid || is_known_dead(s, e->worker, e->end_ms))
             return true;
     }
+    return false;
+}
+
+/* The last answer was on its way when its worker was parked: that the client has all of it by now, and
+ * the connection is idle, the worker did not come to know. */
+static bool ended_with_its_answer(const struct soak_story *s, const struct soak_event *e)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->v[i].kind == STORY_PARKED && s->v[i].from_ms >= e->before_ms - EARLY_MS &&
+            s->v[i].from_ms <= e->before_end_ms + EARLY_MS)
+            return true;
     return false;
 }
 
@@ -84,7 +96,8 @@ static bool is_as_planned(const struct soak_event *e)
     case OUTCOME_R:
         if (t->victim == VICTIM_OPEN)
             return is_right;
-        return is_refused && e->status == 500 && !e->is_bare;
+        /* Using up a stack can take longer than the deadline. */
+        return is_refused && (e->status == 500 || e->status == 504) && !e->is_bare;
     case OUTCOME_TIME:
     case OUTCOME_LOCK: return is_refused && e->status == 504;
     case OUTCOME_LATE:
@@ -123,7 +136,7 @@ static bool is_explained(const struct soak_story *s, const struct soak_event *e)
     case RESULT_CUT:
         if (e->n_bytes > 0 || e->n_before > 0)
             return has_died(s, e, parked | killed);
-        return has_died(s, e, killed);
+        return has_died(s, e, killed) || ended_with_its_answer(s, e);
     default: return false;
     }
 }
@@ -134,14 +147,14 @@ static void print(const struct soak_event *e)
     const struct soak_trick *t = e->ask.trick;
 
     printf("  unexplained: %s%s%s %s /%s/%s key %" PRIu64 " n %u%s%s%s%s: status %d%s, %u bytes, %d before "
-           "it, worker %d, heard %" PRId64 " ms before, %" PRId64 " to %" PRId64 " ms%s%s\n",
+           "it, worker %d, last asked %" PRId64 " ms before, %" PRId64 " to %" PRId64 " ms%s%s\n",
            results[e->result], e->is_bare ? " (bare)" : "", e->has_retry ? " (retry)" : "",
            t != NULL ? soak_outcome_names[t->outcome] : "innocent",
            soak_victim_names[e->ask.victim],
            e->ask.what < N_WHATS ? soak_what_names[e->ask.what] : "-", e->ask.key, e->ask.n,
            t != NULL ? ", fault " : "", t != NULL ? t->fault : "", t != NULL ? " in " : "",
            t != NULL ? t->at : "", e->status, e->ask.is_chunked ? ", chunked" : "", e->n_bytes,
-           e->n_before, (int)e->worker, e->sent_ms - e->heard_ms, e->sent_ms, e->end_ms, e->note[0] != '\0' ? ": " : "",
+           e->n_before, (int)e->worker, e->sent_ms - e->before_ms, e->sent_ms, e->end_ms, e->note[0] != '\0' ? ": " : "",
            e->note);
 }
 
