@@ -72,10 +72,9 @@ int cli_run(int argc, char **argv)
         diag_fini(&diag);
         return CLI_BAD_INPUT;
     }
-    r = setup_copy(cfg, setup, &diag);
+    r = setup_copy(cfg, setup, NULL, &diag);
     diag_print(&diag, stderr);
     diag_fini(&diag);
-    cli_roles_use(setup);
     roles.argv = arguments(argc, argv);
     r = r < 0 ? CLI_FAILED : master_run(cfg, setup, &roles);
     object_dir_remove();

@@ -6,6 +6,7 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
@@ -64,14 +65,30 @@ void *exchange_on_uri(void *listener, const char *uri, struct MHD_Connection *mh
     return x;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
 static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char *name,
                                  size_t name_len, const char *value, size_t value_len)
 {
     struct exchange *x = arg;
 
     (void)kind;
+    if (value == NULL)
+        value = "";
+    /* Blanks around a value are no part of it (RFC 9110 5.5); the library leaves some. It lies in the
+     * connection's pool, writable, and is to be NUL-terminated for plugins. */
+    for (; value_len > 0 && is_blank(value[0]); value_len--)
+        value++;
+    if (value_len > 0 && is_blank(value[value_len - 1])) {
+        while (is_blank(value[value_len - 1]))
+            value_len--;
+        ((char *)(uintptr_t)value)[value_len] = '\0';
+    }
     return fields_append(&x->req.arena, &x->req.hdr[BH_REQ], bh_sn(name, name_len),
-                         bh_sn(value != NULL ? value : "", value_len))
+                         bh_sn(value, value_len))
                ? MHD_YES
                : MHD_NO;
 }
@@ -161,6 +178,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->has_body = x->content_length > 0;
     if (x->conn != NULL)
         note_head(x, method);
+    peer_read_head(x);
     head_admit(x);
 }
 
@@ -192,6 +210,14 @@ void exchange_resume(struct exchange *x)
     x->listener->needs_run = true;
 }
 
+void exchange_abandon(struct exchange *x)
+{
+    x->is_gone = true;
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
+    exchange_resume(x);
+}
+
 /* A client that closes its connection and one that only shuts down its sending side (`nc -N`, some
  * libraries) look alike to TCP until something is sent to them. nginx and Envoy take both for gone while
  * a request waits. Here a client whose end comes right behind its request, or behind a body that was not
@@ -212,14 +238,11 @@ void exchange_hang_up(struct exchange *x, bool is_whole)
     if (!x->is_suspended)
         return;
     if (!is_whole && !x->is_half_closed && is_half_close(x)) {
-        x->is_half_closed = true;
+        x->is_half_closed = x->is_last = true;
         x->listener->front->ops->watch(x->conn->fd, x, true);
         return;
     }
-    x->is_gone = true;
-    if (x->req.reply.kind == REPLY_STREAM)
-        stream_lose(x->req.reply.stream);
-    exchange_resume(x);
+    exchange_abandon(x);
 }
 
 /* ---- the life of a request ---- */
@@ -390,8 +413,10 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)
             chain_log(req);
-        if (x->conn != NULL)
+        if (x->conn != NULL) {
             x->conn->is_busy = false;
+            x->conn->has_served = true;
+        }
         exchange_unpublish(x);
     }
     front_give_exchange(x->listener->front, x);

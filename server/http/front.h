@@ -58,7 +58,7 @@ int front_give_idle(struct front *f,
                     void *arg);
 
 /* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
-void front_stop_accepting(struct front *f);
+void front_stop_accepting(struct front *f, unsigned last);
 
 /* In the fault handler of a worker that is about to die: leaves the texts of the requests that
  * another may run again in the slot's replay area. Async-signal-safe; may fault, for what it reads
@@ -73,8 +73,12 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id);
 
 /* ---- the end ---- */
 
-/* Stops accepting, ends idle connections, lets the others finish with `Connection: close`. */
+/* Stops accepting, ends idle connections, lets the others finish with `Connection: close`; takes until
+ * front_is_drained(), with front_run() called as ever. drain.c */
 void front_drain(struct front *f);
+/* The time for that is over: ends what is left. How many requests that were. They are logged, and what
+ * plugins deferred runs, in the next front_run(). */
+int front_cut(struct front *f);
 bool front_is_drained(const struct front *f);
 
 #endif

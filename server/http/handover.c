@@ -40,6 +40,7 @@ static struct conn *make_conn(const char *pending, size_t n, bool close_after)
     if (c == NULL)
         return NULL;
     c->is_last = close_after;
+    c->has_served = true;
     if (n == 0)
         return c;
     c->pending = malloc(n);

@@ -26,6 +26,7 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
+    bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
     bool is_given;         /* another process has it: the socket is not to be touched */
@@ -36,6 +37,10 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    bool has_preface;            /* a PROXY header, or the rest of one, comes before all else */
+    bool wants_proxy;            /* nothing of it has been read */
+    bool is_over_limit;          /* the client that it names */
+    uint32_t proxy_left;         /* bytes of it that are not of interest */
     struct address peer;         /* the socket's other end */
     struct address client;       /* whom a PROXY header named instead; family 0: nobody */
     bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
@@ -81,7 +86,8 @@ struct front {
     bool has_given;            /* some in conns are no longer ours */
     struct exchange *spare;    /* free list */
     int n_spare;
-    bool is_draining;
+    bool is_draining; /* drain.c */
+    int64_t drain_fresh_ns, drain_next_ns;
     int n_listeners;
     struct listener listener[];
 };
@@ -93,8 +99,10 @@ struct exchange {
     struct conn *conn;
     struct exchange *next_spare;
     struct bh_ticket *ticket;
-    char *cut;         /* where the query was cut off the target ... */
-    char cut_bytes[2]; /* ... and what stood there */
+    struct address client; /* peer.c */
+    bh_str told_host;      /* by a trusted proxy, well-formed; absent: none did */
+    char *cut;             /* where the query was cut off the target ... */
+    char cut_bytes[2];     /* ... and what stood there */
     char *uri;
     bool has_begun;    /* the head was read */
     bool is_past_head; /* and on_request is through: what comes now is the body, or its end */
@@ -151,6 +159,8 @@ static inline void front_count_limit(struct front *f, enum shm_limit why)
 }
 
 void exchange_suspend(struct exchange *x);
+/* It ends now, unanswered. */
+void exchange_abandon(struct exchange *x);
 /* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
 void exchange_publish(const struct exchange *x);
 void exchange_unpublish(const struct exchange *x);
@@ -171,6 +181,8 @@ void wire_end(struct conn *c);
 /* Answers by itself with that status, whatever the library and the plugins are at, and has the library
  * let the connection go. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why);
+/* The same, where recv() can answer 0 afterwards, so that the library closes by itself. */
+void wire_say(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
@@ -193,6 +205,11 @@ int admission_recount(struct conn *c, const struct address *client);
 void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
+
+/* ---- drain.c ---- */
+
+/* Once a turn while the front is draining. */
+void drain_run(struct front *f);
 
 /* ---- farewell.c ---- */
 

@@ -24,6 +24,8 @@
 
 #include "base/must.h"
 #include "http/internal.h"
+#include "http/peer.h"
+#include "http/socket.h"
 #include "ipc/shm.h"
 #include "plugin/hostfd.h"
 #include "plugin/recover.h"
@@ -88,9 +90,9 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    admission_take(c);
     wire_set_flags(
         c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
+    admission_take(c);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
 }
@@ -174,18 +176,20 @@ void wire_settle(struct front *f)
  * end of the connection from take_pending(), as of one that another process has. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why)
 {
-    struct front *f = c->listener->front;
+    wire_say(c, status, why);
+    conn_let_go(c);
+}
+
+void wire_say(struct conn *c, int status, enum shm_limit why)
+{
     int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 
-    front_count_limit(f, why);
+    front_count_limit(c->listener->front, why);
     deadline_clear(&c->due);
-    if (copy < 0) {
-        shutdown(c->fd, SHUT_RDWR);
+    if (copy < 0)
         return;
-    }
     hostfd_add(copy);
-    farewell_say(f, copy, status);
-    conn_let_go(c);
+    farewell_say(c->listener->front, copy, status);
 }
 
 /* ---- in ---- */
@@ -265,12 +269,14 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
     check_order();
+    if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
+        return n;
     if (c->x == NULL)
         locate(c, buf);
     if (__builtin_expect(c->is_diverted, 0))
         n = take_pending(c, buf, size);
     else
-        n = __real_recv(fd, buf, size, flags);
+        n = socket_recv(fd, buf, size, flags);
     if (n > 0)
         note_received(c, buf, (size_t)n);
     return n;
@@ -278,23 +284,18 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
 /* ---- out ---- */
 
-static inline void note_sent(int fd, ssize_t n)
+static inline void note_sent(struct conn *c, ssize_t n)
 {
-    struct conn *c;
-
-    if (n <= 0 || (c = find(fd)) == NULL)
+    if (n <= 0)
         return;
     c->moved += (uint64_t)n;
     wire_set_flags(c, SHM_CONN_SENT, 0);
 }
 
 /* The chunk that ends a body which the answer does not have. It comes by itself, after the head. */
-static bool is_to_be_dropped(int fd, const void *buf, size_t size)
+static bool is_to_be_dropped(struct conn *c, const void *buf, size_t size)
 {
-    struct conn *c;
-
-    if (size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0 || (c = find(fd)) == NULL ||
-        !c->drops_last_chunk)
+    if (!c->drops_last_chunk || size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0)
         return false;
     c->drops_last_chunk = false;
     return true;
@@ -303,37 +304,42 @@ static bool is_to_be_dropped(int fd, const void *buf, size_t size)
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
+    struct conn *c = find(fd);
     ssize_t n;
 
-    if (find(fd) != NULL)
-        check_order();
-    if (__builtin_expect(is_to_be_dropped(fd, buf, size), 0))
+    if (c == NULL)
+        return __real_send(fd, buf, size, flags);
+    check_order();
+    if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
-    n = __real_send(fd, buf, size, flags);
-
+    n = socket_send(fd, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
-        note_sent(fd, n);
+        note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+    struct conn *c = find(fd);
     ssize_t n;
 
-    if (find(fd) != NULL)
-        check_order();
-    n = __real_sendmsg(fd, msg, flags);
-    note_sent(fd, n);
+    if (c == NULL)
+        return __real_sendmsg(fd, msg, flags);
+    check_order();
+    n = socket_sendmsg(fd, msg, flags);
+    note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
+    struct conn *c = find(fd);
     ssize_t n;
 
-    if (find(fd) != NULL)
-        check_order();
+    if (c == NULL)
+        return __real_sendfile64(fd, from, at, size);
+    check_order();
     n = __real_sendfile64(fd, from, at, size);
-    note_sent(fd, n);
+    note_sent(c, n);
     return n;
 }

@@ -24,7 +24,8 @@ enum channel_kind {
     /* master to worker */
     CHANNEL_SERVE = 1, /* to one that stands by: serve post `number` */
     CHANNEL_ADOPT,     /* connections to take over, as their entries say */
-    CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle */
+    CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle.
+                        * number: bits of listeners that nobody else has: take in what waits there */
     /* worker to master */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */
     CHANNEL_REPLACE, /* I want a successor: outcome Q; number: plugin (index + 1), or 0; text: why */

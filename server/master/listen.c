@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -222,13 +223,14 @@ static int bind_unix(const struct config_listener *cl, struct listen_path *path,
 }
 
 /* All workers have descriptors of one socket; so had the old master's, under many numbers. */
-static int inherit_unix(const struct config_listener *cl, struct inherit *in, struct listen_path *path)
+static int inherit_unix(const struct config_listener *cl, struct inherit *in,
+                        struct listen_path *path)
 {
     int fd = in != NULL ? inherit_take(in, &cl->addr.sa, cl->addr_len) : -1, more;
     struct stat st;
 
     if (fd >= 0 && lstat(cl->addr.un.sun_path, &st) == 0)
-        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino};
+        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino, .is_inherited = true};
     while (fd >= 0 && (more = inherit_take(in, &cl->addr.sa, cl->addr_len)) >= 0)
         fd_close(&more);
     return fd;
@@ -281,8 +283,12 @@ int listen_open(struct listen_set *set, const struct config *cfg, struct inherit
             first_error = first_error < 0 ? first_error : r;
         }
     }
-    if (first_error < 0)
+    if (first_error < 0) {
+        for (int i = 0; i < cfg->n_listeners; i++)
+            if (set->path[i].is_inherited)
+                set->path[i].ino = 0;
         listen_close(set);
+    }
     return first_error;
 }
 
@@ -324,6 +330,20 @@ int listen_find(const struct listen_set *set, int conn_fd)
             return i;
     }
     return -1;
+}
+
+/* The kernel goes on completing handshakes for as long as some process has the socket open, and resets
+ * those that nobody accepts when the last one closes it: requests would be lost. With a filter that lets
+ * nothing pass the queue comes to an end; whoever knocks now is refused when he knocks again. */
+void listen_shut_door(const struct listen_set *set)
+{
+    static struct sock_filter nothing[] = {{.code = BPF_RET | BPF_K, .k = 0}};
+    static const struct sock_fprog filter = {.len = 1, .filter = nothing};
+    int n = set->fd != NULL ? set->cfg->n_workers * set->cfg->n_listeners : 0;
+
+    for (int i = 0; i < n; i++)
+        if (set->fd[i] >= 0 && !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]))
+            setsockopt(set->fd[i], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 void listen_close(struct listen_set *set)

@@ -27,7 +27,9 @@
 
 #define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
+#define SLOTS_PER_POST  4
 #define FLUSH_MS        5000 /* for the recorder's last lines */
+#define RELOAD_TICK_MS  5    /* between two looks at what a reload waits for */
 #define ESCROW_RETRY_MS 5    /* a worker's channel is full, or it is not there yet */
 
 static const char *const phase_names[] = {
@@ -70,16 +72,20 @@ static void enter(struct master *m, enum master_phase phase)
     case MASTER_SERVING:
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
+        watch_update(m);
         master_announce(m);
         upgrade_announce(m);
         notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
+        reload_abandon(m, "the server stops");
         if (m->is_succeeded)
             listen_leave_paths(&m->listeners);
         else
             notify_systemd("STOPPING=1");
+        if (!m->is_succeeded)
+            listen_shut_door(&m->listeners);
         listen_close(&m->listeners);
         if (m->is_succeeded && phase == MASTER_DRAINING)
             posts_dismiss_all(m);
@@ -184,6 +190,11 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
     death_clear(m, c->index);
     if (m->phase >= MASTER_DRAINING)
         return;
+    if (was == DUTY_CANDIDATE) {
+        if (!is_fine || m->reload.state == RELOAD_PREPARING)
+            reload_candidate_ended(m, reason);
+        return;
+    }
     if (!was_serving && (!is_fine || was == DUTY_PARKED))
         worker_not_ready(m, c, reason);
     if (m->phase == MASTER_STARTING && was_serving) {
@@ -215,7 +226,7 @@ static void start_recorder(struct master *m)
     int r;
 
     respawn_started(&m->recorder.respawn, clock_mono_ms());
-    r = child_start(m, &m->recorder, -1);
+    r = child_start(m, &m->recorder, -1, m->generation);
     if (r < 0)
         start_recorder_later(m, strerror(-r));
 }
@@ -226,6 +237,10 @@ static void recorder_ended(struct master *m, int status)
 
     if (m->phase >= MASTER_FLUSHING)
         return;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->recorder.gen != m->generation) {
+        start_recorder(m); /* it was told to make room */
+        return;
+    }
     death_describe(status, how, sizeof how);
     log_error("the recorder %s", how);
     start_recorder_later(m, NULL);
@@ -283,7 +298,8 @@ static void read_signals(struct master *m)
         case SIGINT:
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
-            log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
+            if (reload_begin(m, "SIGHUP", false, true, NULL) == -EBUSY)
+                log_warn("SIGHUP: no reload: the server is starting, stopping or being upgraded");
             break;
         case SIGUSR1: reopen_logs(m); break;
         case SIGUSR2: upgrade_begin(m); break;
@@ -301,7 +317,10 @@ static void late_worker(struct master *m, struct child *c)
 
     death_where(m, c->index, where, sizeof where);
     snprintf(why, sizeof why, "it said nothing for %d ms (%s)", MASTER_READY_MS, where);
-    worker_not_ready(m, c, why);
+    if (c->duty == DUTY_CANDIDATE)
+        reload_candidate_ended(m, why);
+    else
+        worker_not_ready(m, c, why);
     child_kill(c, SIGKILL); /* the rest when it is reaped */
     c->due_ms = INT64_MAX;
 }
@@ -320,6 +339,8 @@ static void do_what_is_due(struct master *m)
     }
     posts_tick(m, now);
     upgrade_tick(m, now);
+    reload_tick(m, now);
+    watch_tick(m, now);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -343,11 +364,15 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (watch_next_ms(m) < at_ms)
+        at_ms = watch_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
+    if (m->reload.state != RELOAD_IDLE && left_ms > RELOAD_TICK_MS)
+        left_ms = RELOAD_TICK_MS;
     return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
 }
 
@@ -372,6 +397,8 @@ static void loop(struct master *m)
 
             if (which == MASTER_CONTROL_EVENT) {
                 control_run(m);
+            } else if (which == MASTER_WATCH_EVENT) {
+                watch_read(m);
             } else if (which == MASTER_UPGRADE_EVENT) {
                 upgrade_read(m);
             } else if (which < (uint32_t)m->n_slots) {
@@ -438,17 +465,22 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .predecessor_fd = -1};
     m->listeners.cfg = cfg;
     control_init(&m->control);
+    watch_init(&m->watch);
     history_init(&m->history);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
-    /* For each post one that serves and one that leaves, and the one that stands by. */
-    m->n_slots = 2 * cfg->n_workers + 1;
+    /* After a reload for each post one that serves, and several that finish what they have begun. */
+    m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
     m->worker = calloc((size_t)m->n_slots, sizeof m->worker[0]);
     m->post = calloc((size_t)cfg->n_workers, sizeof m->post[0]);
-    if (m->worker == NULL || m->post == NULL) {
+    m->generation = calloc(1, sizeof *m->generation);
+    if (m->worker == NULL || m->post == NULL || m->generation == NULL) {
         free(m->worker);
         free(m->post);
+        free(m->generation);
         return -ENOMEM;
     }
+    *m->generation = (struct generation){
+        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
@@ -460,6 +492,7 @@ static void master_fini(struct master *m)
 {
     listen_close(&m->listeners);
     control_close(&m->control);
+    watch_close(&m->watch);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     escrow_close(m);
@@ -470,6 +503,7 @@ static void master_fini(struct master *m)
         fd_close(&m->worker[i].far_fd);
     }
     shm_destroy(&m->shm);
+    reload_fini(m);
     free(m->worker);
     free(m->post);
 }

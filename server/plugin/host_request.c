@@ -22,8 +22,20 @@ static bh_str number(bh_req *req, uint64_t value)
     return s != NULL ? bh_s(s) : absent;
 }
 
-/* In the front layer: costs a look-up in libmicrohttpd, so only when asked. */
-bh_str (*host_client)(bh_req *req, bool port);
+bh_str (*host_peer)(bh_req *req, enum host_peer what);
+
+static bh_str peer_attr(bh_req *req, const char *key)
+{
+    static const char *const keys[] = {[HOST_CLIENT] = "client",
+                                       [HOST_CLIENT_PORT] = "client_port",
+                                       [HOST_PEER] = "peer",
+                                       [HOST_PEER_PORT] = "peer_port"};
+
+    for (int i = 0; i < (int)(sizeof keys / sizeof keys[0]); i++)
+        if (strcmp(key, keys[i]) == 0)
+            return host_peer != NULL ? host_peer(req, i) : absent;
+    return absent;
+}
 
 /* What the request_id plugin has given it, or the client. */
 static bh_str request_id(const bh_req *req)
@@ -42,42 +54,31 @@ static bh_str host_attr(bh_req *req, const char *key)
     if (!request_is(req) || key == NULL)
         return absent;
     switch (key[0]) {
-    case 'm':
-        return strcmp(key, "method") == 0 ? req->method : absent;
+    case 'm': return strcmp(key, "method") == 0 ? req->method : absent;
     case 's':
         if (strcmp(key, "scheme") == 0)
             return req->scheme;
         return strcmp(key, "status") == 0 && req->reply.status != 0
                    ? number(req, (uint64_t)req->reply.status)
                    : absent;
-    case 'h':
-        return strcmp(key, "host") == 0 ? req->host : absent;
+    case 'h': return strcmp(key, "host") == 0 ? req->host : absent;
     case 'p':
         if (strcmp(key, "path") == 0)
             return req->path;
-        return strcmp(key, "protocol") == 0 ? req->protocol : absent;
+        return strcmp(key, "protocol") == 0 ? req->protocol : peer_attr(req, key);
     case 'r':
         if (strcmp(key, "raw_path") == 0)
             return req->target;
         return strcmp(key, "route") == 0 ? bh_s(req->route) : absent;
-    case 'q':
-        return strcmp(key, "query") == 0 ? req->query : absent;
-    case 'l':
-        return strcmp(key, "listener") == 0 ? bh_s(req->listener) : absent;
-    case 'i':
-        return strcmp(key, "id") == 0 ? request_id(req) : absent;
-    case 'b':
-        return strcmp(key, "bytes") == 0 ? number(req, req->bytes_sent) : absent;
+    case 'q': return strcmp(key, "query") == 0 ? req->query : absent;
+    case 'l': return strcmp(key, "listener") == 0 ? bh_s(req->listener) : absent;
+    case 'i': return strcmp(key, "id") == 0 ? request_id(req) : absent;
+    case 'b': return strcmp(key, "bytes") == 0 ? number(req, req->bytes_sent) : absent;
     case 'c':
         if (strcmp(key, "crash_id") == 0)
             return req->crash_id[0] != '\0' ? bh_s(req->crash_id) : absent;
-        if (host_client == NULL)
-            return absent;
-        if (strcmp(key, "client") == 0)
-            return host_client(req, false);
-        return strcmp(key, "client_port") == 0 ? host_client(req, true) : absent;
-    default:
-        return absent;
+        return peer_attr(req, key);
+    default: return absent;
     }
 }
 
@@ -187,7 +188,8 @@ static bh_str host_cookie(bh_req *req, const char *name)
             while (p < stop && (*p == ' ' || *p == '\t'))
                 p++;
             if ((size_t)(stop - p) > len && memcmp(p, name, len) == 0 && p[len] == '=') {
-                const char *v = arena_strndup(&req->arena, p + len + 1, (size_t)(stop - p) - len - 1);
+                const char *v = arena_strndup(&req->arena, p + len + 1,
+                                              (size_t)(stop - p) - len - 1);
 
                 return v != NULL ? bh_sn(v, (size_t)(stop - p) - len - 1) : absent;
             }

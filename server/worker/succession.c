@@ -71,7 +71,7 @@ void succession_read(void)
         if (msg.kind == CHANNEL_HAND_OVER && worker.front != NULL && !worker.is_leaving) {
             worker.is_leaving = true;
             worker_prepare_to_leave();
-            front_stop_accepting(worker.front);
+            front_stop_accepting(worker.front, (unsigned)msg.number);
         }
         for (uint32_t i = 0; i < msg.n; i++) {
             if (worker.front != NULL && msg.kind == CHANNEL_ADOPT)

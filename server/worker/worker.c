@@ -42,6 +42,7 @@
 #define EVENTS        64
 #define TICK_MS       1000 /* health.h */
 #define LEAVE_POLL_MS 50
+#define CUT_MS        1000 /* less than what the master adds to the time for a drain */
 
 struct worker worker;
 
@@ -146,7 +147,8 @@ int worker_serve(int post)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
-            instance_start(worker.plugins.inst[i]);
+            if (worker.plugins.inst[i] != NULL)
+                instance_start(worker.plugins.inst[i]);
     return r;
 }
 
@@ -172,7 +174,8 @@ static int start(const struct setup *setup, struct diag *diag)
         return r;
     r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
-        r = instance_open(worker.plugins.inst[i], diag);
+        if (worker.plugins.inst[i] != NULL)
+            r = instance_open(worker.plugins.inst[i], diag);
     if (r == 0 && worker.seat->post >= 0)
         r = worker_serve(worker.seat->post);
     return r;
@@ -208,7 +211,8 @@ void worker_prepare_to_leave(void)
 {
     worker.leave_until_ms = clock_mono_ms() + worker.cfg->limits.drain_ms;
     for (int i = 0; i < worker.plugins.n; i++)
-        instance_drain(worker.plugins.inst[i]);
+        if (worker.plugins.inst[i] != NULL)
+            instance_drain(worker.plugins.inst[i]);
 }
 
 /* Outcome Q: without the plugin, until a successor is there. */
@@ -218,7 +222,8 @@ static void take_ejected(void)
     const char *why;
 
     while (eject_take(&plugin, &why)) {
-        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n)
+        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n &&
+            worker.plugins.inst[plugin - 1] != NULL)
             instance_eject(worker.plugins.inst[plugin - 1], why);
         else
             log_warn("this worker asks to be replaced: %s", why);
@@ -265,6 +270,24 @@ static void read_clocks(void)
 {
     host_loop_mono_ns = clock_mono_ns();
     host_loop_real_ns = clock_real_ns();
+}
+
+/* A drain goes on. When its time is over what is left is cut, and gets a moment to end in order. */
+static bool may_linger(void)
+{
+    int n;
+
+    if (clock_mono_ms() < worker.leave_until_ms)
+        return true;
+    if (worker.has_cut)
+        return false;
+    worker.has_cut = true;
+    worker.leave_until_ms = clock_mono_ms() + CUT_MS;
+    n = front_cut(worker.front);
+    if (n > 0)
+        log_warn("%d request%s had not ended within limits.timeouts.drain, and %s cut", n,
+                 n == 1 ? "" : "s", n == 1 ? "was" : "were");
+    return true;
 }
 
 /* 0 when it was told to stop, -errno when the loop cannot go on. */
@@ -324,7 +347,7 @@ static int serve(void)
         if (worker.is_leaving && !worker.is_draining)
             succession_give();
         if ((worker.is_draining || worker.is_leaving) && worker.front != NULL &&
-            (front_is_drained(worker.front) || clock_mono_ms() >= worker.leave_until_ms))
+            (front_is_drained(worker.front) || !may_linger()))
             break;
     }
     return 0;

@@ -13,7 +13,7 @@ static struct server *start(void)
     return server_start("version: 1\n"
                         "server: {workers: 1}\n"
                         "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                        "limits: {timeouts: {drain: 2s}}\n"
+                        "limits: {timeouts: {drain: 1h}}\n"
                         "modules: {path: [@PLUGINS@, @MODULES@]}\n"
                         "plugins:\n"
                         "  t: {module: timers, deadline: {timer: 50ms}}\n"
@@ -199,9 +199,10 @@ static void what_a_crashed_call_had_set_is_undone(void **state)
     (void)state;
     assert_int_equal(res->status, 500);
     response_free(&res);
+    eventually(server_crash_count(srv) == 1);
     for (int i = 0; i < 20; i++)
         harness_pause(harness_deadline_ms(100));
-    assert_int_equal(server_crash_count(srv), 1);
+    assert_int_equal(server_crash_count(srv), 1); /* the timer's function would be the second */
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -209,11 +210,9 @@ static void a_drain_does_not_wait_for_them(void **state)
 {
     struct server *srv = start();
     char *id = ask(srv, "/set?first=1&every=%s", "1");
-    int64_t begin = harness_now_ms();
 
     (void)state;
-    assert_int_equal(server_stop(&srv), 0);
-    assert_true(harness_now_ms() - begin < harness_deadline_ms(1500) - harness_now_ms());
+    assert_int_equal(server_stop(&srv), 0); /* or its deadline, which is less than an hour, fails */
     free(id);
 }
 
