@@ -1,11 +1,12 @@
 /*
- * farewell.c - the last answer on connections that another process left.
+ * farewell.c - the last answer on connections that another process left, and slow ends.
  *
  * What a newcomer would get wrong: a socket that is closed while it has unread input is reset, and
  * the reset may overtake the answer. So after the answer only one half is closed; what still comes in
  * is thrown away until the client closes, or for LINGER_MS.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,20 @@ static void linger(struct front *f, int fd)
         w->next_ms = now + STEP_MS;
     hostfd_add(fd); /* closed by a plugin, its number would be a stranger's, who would be read and cut */
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
+}
+
+void farewell_linger(struct front *f, int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy < 0)
+        return;
+    hostfd_add(copy);
+    shutdown(copy, SHUT_WR);
+    if (discard(copy))
+        close(copy);
+    else
+        linger(f, copy);
 }
 
 static const char *title_of(int status)

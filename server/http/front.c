@@ -101,6 +101,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         bool was_ended = c->is_ended;
 
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            farewell_linger(l->front, c->fd);
         wire_close(c);
         free(c);
         *context = NULL;
@@ -191,6 +193,15 @@ static int make_chains(struct front *f)
     return 0;
 }
 
+static struct guard_limits guard_limits_of(const struct config *cfg)
+{
+    return (struct guard_limits){.uri = cfg->limits.uri,
+                                 .head = cfg->limits.head,
+                                 .fields = cfg->limits.headers,
+                                 .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
+                                 .body = cfg->limits.body};
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {
@@ -211,6 +222,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
+    f->guard_limits = guard_limits_of(cfg);
     host_peer = peer_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();

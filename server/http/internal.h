@@ -11,6 +11,7 @@
 #include "http/deadline.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "http/guard.h"
 #include "ipc/shm.h"
 #include "plugin/request.h"
 
@@ -28,6 +29,8 @@ struct conn { /* one connection */
     bool is_busy;          /* between the head of a request and the end of its answer */
     bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
+    bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;          /* closed slowly: the client may still be sending */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
     bool is_given;         /* another process has it: the socket is not to be touched */
     bool drops_last_chunk; /* of an answer that has no body: response.c */
@@ -37,6 +40,8 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    uint32_t n_begun;            /* requests of which the library has read the first line */
+    struct guard guard;
     bool has_preface;            /* a PROXY header, or the rest of one, comes before all else */
     bool wants_proxy;            /* nothing of it has been read */
     bool is_over_limit;          /* the client that it names */
@@ -80,7 +85,8 @@ struct front {
     uint32_t n_conns, n_ended;
     int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
-    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct list unsure; /* of conns of which it is not known whether they are idle, or poked */
+    struct guard_limits guard_limits;
     struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
     bool has_given;            /* some in conns are no longer ours */
@@ -111,6 +117,7 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool is_refused;     /* for what the guard found: wire_refuse_request() */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -187,6 +194,33 @@ void wire_say(struct conn *c, int status, enum shm_limit why);
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
+/* Where bytes come from. read() answers like recv(); `again` is what it answers when there are none
+ * just now (and errno EAGAIN, where that counts). */
+struct wire_source {
+    ssize_t (*read)(const struct wire_source *source, void *buf, size_t size);
+    ssize_t again;
+    void *from;
+    int fd, flags;
+};
+
+/* What the library gets of what the source gives: checked by the guard. The one way in. */
+ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_source *source);
+/* The connection of a descriptor; NULL: not a client's. */
+struct conn *wire_find(int fd);
+
+/* Refuses the request that is being read on c, or the next one: no more of what the client sends is
+ * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
+ * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
+bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
+static inline enum http_refusal wire_refusal(const struct conn *c)
+{
+    return __builtin_expect(c->guard.refusal != REFUSAL_NONE, 0) &&
+                   c->n_begun == c->guard.n_requests
+               ? (enum http_refusal)c->guard.refusal
+               : REFUSAL_NONE;
+}
+
 /* The library forgets the connection and closes its descriptor, without a word to the client: somebody
  * else has another descriptor of it. handover.c */
 void conn_let_go(struct conn *c);
@@ -213,6 +247,8 @@ void drain_run(struct front *f);
 
 /* ---- farewell.c ---- */
 
+/* Closes one half, then waits for the client, on a descriptor of its own: fd stays the caller's. */
+void farewell_linger(struct front *f, int fd);
 /* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
  * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
 int farewell_say(struct front *f, int fd, int status);

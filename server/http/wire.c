@@ -27,6 +27,7 @@
 #include "http/peer.h"
 #include "http/socket.h"
 #include "ipc/shm.h"
+#include "obs/log.h"
 #include "plugin/hostfd.h"
 #include "plugin/recover.h"
 
@@ -61,7 +62,7 @@ int wire_init(void)
     return 0;
 }
 
-static inline struct conn *find(int fd)
+struct conn *wire_find(int fd)
 {
     return (size_t)(unsigned)fd < n_conn_of ? conn_of[fd] : NULL;
 }
@@ -86,6 +87,7 @@ void wire_open(struct conn *c)
 {
     const struct front *f = c->listener->front;
 
+    guard_init(&c->guard);
     c->consumed = WIRE_UNKNOWN;
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
@@ -114,6 +116,7 @@ void wire_close(struct conn *c)
 void wire_begin(struct conn *c, struct exchange *x)
 {
     c->x = x;
+    c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
     c->drops_last_chunk = false;
     wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN);
@@ -158,15 +161,26 @@ void wire_end(struct conn *c)
         list_append(&c->listener->front->unsure, &c->unsure);
 }
 
+/* The library waits for an event once it was told that there is nothing to read; a resumed connection
+ * counts as readable. */
+static void poke(struct conn *c)
+{
+    c->is_poked = true;
+    if (list_is_empty(&c->unsure))
+        list_append(&c->listener->front->unsure, &c->unsure);
+}
+
 void wire_settle(struct front *f)
 {
     while (!list_is_empty(&f->unsure)) {
         struct conn *c = list_entry(f->unsure.next, struct conn, unsure);
+        bool is_poked = c->is_poked;
 
         list_remove(&c->unsure);
-        if (c->x != NULL)
-            continue;                   /* the next request has begun */
-        MHD_suspend_connection(c->mhd); /* a resumed connection counts as readable */
+        c->is_poked = false;
+        if (c->x != NULL && (!is_poked || c->x->is_suspended))
+            continue; /* the next request has begun; it is going to be resumed */
+        MHD_suspend_connection(c->mhd);
         MHD_resume_connection(c->mhd);
         c->listener->needs_run = true;
     }
@@ -202,37 +216,24 @@ static inline void check_order(void)
         recover_out_of_order(NULL);
 }
 
-/* Blank lines before a request are skipped (RFC 9112 2.2) and do not make one. The library puts a NUL
- * for each byte of a line's end that it has passed. */
-static bool is_blank(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
-            return false;
-    return true;
-}
-
 /* Before a request's first line is whole: the library asks for bytes to put at buf. What it holds of
- * the next request lies before that. */
+ * the next request lies before that; the guard lets no blank lines through. */
 static void locate(struct conn *c, const char *buf)
 {
     if (c->base == NULL)
         c->base = buf;
     c->received = (uintptr_t)buf - (uintptr_t)c->base;
-    if (!is_blank(c->base, c->received)) {
-        wire_set_flags(c, 0, SHM_CONN_EXTRA);
-        return;
-    }
-    if (c->flags & SHM_CONN_BUSY) /* it had been taken for a request */
-        deadline_set(c, DEADLINE_IDLE);
-    wire_set_flags(c, 0, SHM_CONN_EXTRA | SHM_CONN_BUSY);
+    wire_set_flags(c, 0, SHM_CONN_EXTRA);
 }
 
-static void note_received(struct conn *c, const char *buf, size_t n)
+static void note_received(struct conn *c, size_t n)
 {
     c->received += n;
-    c->moved += n;
-    if ((c->flags & SHM_CONN_BUSY) == 0 && !is_blank(buf, n)) {
+    if (c->x == NULL && c->received == 0 && guard_is_idle(&c->guard)) {
+        if ((c->flags & SHM_CONN_BUSY) != 0) /* it had been taken for a request */
+            deadline_set(c, DEADLINE_IDLE);
+        wire_set_flags(c, 0, SHM_CONN_BUSY);
+    } else if ((c->flags & SHM_CONN_BUSY) == 0) {
         wire_set_flags(c, SHM_CONN_BUSY, 0);
         if (c->due.kind == DEADLINE_IDLE)
             deadline_set(c, DEADLINE_HEAD);
@@ -258,12 +259,109 @@ static ssize_t take_pending(struct conn *c, void *buf, size_t size)
     return (ssize_t)n;
 }
 
+/* ---- through the guard ---- */
+
+static void note_refusal(struct conn *c)
+{
+    struct shm_worker *shared = c->listener->front->shared;
+    _Atomic uint64_t *n = &shared->refused[c->guard.refusal];
+
+    atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    log_debug("a request is refused: %s", refusal_name((enum http_refusal)c->guard.refusal));
+}
+
+/* What makes a request of what the library has of the refused one. */
+static size_t complete(struct conn *c, char *buf, size_t size)
+{
+    size_t n = size > 0 ? guard_complete(&c->guard, buf, size) : 0;
+
+    if (!guard_is_complete(&c->guard))
+        poke(c);
+    return n;
+}
+
+/* Some of the source, checked. *kept: how much of it the library gets; what the source answered. */
+static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_source *source,
+                    size_t *kept)
+{
+    struct front *f = c->listener->front;
+    size_t room = guard_room(&c->guard);
+    ssize_t n;
+
+    *kept = 0;
+    if (__builtin_expect(size <= room,
+                         0)) { /* the library makes room when it has worked off some */
+        poke(c);
+        return source->again;
+    }
+    if (__builtin_expect(c->is_diverted, 0))
+        n = take_pending(c, buf + room, size - room);
+    else
+        n = source->read(source, buf + room, size - room);
+    if (n <= 0)
+        return n;
+    c->moved += (uint64_t)n;
+    *kept = guard_pass(&c->guard, &f->guard_limits, buf, buf + room, (size_t)n);
+    if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
+        note_refusal(c);
+        *kept += complete(c, buf + *kept, size - *kept);
+    } else if ((size_t)n == size - room && *kept < size) {
+        poke(c); /* there may be more */
+    }
+    return n;
+}
+
 /* A short answer tells the library that nothing more is there just now, and it waits for an event:
- * so bytes may be held back here only where one is sure to come. After what was pending it is, since
- * the socket is not in the library's epoll set yet. */
+ * so where that may not be true it is poked. After what was pending it is, since the socket is not in
+ * the library's epoll set yet. */
+ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_source *source)
+{
+    size_t kept;
+    ssize_t n;
+
+    if (c->x == NULL)
+        locate(c, buf);
+    if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
+        if (c->is_given)
+            return 0;
+        kept = complete(c, buf, size);
+        n = kept > 0 ? (ssize_t)kept : source->again;
+    } else {
+        do /* what is taken out entirely is not the end of what there is */
+            n = take(c, buf, size, source, &kept);
+        while (n > 0 && kept == 0);
+    }
+    if (n > 0) {
+        note_received(c, kept);
+        n = (ssize_t)kept;
+    } else if (n == source->again) {
+        note_received(c, 0);
+    }
+    return n;
+}
+
+bool wire_refuse_request(struct conn *c, enum http_refusal reason)
+{
+    if (c->is_given || c->guard.refusal != REFUSAL_NONE ||
+        (c->x != NULL && guard_is_idle(&c->guard)))
+        return false;
+    guard_refuse(&c->guard, reason);
+    note_refusal(c);
+    poke(c);
+    c->listener->needs_run = true;
+    return true;
+}
+
+static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
+{
+    return socket_recv(source->fd, buf, size, source->flags);
+}
+
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 {
-    struct conn *c = find(fd);
+    const struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
@@ -271,14 +369,8 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
     check_order();
     if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
         return n;
-    if (c->x == NULL)
-        locate(c, buf);
-    if (__builtin_expect(c->is_diverted, 0))
-        n = take_pending(c, buf, size);
-    else
-        n = socket_recv(fd, buf, size, flags);
-    if (n > 0)
-        note_received(c, buf, (size_t)n);
+    errno = EAGAIN;
+    n = wire_receive(c, buf, size, &source);
     return n;
 }
 
@@ -304,7 +396,7 @@ static bool is_to_be_dropped(struct conn *c, const void *buf, size_t size)
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
-    struct conn *c = find(fd);
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
@@ -320,7 +412,7 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    struct conn *c = find(fd);
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
@@ -333,7 +425,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    struct conn *c = find(fd);
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
