@@ -125,8 +125,7 @@ static void take_one(struct master *m, struct child *c, int fd, int taken,
     bool is_culprit = fd == atomic_load(&m->shm->worker[c->index].call.fd);
     uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
-    struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0,
-                                  .client = conn->client};
+    struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0, .client = conn->client};
     int listener = reload_map_listener(m, c, (int)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff));
 
     if (listener < 0 || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)

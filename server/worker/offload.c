@@ -32,7 +32,7 @@ static struct {
     struct job *first, **last;
     int n_jobs, n_threads, n_idle;
     const struct shm_call *loop;
-    pthread_key_t key; /* of on_end() */
+    pthread_key_t key;                     /* of on_end() */
     struct shm_call call[OFFLOAD_THREADS]; /* of those that are not shown: SHM_THREADS */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
 
@@ -108,8 +108,13 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     if (job == NULL) {
         r = BH_ENOMEM;
     } else {
-        *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket,
-                            async_use(ticket), atomic_load(&pool.loop->fd)};
+        *job = (struct job){NULL,
+                            work,
+                            arg,
+                            req->entry[req->at].inst,
+                            ticket,
+                            async_use(ticket),
+                            atomic_load(&pool.loop->fd)};
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
             r = BH_EAGAIN;

@@ -152,5 +152,6 @@ static bh_rc on_request_body(void *self, bh_req *req, void *ctx, bh_str chunk, i
     return bh_reply(req, 200, "text/plain", text);
 }
 
-BH_PLUGIN("checked", "1.0.0", .summary = "Answers that can be checked", .ctx_size = sizeof(struct ctx),
-          .on_request = on_request, .on_request_body = on_request_body)
+BH_PLUGIN("checked", "1.0.0", .summary = "Answers that can be checked",
+          .ctx_size = sizeof(struct ctx), .on_request = on_request,
+          .on_request_body = on_request_body)

@@ -60,7 +60,7 @@ struct conn {
     int64_t next_ms, heard_ms; /* monotonic */
     int64_t last_ms;           /* when the last question that was answered was sent; 0: none yet */
     int64_t last_end_ms;
-    char last[48];             /* which one that was, for whoever looks into a failure */
+    char last[48]; /* which one that was, for whoever looks into a failure */
     pid_t worker;
     struct answer answer;
 };

@@ -16,20 +16,24 @@ const char *const soak_outcome_names[N_OUTCOMES] = {
 
 /* ---- faults ---- */
 
-#define PLACES_R(FAULT, WEIGHT)                                                        \
-    {FAULT, "on_request", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},              \
-        {FAULT, "on_request", VICTIM_GUARDED, OUTCOME_R, false, WEIGHT, false},        \
-        {FAULT, "on_request", VICTIM_OPEN, OUTCOME_R, false, WEIGHT, true},            \
-        {FAULT, "on_request_body", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},     \
-        {FAULT, "on_response", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},         \
-        {FAULT, "offload", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},             \
-        {FAULT, "on_log", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, false},           \
-        {FAULT, "defer", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, false},            \
-        {FAULT, "post", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, true},              \
-        {FAULT, "on_response_body", VICTIM_PLAIN, OUTCOME_T, false, WEIGHT, false}
+#define PLACES_R(FAULT, WEIGHT)                                                    \
+    {FAULT, "on_request", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},          \
+        {FAULT, "on_request", VICTIM_GUARDED, OUTCOME_R, false, WEIGHT, false},    \
+        {FAULT, "on_request", VICTIM_OPEN, OUTCOME_R, false, WEIGHT, true},        \
+        {FAULT, "on_request_body", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false}, \
+        {FAULT, "on_response", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},     \
+        {FAULT, "offload", VICTIM_PLAIN, OUTCOME_R, false, WEIGHT, false},         \
+        {FAULT, "on_log", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, false},       \
+        {FAULT, "defer", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, false},        \
+        {FAULT, "post", VICTIM_PLAIN, OUTCOME_LATE, false, WEIGHT, true},          \
+    {                                                                              \
+        FAULT, "on_response_body", VICTIM_PLAIN, OUTCOME_T, false, WEIGHT, false   \
+    }
 
-#define AT_ONCE(FAULT, OUTCOME, VIOLENT, WEIGHT) \
-    {FAULT, "on_request", VICTIM_PLAIN, OUTCOME, VIOLENT, WEIGHT, false}
+#define AT_ONCE(FAULT, OUTCOME, VIOLENT, WEIGHT)                           \
+    {                                                                      \
+        FAULT, "on_request", VICTIM_PLAIN, OUTCOME, VIOLENT, WEIGHT, false \
+    }
 
 /* Weights: of the gentle ones among themselves, and of the violent ones. */
 const struct soak_trick soak_tricks[] = {
@@ -220,17 +224,15 @@ char *soak_write(const struct soak_ask *ask, size_t *n)
 
     if (out == NULL)
         abort();
-    fputs(ask->what == ASK_SUM    ? "POST "
-          : ask->what == ASK_HEAD ? "HEAD "
-                                  : "GET ",
-          out);
+    fputs(ask->what == ASK_SUM ? "POST " : ask->what == ASK_HEAD ? "HEAD " : "GET ", out);
     write_target(out, ask);
-    fprintf(out, " HTTP/1.1\r\nHost: soak\r\nAccept: application/json\r\nX-Padding: %.*s\r\n",
-            (int)(ask->key % 300),
-            "----------------------------------------------------------------------------------------"
-            "----------------------------------------------------------------------------------------"
-            "----------------------------------------------------------------------------------------"
-            "--------------------------------------");
+    fprintf(
+        out, " HTTP/1.1\r\nHost: soak\r\nAccept: application/json\r\nX-Padding: %.*s\r\n",
+        (int)(ask->key % 300),
+        "----------------------------------------------------------------------------------------"
+        "----------------------------------------------------------------------------------------"
+        "----------------------------------------------------------------------------------------"
+        "--------------------------------------");
     if (ask->is_last)
         fputs("Connection: close\r\n", out);
     if (ask->what != ASK_SUM)
@@ -253,26 +255,27 @@ char *soak_config(void)
 
     if (out == NULL)
         abort();
-    fputs("plugins:\n"
-          "  pages: {module: error_pages}\n"
-          "  checked: {module: checked}\n"
-          "  site: {module: static, config: {root: www, cache_size: 0}}\n"
-          "  plain: {module: fault, deadline: 400ms, breaker: {crashes: 0}, config: {from_request: true, reply: false}}\n"
-          "  guarded: {module: fault, breaker: {crashes: 5, window: 3s, open: 500ms, trials: 2},\n"
-          "    config: {from_request: true, reply: false}}\n"
-          "  open: {module: fault, on_error: fail_open, breaker: {crashes: 5, window: 3s, open: 500ms},\n"
-          "    config: {from_request: true, reply: false}}\n"
-          "  inside: {module: inside, breaker: {crashes: 0}}\n"
-          "  cxx: {module: throw, breaker: {crashes: 0}, config: {reply: false}}\n"
-          "routes:\n"
-          "  - {match: {path: /plain/**}, chain: [pages, plain, checked]}\n"
-          "  - {name: one, match: {path: /guarded/text}, chain: [pages, guarded, checked]}\n"
-          "  - {match: {path: /guarded/**}, chain: [pages, guarded, checked]}\n"
-          "  - {match: {path: /open/**}, chain: [pages, open, checked]}\n"
-          "  - {match: {path: /inside/**}, chain: [pages, inside]}\n"
-          "  - {match: {path: /cxx/**}, chain: [pages, cxx, checked]}\n"
-          "  - {match: {path: /file/**}, chain: [pages, site]}\n",
-          out);
+    fputs(
+        "plugins:\n"
+        "  pages: {module: error_pages}\n"
+        "  checked: {module: checked}\n"
+        "  site: {module: static, config: {root: www, cache_size: 0}}\n"
+        "  plain: {module: fault, deadline: 400ms, breaker: {crashes: 0}, config: {from_request: true, reply: false}}\n"
+        "  guarded: {module: fault, breaker: {crashes: 5, window: 3s, open: 500ms, trials: 2},\n"
+        "    config: {from_request: true, reply: false}}\n"
+        "  open: {module: fault, on_error: fail_open, breaker: {crashes: 5, window: 3s, open: 500ms},\n"
+        "    config: {from_request: true, reply: false}}\n"
+        "  inside: {module: inside, breaker: {crashes: 0}}\n"
+        "  cxx: {module: throw, breaker: {crashes: 0}, config: {reply: false}}\n"
+        "routes:\n"
+        "  - {match: {path: /plain/**}, chain: [pages, plain, checked]}\n"
+        "  - {name: one, match: {path: /guarded/text}, chain: [pages, guarded, checked]}\n"
+        "  - {match: {path: /guarded/**}, chain: [pages, guarded, checked]}\n"
+        "  - {match: {path: /open/**}, chain: [pages, open, checked]}\n"
+        "  - {match: {path: /inside/**}, chain: [pages, inside]}\n"
+        "  - {match: {path: /cxx/**}, chain: [pages, cxx, checked]}\n"
+        "  - {match: {path: /file/**}, chain: [pages, site]}\n",
+        out);
     fclose(out);
     return text;
 }

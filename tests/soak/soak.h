@@ -25,11 +25,11 @@
 
 /* Instances of plugins that faults strike in. */
 enum soak_victim {
-    VICTIM_PLAIN,  /* fail_closed, no breaker */
+    VICTIM_PLAIN,   /* fail_closed, no breaker */
     VICTIM_GUARDED, /* fail_closed, with a breaker */
-    VICTIM_OPEN,   /* fail_open, with a breaker */
-    VICTIM_INSIDE, /* faults where libc holds a lock */
-    VICTIM_CXX,    /* throws */
+    VICTIM_OPEN,    /* fail_open, with a breaker */
+    VICTIM_INSIDE,  /* faults where libc holds a lock */
+    VICTIM_CXX,     /* throws */
     N_VICTIMS
 };
 
@@ -67,7 +67,7 @@ extern const char *const soak_what_names[N_WHATS];
 
 struct soak_ask {
     enum soak_what what;
-    enum soak_victim victim; /* in whose route */
+    enum soak_victim victim;        /* in whose route */
     const struct soak_trick *trick; /* NULL: an innocent request */
     uint64_t key;
     uint32_t n;      /* bytes of the answer, or of the request's body */
@@ -94,7 +94,7 @@ char *soak_config(void);
 enum soak_result {
     RESULT_RIGHT,   /* 200, every byte as it must be */
     RESULT_REFUSED, /* another status */
-    RESULT_CUT,     /* the connection ended before the answer did; n_bytes tells whether it had begun */
+    RESULT_CUT, /* the connection ended before the answer did; n_bytes tells whether it had begun */
     RESULT_WRONG,   /* an answer that is no answer to that question */
     RESULT_SILENCE, /* nothing for SOAK_PATIENCE_MS */
 };
@@ -105,14 +105,14 @@ struct soak_event {
     struct soak_ask ask;
     enum soak_result result;
     int status;
-    bool is_bare;      /* no Date: by whoever took over the connection, not by a chain */
-    bool has_retry;    /* Retry-After */
-    uint32_t n_bytes;  /* of the answer */
-    int n_before;      /* requests on the same connection, not answered yet when it was sent */
-    pid_t worker;      /* who had answered on that connection last when it was sent; 0: nobody yet */
+    bool is_bare;     /* no Date: by whoever took over the connection, not by a chain */
+    bool has_retry;   /* Retry-After */
+    uint32_t n_bytes; /* of the answer */
+    int n_before;     /* requests on the same connection, not answered yet when it was sent */
+    pid_t worker;     /* who had answered on that connection last when it was sent; 0: nobody yet */
     /* Real time. before: when the last one that was answered was sent, and its answer complete. */
     int64_t before_ms, before_end_ms, sent_ms, end_ms;
-    char note[96];     /* what was wrong */
+    char note[96]; /* what was wrong */
 };
 
 struct soak_totals {
@@ -140,7 +140,14 @@ void soak_group_free(struct soak_group **gp);
 struct soak_death { /* of a worker, or the time in which a plugin was out */
     int64_t from_ms, to_ms;
     pid_t pid;
-    enum { STORY_PARKED, STORY_KILLED, STORY_LEFT, STORY_EJECTED, STORY_BREAKER, STORY_UPGRADE } kind;
+    enum {
+        STORY_PARKED,
+        STORY_KILLED,
+        STORY_LEFT,
+        STORY_EJECTED,
+        STORY_BREAKER,
+        STORY_UPGRADE
+    } kind;
     enum soak_victim victim; /* of an ejection, a breaker */
 };
 

@@ -32,10 +32,11 @@
 #define MAX_VITALS 64
 
 /* What may differ between two looks at the same process, or at its successor. */
-#define SLACK_KIB          3072
-#define SLACK_RECORDER_KIB (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
-#define SLACK_FDS          0
-#define SLACK_WORKER_FDS   2 /* a client's close that is just being noticed */
+#define SLACK_KIB 3072
+#define SLACK_RECORDER_KIB \
+    (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
+#define SLACK_FDS        0
+#define SLACK_WORKER_FDS 2 /* a client's close that is just being noticed */
 #define UPGRADE_EVERY_MS 20000
 
 struct look {
@@ -85,7 +86,8 @@ static void add_charges(void)
     json_array_foreach(json_object_get(status, "plugins"), i, plugin)
     {
         for (int v = 0; v < N_VICTIMS; v++) {
-            if (strcmp(json_string_value(json_object_get(plugin, "name")), soak_victim_names[v]) != 0)
+            if (strcmp(json_string_value(json_object_get(plugin, "name")), soak_victim_names[v]) !=
+                0)
                 continue;
             soak.charges.crashes[v] += number(plugin, "crashes");
             soak.charges.deaths[v] += number(plugin, "worker_deaths");
@@ -151,7 +153,7 @@ static bool are_faultless(void)
 
 #define wait_for(cond, seconds)                                              \
     do {                                                                     \
-        int64_t wait_end_ = harness_deadline_ms((seconds) * 1000);           \
+        int64_t wait_end_ = harness_deadline_ms((seconds)*1000);             \
                                                                              \
         while (!(cond))                                                      \
             if (!harness_pause(wait_end_))                                   \
@@ -344,8 +346,8 @@ static void check_same_workers(const struct look *before, const struct look *aft
         for (int k = 0; k < after->n; k++)
             n += is_name(&before->v[i], "bh-worker") && before->v[i].pid == after->v[k].pid;
     if (n != WORKERS)
-        harness_fail(__FILE__, __LINE__, "%d of %d workers have outlived faults that cost no worker",
-                     n, WORKERS);
+        harness_fail(__FILE__, __LINE__,
+                     "%d of %d workers have outlived faults that cost no worker", n, WORKERS);
 }
 
 /* ---- nothing is left ---- */
@@ -392,11 +394,12 @@ static int check_charges(const struct soak_bill bill[N_VICTIMS])
         uint64_t n = soak.charges.crashes[i];
         bool is_off = n < bill[i].sure || n > bill[i].sure + bill[i].maybe;
 
-        printf("%s: %llu crashes charged; the clients know of %llu, and of %llu that may have been; "
-               "%llu workers died in it, %llu were left without it%s\n",
-               soak_victim_names[i], (unsigned long long)n, (unsigned long long)bill[i].sure,
-               (unsigned long long)bill[i].maybe, (unsigned long long)soak.charges.deaths[i],
-               (unsigned long long)soak.charges.ejections[i], is_off ? ": DOES NOT ADD UP" : "");
+        printf(
+            "%s: %llu crashes charged; the clients know of %llu, and of %llu that may have been; "
+            "%llu workers died in it, %llu were left without it%s\n",
+            soak_victim_names[i], (unsigned long long)n, (unsigned long long)bill[i].sure,
+            (unsigned long long)bill[i].maybe, (unsigned long long)soak.charges.deaths[i],
+            (unsigned long long)soak.charges.ejections[i], is_off ? ": DOES NOT ADD UP" : "");
         n_off += is_off;
     }
     return n_off;
@@ -453,14 +456,16 @@ static void start(char *tmp)
 
 static void print_story(const struct soak_story *story, const struct soak_totals *t)
 {
-    printf("%llu requests on %llu connections, %llu right; connections were moved to another worker "
-           "%llu times\n",
-           (unsigned long long)t->n_asked, (unsigned long long)t->n_connections,
-           (unsigned long long)t->n_right, (unsigned long long)t->n_moved);
-    printf("workers: %d parked (X), %d killed (%d by us), %d left in order, %d ejections; %d upgrades; "
-           "recorder killed %d times, standby %d times\n",
-           story->n_parked, story->n_killed, soak.n_kills, story->n_left, story->n_ejected,
-           soak.n_upgrades, soak.n_recorder_kills, soak.n_standby_kills);
+    printf(
+        "%llu requests on %llu connections, %llu right; connections were moved to another worker "
+        "%llu times\n",
+        (unsigned long long)t->n_asked, (unsigned long long)t->n_connections,
+        (unsigned long long)t->n_right, (unsigned long long)t->n_moved);
+    printf(
+        "workers: %d parked (X), %d killed (%d by us), %d left in order, %d ejections; %d upgrades; "
+        "recorder killed %d times, standby %d times\n",
+        story->n_parked, story->n_killed, soak.n_kills, story->n_left, story->n_ejected,
+        soak.n_upgrades, soak.n_recorder_kills, soak.n_standby_kills);
 }
 
 /* What the test was for must have happened. */

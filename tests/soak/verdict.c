@@ -146,7 +146,8 @@ static void print(const struct soak_event *e)
     static const char *const results[] = {"right", "refused", "cut", "WRONG", "SILENCE"};
     const struct soak_trick *t = e->ask.trick;
 
-    printf("  unexplained: %s%s%s %s /%s/%s key %" PRIu64 " n %u%s%s%s%s: status %d%s, %u bytes, %d before "
+    printf("  unexplained: %s%s%s %s /%s/%s key %" PRIu64
+           " n %u%s%s%s%s: status %d%s, %u bytes, %d before "
            "it, worker %d, last asked %" PRId64 " ms before, %" PRId64 " to %" PRId64 " ms%s%s\n",
            results[e->result], e->is_bare ? " (bare)" : "", e->has_retry ? " (retry)" : "",
            t != NULL ? soak_outcome_names[t->outcome] : "innocent",
@@ -154,8 +155,8 @@ static void print(const struct soak_event *e)
            e->ask.what < N_WHATS ? soak_what_names[e->ask.what] : "-", e->ask.key, e->ask.n,
            t != NULL ? ", fault " : "", t != NULL ? t->fault : "", t != NULL ? " in " : "",
            t != NULL ? t->at : "", e->status, e->ask.is_chunked ? ", chunked" : "", e->n_bytes,
-           e->n_before, (int)e->worker, e->sent_ms - e->before_ms, e->sent_ms, e->end_ms, e->note[0] != '\0' ? ": " : "",
-           e->note);
+           e->n_before, (int)e->worker, e->sent_ms - e->before_ms, e->sent_ms, e->end_ms,
+           e->note[0] != '\0' ? ": " : "", e->note);
 }
 
 int soak_judge(const struct soak_event *events, size_t n, const struct soak_story *story,
@@ -187,9 +188,10 @@ int soak_judge(const struct soak_event *events, size_t n, const struct soak_stor
     printf("faults that came to what the matrix says:");
     for (int i = 0; i < N_OUTCOMES; i++)
         printf("%s %d %s", i > 0 ? "," : "", planned[i], soak_outcome_names[i]);
-    printf("\nfailures that an outcome explains: %d refused as their worker died, %d as a plugin was "
-           "out, %d cut, %d idle connections closed\n",
-           n_refused, n_out, n_cut, n_idle);
+    printf(
+        "\nfailures that an outcome explains: %d refused as their worker died, %d as a plugin was "
+        "out, %d cut, %d idle connections closed\n",
+        n_refused, n_out, n_cut, n_idle);
     printf("failures that nothing explains: %d\n", n_wrong);
     return n_wrong;
 }
