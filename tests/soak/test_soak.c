@@ -37,6 +37,8 @@
     (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
 #define SLACK_FDS        0
 #define SLACK_WORKER_FDS 2 /* a client's close that is just being noticed */
+#define SETTLE_MS        3000
+#define BUSY_FDS         36 /* of two workers at rest are some 34 */
 #define UPGRADE_EVERY_MS 20000
 
 struct look {
@@ -161,17 +163,44 @@ static bool are_faultless(void)
     } while (0)
 
 /* All clients stop asking, but keep their connections; the server comes to rest. */
+static void let_it_rain(int64_t ms)
+{
+    int64_t end = harness_now_ms() + ms;
+
+    while (harness_now_ms() < end)
+        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+}
+
+/* Descriptors of workers that are no client's connection. */
+static int count_others(struct look *l)
+{
+    int n = 0;
+
+    l->connections = 0;
+    for (int i = 0; i < N_GROUPS; i++)
+        l->connections += soak_group_open(soak.group[i]);
+    l->n = soak_vitals(soak.srv->pid, l->v, MAX_VITALS);
+    for (int i = 0; i < l->n; i++)
+        n += is_name(&l->v[i], "bh-worker") ? l->v[i].fds : 0;
+    return n - l->connections;
+}
+
+/* All clients stop asking, but keep their connections; the server comes to rest: what clients have
+ * closed, and the rests of answers that some did not want, are gone after SETTLE_MS at the latest. */
 static void take_look(struct look *out)
 {
+    int64_t end;
+    int n;
+
     atomic_store(&soak_is_paused, true);
     wait_for(are_quiet(), 30);
     wait_for(is_complete(), 30);
-    out->connections = 0;
-    for (int i = 0; i < N_GROUPS; i++)
-        out->connections += soak_group_open(soak.group[i]);
-    /* What is closed by a client is noticed a moment later. */
-    nanosleep(&(struct timespec){.tv_nsec = 300 * 1000 * 1000}, NULL);
-    wait_for((out->n = soak_vitals(soak.srv->pid, out->v, MAX_VITALS)) == WORKERS + 3, 10);
+    end = harness_deadline_ms(SETTLE_MS);
+    do {
+        n = count_others(out);
+        let_it_rain(100);
+    } while (count_others(out) < n || out->n != WORKERS + 3 ||
+             (n > BUSY_FDS && harness_now_ms() < end));
     atomic_store(&soak_is_paused, false);
 }
 
@@ -181,14 +210,6 @@ static void print_look(const char *when, const struct look *l)
     for (int i = 0; i < l->n; i++)
         printf("  %-14s pid %-7d %6ld KiB, %2d threads, %3d descriptors\n", l->v[i].name,
                (int)l->v[i].pid, l->v[i].rss_kib, l->v[i].threads, l->v[i].fds);
-}
-
-static void let_it_rain(int64_t ms)
-{
-    int64_t end = harness_now_ms() + ms;
-
-    while (harness_now_ms() < end)
-        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
 }
 
 /* ---- mischief ---- */
