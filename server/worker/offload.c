@@ -9,8 +9,10 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/boundary.h"
+#include "plugin/heap.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
+#include "plugin/remains.h"
 #include "plugin/request.h"
 #include "plugin/thread.h"
 #include "worker/async.h"
@@ -21,6 +23,8 @@ struct job {
     int32_t (*work)(void *);
     void *arg;
     bh_inst *inst;
+    struct heap
+        *heap; /* of the request's incarnation; pinned: the request may end before the job */
     bh_ticket *ticket;
     uint64_t use;
     int fd; /* of the client whose request it is for */
@@ -55,6 +59,7 @@ static void *serve(void *arg)
     for (;;) {
         struct job *job;
         int32_t verdict = BH_FAIL;
+        bool came_back;
 
         pthread_mutex_lock(&pool.lock);
         pool.n_idle++;
@@ -69,7 +74,11 @@ static void *serve(void *arg)
         pthread_mutex_unlock(&pool.lock);
 
         atomic_store(&call->fd, job->fd); /* should this be the end of the worker: whose it is */
-        if (boundary_work(job->inst->id, job->work, job->arg, &verdict))
+        recover_use_heap(job->heap);
+        came_back = boundary_work(job->inst->id, job->work, job->arg, &verdict);
+        remains_of_thread(job->heap);
+        heap_unpin(job->heap);
+        if (came_back)
             async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
@@ -94,6 +103,7 @@ static void start_thread(void)
 
 static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
 {
+    const struct entry *e;
     struct job *job;
     bh_ticket *ticket;
     bh_rc r = BH_OK;
@@ -103,6 +113,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     ticket = async_ticket(req, 0);
     if (ticket == NULL)
         return BH_EPHASE;
+    e = &req->entry[req->at];
     recover_critical_enter(); /* a lock is held: no fault in here can be left */
     job = malloc(sizeof *job);
     if (job == NULL) {
@@ -111,10 +122,12 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
         *job = (struct job){NULL,
                             work,
                             arg,
-                            req->entry[req->at].inst,
+                            e->inst,
+                            e->inc != NULL ? e->inc->heap : NULL,
                             ticket,
                             async_use(ticket),
                             atomic_load(&pool.loop->fd)};
+        heap_pin(job->heap);
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
             r = BH_EAGAIN;
@@ -133,6 +146,8 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
         pthread_mutex_unlock(&pool.lock);
     }
     if (r != BH_OK) {
+        if (job != NULL)
+            heap_unpin(job->heap);
         free(job);
         async_forget(req->up);
     }
