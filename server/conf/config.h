@@ -29,6 +29,40 @@ struct config_pos { /* where in the file */
     int line, column;
 };
 
+struct config_file {
+    const char *path; /* absolute; NULL: none */
+    struct config_pos pos;
+};
+
+struct config_certificate {
+    struct config_pos pos;
+    struct config_file cert, key; /* chain and private key, PEM */
+    const struct yaml_node *name_list;
+    const char **names; /* in lower case; none: those in the certificate */
+    int n_names;
+};
+
+enum config_client_auth { CONFIG_CLIENT_NONE, CONFIG_CLIENT_OPTIONAL, CONFIG_CLIENT_REQUIRED };
+
+struct config_tls { /* of a listener */
+    bool is_on;
+    struct config_pos pos;
+    struct config_certificate first; /* as it is written beside the others */
+    struct config_certificate *certificate; /* all, and the first is for those whom no name fits */
+    int n_certificates;
+    struct config_file client_ca;
+    enum config_client_auth client_auth;
+    uint32_t min_version; /* 0: TLS 1.2, 1: TLS 1.3 */
+    const char *priority; /* in GnuTLS's words; NULL: ours */
+    struct config_pos priority_pos;
+    uint32_t handshake_ms;
+    bool no_tickets;
+    struct {
+        uint64_t max_age_ms; /* 0: no such header */
+        bool subdomains, preload;
+    } hsts;
+};
+
 struct config_listener {
     const char *name;
     const char *address; /* as written */
@@ -41,6 +75,7 @@ struct config_listener {
     } addr;
     socklen_t addr_len;
     mode_t mode; /* of a Unix socket */
+    struct config_tls tls;
 };
 
 enum config_on_error {

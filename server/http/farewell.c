@@ -72,6 +72,32 @@ static void linger(struct front *f, int fd)
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 
+void farewell_linger(struct front *f, int fd)
+{
+    if (fd < 0)
+        return;
+    shutdown(fd, SHUT_WR);
+    if (discard(fd))
+        close(fd);
+    else
+        linger(f, fd);
+}
+
+void farewell_wrong_port(struct front *f, int fd)
+{
+    static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,"
+                               "\"detail\":\"this port speaks https, not http\"}\n";
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                     sizeof body - 1, body);
+
+    if (fd >= 0)
+        (void)send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    farewell_linger(f, fd);
+}
+
 int front_refuse(struct front *f, int fd, int status, const char *record_id)
 {
     const char *title = status == 503 ? "Service Unavailable" : "Internal Server Error";
@@ -80,9 +106,13 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id)
     int n;
 
     log_debug("a request that died with another process is %s; crash record %s",
-              status == 0 ? "cut short" : title, record_id != NULL ? record_id : "unknown");
+              status <= 0 ? "cut short" : title, record_id != NULL ? record_id : "unknown");
     if (status == 0) {
         cut(fd);
+        return 0;
+    }
+    if (status < 0) { /* without close_notify the client sees what is cut short */
+        farewell_linger(f, fd);
         return 0;
     }
     snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}\n",
@@ -98,11 +128,7 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id)
         cut(fd);
         return r;
     }
-    shutdown(fd, SHUT_WR);
-    if (discard(fd))
-        close(fd);
-    else
-        linger(f, fd);
+    farewell_linger(f, fd);
     return 0;
 }
 

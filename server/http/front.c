@@ -12,16 +12,19 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
 #include "plugin/hostfd.h"
+#include "tls/set.h"
 
 #define SPARE_MAX      1024
 #define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
 
-extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through it */
+extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through them */
+extern bh_str (*host_tls)(bh_req *req, const char *key);
 
 /* ---- exchanges ---- */
 
@@ -68,6 +71,8 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
 
     if (info != NULL)
         hostfd_add(info->connect_fd); /* closing it takes it out again */
+    if (c == NULL && l->is_tls && info != NULL)
+        shutdown(info->connect_fd, SHUT_RDWR); /* never in plain text */
     if (c == NULL)
         return; /* served all the same; a drain waits for its idle timeout */
     f->adopted = NULL;
@@ -78,6 +83,8 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     list_init(&c->unsure);
     *context = c;
     wire_open(c);
+    if (l->is_tls && !tls_begin(c))
+        shutdown(c->fd, SHUT_RDWR);
     l->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
@@ -185,6 +192,20 @@ static void on_panic(void *cls, const char *file, unsigned line, const char *rea
     abort();
 }
 
+static void make_listener(struct front *f, int i)
+{
+    const struct config_listener *cl = &f->cfg->listener[i];
+    struct listener *l = &f->listener[i];
+
+    *l = (struct listener){.front = f, .name = cl->name, .is_tls = cl->tls.is_on};
+    list_init(&l->handshakes);
+    if (cl->tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
+        snprintf(l->hsts, sizeof l->hsts, "max-age=%llu%s%s",
+                 (unsigned long long)(cl->tls.hsts.max_age_ms / 1000),
+                 cl->tls.hsts.subdomains ? "; includeSubDomains" : "",
+                 cl->tls.hsts.preload ? "; preload" : "");
+}
+
 /* Each route's instances, in order. */
 static int make_chains(struct front *f)
 {
@@ -224,13 +245,15 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     atomic_store(&shared->call.fd, -1);
     list_init(&f->conns);
     list_init(&f->unsure);
+    list_init(&f->tls_ended);
     host_client = client_text;
+    host_tls = tls_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();
     if (r == 0)
         r = make_chains(f);
     for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
-        f->listener[i] = (struct listener){.front = f, .name = cfg->listener[i].name};
+        make_listener(f, i);
         r = start_daemon(&f->listener[i], listen_fds[i], cfg);
         if (r < 0)
             log_error("listener '%s': libmicrohttpd does not start: %s", cfg->listener[i].name,
@@ -260,6 +283,7 @@ void front_destroy(struct front **fp)
         MHD_stop_daemon(f->listener[i].daemon);
     }
     farewell_destroy(f);
+    tls_set_put(&f->tls);
     while (f->spare != NULL) {
         struct exchange *x = f->spare;
 
@@ -286,8 +310,10 @@ int front_poll_fd(const struct front *f, int i)
 
 int front_timeout_ms(struct front *f)
 {
-    int least = farewell_timeout_ms(f);
+    int least = farewell_timeout_ms(f), tls = tls_timeout_ms(f);
 
+    if (tls >= 0 && (least < 0 || tls < least))
+        least = tls;
     for (int i = 0; i < f->n_listeners; i++) {
         MHD_UNSIGNED_LONG_LONG ms;
 
@@ -314,6 +340,7 @@ void front_run(struct front *f, unsigned mask)
         MHD_run(l->daemon);
     }
     wire_settle(f);
+    tls_run(f);
     farewell_run(f);
 }
 
@@ -366,7 +393,9 @@ void front_drain(struct front *f)
 
         next = node->next;
         /* What the client has sent already can still be read; then comes the end. */
-        if (!c->is_busy && !c->is_diverted && c->fd >= 0)
+        if (c->tls != NULL)
+            tls_leave(c);
+        else if (!c->is_busy && !c->is_diverted && c->fd >= 0)
             shutdown(c->fd, SHUT_RD);
     }
     for (int i = 0; i < f->n_listeners; i++)

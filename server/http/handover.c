@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 
 /* ---- in ---- */
@@ -119,6 +120,8 @@ int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int f
         uint32_t flags = c->flags;
 
         next = node->next;
+        if (c->tls != NULL)
+            tls_leave(c);
         if (c->x != NULL || c->is_diverted || (flags & (SHM_CONN_BUSY | SHM_CONN_TLS)) != 0)
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */

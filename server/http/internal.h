@@ -18,6 +18,7 @@ struct conn { /* one connection */
     struct list unsure; /* in front.unsure, or alone */
     struct listener *listener;
     struct MHD_Connection *mhd;
+    struct tls_conn *tls; /* NULL: it is plain */
     struct exchange *x; /* the request being worked on; NULL: its first line is not whole yet */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
@@ -38,6 +39,9 @@ struct listener {
     struct front *front;
     const char *name;
     struct MHD_Daemon *daemon;
+    struct list handshakes; /* struct tls_conn: tls.c */
+    bool is_tls;
+    char hsts[80]; /* Strict-Transport-Security, or "" */
     int poll_fd;
     uint32_t n_conns;
     bool needs_run; /* a request was resumed */
@@ -55,6 +59,9 @@ struct front {
     struct list unsure;       /* of conns of which it is not known whether they are idle */
     struct conn *adopted;     /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
+    struct tls_set *tls;       /* for new connections; NULL: none */
+    struct list tls_ended;     /* struct tls_conn */
+    int64_t tls_next_ms;       /* when handshakes are looked at */
     bool has_given;           /* some in conns are no longer ours */
     struct exchange *spare; /* free list */
     int n_spare;
@@ -134,6 +141,11 @@ void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);
+/* No more will be sent over fd, which is taken over (-1 is fine); what comes in is thrown away until the
+ * peer closes, or for a moment: it shall read what was sent before a reset reaches it. */
+void farewell_linger(struct front *f, int fd);
+/* As that, after an answer in plain text: this port speaks TLS. */
+void farewell_wrong_port(struct front *f, int fd);
 void farewell_destroy(struct front *f);
 
 /* Spare exchanges, so that a request costs no malloc. front.c */

@@ -170,6 +170,9 @@ struct MHD_Response *response_create(struct exchange *x)
         if (f->v[i].name.p != NULL) /* the library takes no empty value; a space means the same */
             MHD_add_response_header(response, f->v[i].name.p,
                                     f->v[i].value.n > 0 ? f->v[i].value.p : " ");
+    if (x->listener->hsts[0] != '\0' &&
+        fields_find(f, "strict-transport-security", 25, 0) == NULL)
+        MHD_add_response_header(response, "Strict-Transport-Security", x->listener->hsts);
     if (x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
         MHD_add_response_header(response, "Connection", "close");
     return response;

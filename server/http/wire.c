@@ -23,6 +23,7 @@
 
 #include "base/must.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
@@ -85,14 +86,17 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    wire_set_flags(
-        c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
+    wire_set_flags(c,
+                   SHM_CONN_OPEN | (c->listener->is_tls ? SHM_CONN_TLS : 0) |
+                       (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT,
+                   0);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
 }
 
 void wire_close(struct conn *c)
 {
+    tls_close(c); /* by what its flags say */
     wire_set_flags(c, 0, UINT32_MAX);
     list_remove(&c->unsure);
     free(c->pending);
@@ -224,6 +228,8 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
         locate(c, buf);
     if (__builtin_expect(c->is_diverted, 0))
         n = take_pending(c, buf, size);
+    else if (c->tls != NULL)
+        n = tls_recv(c, buf, size);
     else
         n = __real_recv(fd, buf, size, flags);
     if (n > 0)
@@ -232,6 +238,13 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 }
 
 /* ---- out ---- */
+
+static inline struct conn *find_tls(int fd)
+{
+    struct conn *c = find(fd);
+
+    return c != NULL && c->tls != NULL ? c : NULL;
+}
 
 static inline void note_sent(int fd, ssize_t n)
 {
@@ -244,7 +257,8 @@ static inline void note_sent(int fd, ssize_t n)
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
-    ssize_t n = __real_send(fd, buf, size, flags);
+    struct conn *c = find_tls(fd);
+    ssize_t n = c != NULL ? tls_send(c, buf, size) : __real_send(fd, buf, size, flags);
 
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
         note_sent(fd, n);
@@ -253,7 +267,8 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    ssize_t n = __real_sendmsg(fd, msg, flags);
+    struct conn *c = find_tls(fd);
+    ssize_t n = c != NULL ? tls_sendmsg(c, msg) : __real_sendmsg(fd, msg, flags);
 
     note_sent(fd, n);
     return n;
@@ -261,7 +276,8 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    ssize_t n = __real_sendfile64(fd, from, at, size);
+    struct conn *c = find_tls(fd);
+    ssize_t n = c != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
 
     note_sent(fd, n);
     return n;

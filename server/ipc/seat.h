@@ -13,6 +13,7 @@ struct worker_seat {
                             * queue is shared by all workers. */
     int ready_fd;
     int channel_fd;        /* ipc/channel.h */
+    int keys_fd;           /* tls/bundle.h; -1: none */
 };
 
 /* A worker's exit status. Any other end that was not asked for is a death: charged to the plugin that

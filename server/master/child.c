@@ -128,12 +128,15 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .n_posts = m->cfg->n_workers,
                                .listen_fds = m->listeners.fd,
                                .ready_fd = ready_fd,
-                               .channel_fd = channel_fd};
+                               .channel_fd = channel_fd,
+                               .keys_fd = m->keys.fd};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
     close_masters(m, c, post);
+    if (is_recorder(c))
+        keys_close(m);
     child_become(&m->user, parent, is_recorder(c), role);
     if (is_recorder(c)) {
         status = m->roles->recorder(m->cfg, m->shm);
@@ -208,6 +211,7 @@ int child_start(struct master *m, struct child *c, int post)
     if (r < 0)
         return r;
     c->post = post;
+    c->keys_edition = m->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */

@@ -79,6 +79,7 @@ struct child {
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder */
+    uint32_t keys_edition;  /* of the certificates that it has */
 };
 
 struct post {
@@ -86,6 +87,14 @@ struct post {
     int64_t due_ms; /* nobody holds it: when a successor is to be had */
     bool is_to_recycle;
     struct respawn respawn;
+};
+
+struct keys { /* certificates and keys, as they were last read: keys.c */
+    int fd;        /* -1: no listener needs them */
+    uint32_t edition;
+    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
+    int64_t next_ms;          /* when they are looked at */
+    int64_t tickets_until_ms;
 };
 
 struct channel_message;
@@ -116,6 +125,7 @@ struct master {
         struct respawn respawn;
     } standby;
     struct escrow escrow;
+    struct keys keys;
     struct {            /* SIGUSR2: the new master */
         pid_t pid;      /* 0: there is none */
         int channel_fd; /* to it; -1: none */
@@ -204,6 +214,19 @@ void escrow_deliver(struct master *m, int64_t now_ms);
 bool escrow_is_waiting(const struct master *m);
 /* Closes all. In a child: those are the master's. */
 void escrow_close(struct master *m);
+
+/* ---- keys.c ---- */
+
+/* Reads certificates and keys; 0, or -errno and it has been said. */
+int keys_open(struct master *m);
+/* In a child, too. */
+void keys_close(struct master *m);
+/* Reads them again and hands them to the workers, or leaves it when they are not right; why: for the
+ * log. */
+void keys_reload(struct master *m, const char *why);
+/* Looks whether the files have changed; hands out what could not be handed out before. */
+void keys_tick(struct master *m, int64_t now_ms);
+int64_t keys_next_ms(const struct master *m);
 
 /* ---- upgrade.c ---- */
 

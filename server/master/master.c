@@ -281,6 +281,7 @@ static void read_signals(struct master *m)
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
             log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
+            keys_reload(m, "SIGHUP");
             break;
         case SIGUSR1: reopen_logs(m); break;
         case SIGUSR2: upgrade_begin(m); break;
@@ -316,6 +317,7 @@ static void do_what_is_due(struct master *m)
             late_worker(m, c);
     }
     posts_tick(m, now);
+    keys_tick(m, now);
     upgrade_tick(m, now);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
@@ -340,6 +342,8 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
+        at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
@@ -430,6 +434,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .exit_status = MASTER_STOPPED,
                          .epoll_fd = -1,
                          .signal_fd = -1,
+                         .keys.fd = -1,
                          .upgrade.channel_fd = -1,
                          .inherited.channel_fd = -1,
                          .predecessor_fd = -1};
@@ -460,6 +465,7 @@ static void master_fini(struct master *m)
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     escrow_close(m);
+    keys_close(m);
     fd_close(&m->upgrade.channel_fd);
     fd_close(&m->predecessor_fd);
     for (int i = 0; i < m->n_slots; i++)
@@ -495,6 +501,8 @@ int master_run(const struct config *cfg, const struct setup *setup,
         r = open_loop(&m, &signals);
     if (r == 0)
         r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
+    if (r == 0) /* not sooner: the preflight process, which runs plugins' code, need not have them */
+        r = keys_open(&m);
     if (r == 0 && m.predecessor_fd < 0)
         r = control_open(&m);
     if (r == 0) {

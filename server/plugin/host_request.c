@@ -24,6 +24,7 @@ static bh_str number(bh_req *req, uint64_t value)
 
 /* In the front layer: costs a look-up in libmicrohttpd, so only when asked. */
 bh_str (*host_client)(bh_req *req, bool port);
+bh_str (*host_tls)(bh_req *req, const char *key);
 
 /* What the request_id plugin has given it, or the client. */
 static bh_str request_id(const bh_req *req)
@@ -76,6 +77,8 @@ static bh_str host_attr(bh_req *req, const char *key)
         if (strcmp(key, "client") == 0)
             return host_client(req, false);
         return strcmp(key, "client_port") == 0 ? host_client(req, true) : absent;
+    case 't':
+        return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
     default:
         return absent;
     }
