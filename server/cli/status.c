@@ -146,6 +146,23 @@ static void show_ends(const json_t *status)
     }
 }
 
+/* Those that did anything. */
+static void show_limits(json_t *limits)
+{
+    const char *name;
+    json_t *n;
+    int shown = 0;
+
+    json_object_foreach(limits, name, n)
+    {
+        if (json_integer_value(n) > 0)
+            printf("%s%s %lld", shown++ == 0 ? "\nended or refused, by limit: " : ", ", name,
+                   (long long)json_integer_value(n));
+    }
+    if (shown > 0)
+        putchar('\n');
+}
+
 static void show(const json_t *status)
 {
     const json_t *problems = json_object_get(status, "problems"), *problem;
@@ -169,6 +186,7 @@ static void show(const json_t *status)
         putchar('\n');
         show_plugins(status);
     }
+    show_limits(json_object_get(status, "limits"));
     show_ends(status);
 }
 

@@ -117,8 +117,8 @@ static void breakers_settle(struct draft *d)
 
     for (int i = 0; i < d->cfg.n_plugins; i++) {
         struct config_plugin *p = &d->cfg.plugin[i];
-        const struct yaml_node *own =
-            yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name), "breaker");
+        const struct yaml_node *own = yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name),
+                                               "breaker");
 
         if (yaml_get(own, "crashes") == NULL)
             p->breaker.crashes = all->crashes;
@@ -136,6 +136,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     struct config *cfg = &d->cfg;
 
     listeners_settle(r, d);
+    if (proxies_settle(r, d) < 0)
+        return -ENOMEM;
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);

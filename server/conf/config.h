@@ -17,6 +17,7 @@
 
 #include "plugin/hook.h"
 
+struct address_net;
 struct arena;
 struct diag;
 struct yaml_node;
@@ -28,6 +29,10 @@ struct yaml_node;
 struct config_pos { /* where in the file */
     int line, column;
 };
+
+enum config_proxy_protocol { CONFIG_PROXY_OFF, CONFIG_PROXY_ANY, CONFIG_PROXY_V1, CONFIG_PROXY_V2 };
+enum config_forwarded { CONFIG_X_FORWARDED_FOR, CONFIG_FORWARDED, CONFIG_FORWARDED_OFF };
+enum config_when_full { CONFIG_FULL_REFUSE, CONFIG_FULL_WAIT };
 
 struct config_file {
     const char *path; /* absolute; NULL: none */
@@ -55,7 +60,6 @@ struct config_tls { /* of a listener */
     uint32_t min_version; /* 0: TLS 1.2, 1: TLS 1.3 */
     const char *priority; /* in GnuTLS's words; NULL: ours */
     struct config_pos priority_pos;
-    uint32_t handshake_ms;
     bool no_tickets;
     struct {
         uint64_t max_age_ms; /* 0: no such header */
@@ -76,6 +80,7 @@ struct config_listener {
     socklen_t addr_len;
     mode_t mode; /* of a Unix socket */
     struct config_tls tls;
+    enum config_proxy_protocol proxy_protocol;
 };
 
 enum config_on_error {
@@ -96,9 +101,9 @@ struct config_plugin {
     const char *module; /* NAME, or a path of an object when it contains '/' */
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
-    uint32_t deadline_ms[HOOK_N];    /* of one call, by hook; 0: none */
-    uint32_t threads;                /* of its own, alive at a time, in one worker */
-    int log_level;                   /* BH_LOG_*; 0: as logs.error.level */
+    uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
+    uint32_t threads;             /* of its own, alive at a time, in one worker */
+    int log_level;                /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
 };
@@ -124,13 +129,26 @@ struct config {
     int n_workers;    /* auto resolved */
     const char *user; /* NULL: stay */
 
+    struct address_net *trusted; /* proxies that may say for whom they ask */
+    int n_trusted;
+    bool trusts_unix;                /* and peers of Unix sockets */
+    enum config_forwarded forwarded; /* the header by which they say it */
+    bool strips_forwarded;           /* such headers of others are taken out */
+
     struct config_listener *listener;
     int n_listeners;
 
     struct {
         uint32_t connections; /* per worker */
+        enum config_when_full when_full;
+        uint32_t per_ip;      /* connections of one address, over all workers; 0: any number */
+        uint32_t ipv6_prefix; /* bits that make one address */
         uint32_t head;        /* bytes: request line and headers */
+        uint32_t uri;         /* bytes */
+        uint32_t headers;     /* their number */
         uint64_t body;        /* bytes */
+        uint32_t body_rate, send_rate; /* bytes per second at least, over body_ms and send_ms */
+        uint32_t head_ms, body_ms, send_ms;
         uint32_t idle_ms, request_ms, drain_ms;
     } limits;
 
@@ -164,7 +182,7 @@ struct config {
     } recycle;
 
     struct {
-        uint32_t standby; /* workers that are loaded and wait: 0 or 1 */
+        uint32_t standby;    /* workers that are loaded and wait: 0 or 1 */
         const char **replay; /* methods of requests that another worker may run again */
         int n_replay;
     } escrow;

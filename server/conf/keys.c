@@ -123,6 +123,14 @@ static const struct schema server_keys[] = {
      .help = "Worker processes; auto: one for each CPU this process may run on"},
     {"user", SCHEMA_STRING, OFF(struct config, user), .form = "a user's name",
      .help = "User to run the workers as, when started as root; absent: no change"},
+    {"trusted_proxies", SCHEMA_STRINGS, OFF(struct draft, trusted), .max = 256,
+     .help = "Networks (10.0.0.0/8), addresses, or unix: peers that may say for whom they ask"},
+    {"forwarded", SCHEMA_ENUM, OFF(struct config, forwarded), .def = "x-forwarded-for",
+     .form = "x-forwarded-for|forwarded|off",
+     .help = "The header by which trusted proxies say so; the other one is not looked at"},
+    {"untrusted_forwarded", SCHEMA_ENUM, OFF(struct config, strips_forwarded), .def = "keep",
+     .form = "keep|strip",
+     .help = "Such headers of other peers: left to plugins as they are, or taken out"},
     {NULL, SCHEMA_END},
 };
 
@@ -167,8 +175,6 @@ static const struct schema tls_keys[] = {
      .help = "Certificates of clients: not asked for; checked if there is one; needed"},
     {"client_ca", SCHEMA_CUSTOM, .read = tls_read_client_ca, .form = "a path",
      .help = "Whose signature clients' certificates must bear; PEM"},
-    {"handshake", SCHEMA_DURATION, OFF(struct config_listener, tls.handshake_ms), .def = "10s",
-     .min = 100, .max = 10 * MINUTE, .help = "Time from accepting a connection to the end of the handshake"},
     {"session_tickets", SCHEMA_ENUM, OFF(struct config_listener, tls.no_tickets), .def = "on",
      .form = "on|off", .help = "Clients that come again may resume, with any worker"},
     {"hsts", SCHEMA_CUSTOM, .read = tls_read_hsts, .keys = hsts_keys, .form = "a duration, or off",
@@ -186,6 +192,10 @@ static const struct schema listener_keys[] = {
      .help = "Address to listen on; no host names"},
     {"mode", SCHEMA_CUSTOM, .form = "an octal number such as 0660", .pattern = "^0?[0-7]{3}$",
      .read = listener_read_mode, .help = "Permissions of a Unix socket; default: 0660"},
+    {"proxy_protocol", SCHEMA_ENUM, OFF(struct config_listener, proxy_protocol), .def = "off",
+     .form = "off|any|v1|v2",
+     .help =
+         "Every connection begins with a PROXY header; only server.trusted_proxies may connect"},
     {"tls", SCHEMA_MAP, .keys = tls_keys, .help = "Speak TLS there (HTTPS)"},
     {NULL, SCHEMA_END},
 };
@@ -196,25 +206,45 @@ static const struct schema_items listener_items = {
 
 static const struct schema timeout_keys[] = {
     {"idle", SCHEMA_DURATION, OFF(struct config, limits.idle_ms), .def = "60s", .min = 100,
-     .max = 24 * HOUR, .help = "A connection on which nothing moves for so long is closed"},
+     .max = 24 * HOUR, .help = "Between two requests, time until the next one begins"},
     {"request", SCHEMA_DURATION, OFF(struct config, limits.request_ms), .def = "30s", .min = 100,
      .max = 24 * HOUR, .help = "Time for a request, from its head to the start of the answer"},
     {"drain", SCHEMA_DURATION, OFF(struct config, limits.drain_ms), .def = "30s", .min = 0,
      .max = 24 * HOUR, .help = "On SIGTERM, time for requests in flight to end"},
-    {"head", SCHEMA_ABSENT,
-     .help = "a time-out of its own for the head" NOT_YET "; limits.timeouts.idle covers it"},
+    {"head", SCHEMA_DURATION, OFF(struct config, limits.head_ms), .def = "10s", .min = 100,
+     .max = HOUR,
+     .help = "Time for a request's line and headers, from connecting or its first byte; then 408"},
+    {"body", SCHEMA_DURATION, OFF(struct config, limits.body_ms), .def = "10s", .min = 100,
+     .max = HOUR, .help = "Interval over which limits.body_rate is taken; missed: 408"},
+    {"send", SCHEMA_DURATION, OFF(struct config, limits.send_ms), .def = "10s", .min = 100,
+     .max = HOUR, .help = "Interval over which limits.send_rate is taken; missed: cut"},
     {NULL, SCHEMA_END},
 };
 
 static const struct schema limit_keys[] = {
     {"connections", SCHEMA_INT, OFF(struct config, limits.connections), .def = "16384", .min = 1,
-     .max = 1 << 20, .help = "Open connections of one worker"},
+     .max = 1 << 20, .help = "Open connections of one worker, over all listeners"},
+    {"when_full", SCHEMA_ENUM, OFF(struct config, limits.when_full), .def = "refuse",
+     .form = "refuse|wait",
+     .help = "Beyond limits.connections: answer 503 and close, or leave them in the queue"},
+    {"per_ip", SCHEMA_INT, OFF(struct config, limits.per_ip), .def = "0", .min = 0, .max = 1 << 20,
+     .help =
+         "Open connections of one client address, over all workers; more get 503; 0: any number"},
+    {"ipv6_prefix", SCHEMA_INT, OFF(struct config, limits.ipv6_prefix), .def = "64", .min = 16,
+     .max = 128, .help = "Bits of an IPv6 address that make one client for limits.per_ip"},
     {"head", SCHEMA_SIZE, OFF(struct config, limits.head), .def = "8KiB", .min = KIB, .max = MIB,
      .help = "Request line and headers; more is answered 431"},
+    {"uri", SCHEMA_SIZE, OFF(struct config, limits.uri), .def = "8KiB", .min = 64, .max = MIB,
+     .help = "Request target; more is answered 414. limits.head counts it, too"},
+    {"headers", SCHEMA_INT, OFF(struct config, limits.headers), .def = "100", .min = 1,
+     .max = 10000, .help = "Header fields of a request; more are answered 431"},
     {"body", SCHEMA_SIZE, OFF(struct config, limits.body), .def = "8MiB", .min = 0,
      .max = 1024 * GIB, .help = "Request body; more is answered 413"},
+    {"body_rate", SCHEMA_SIZE, OFF(struct config, limits.body_rate), .def = "1KiB", .min = 0,
+     .max = GIB, .help = "Bytes per second at which a body must come at least; 0: any progress"},
+    {"send_rate", SCHEMA_SIZE, OFF(struct config, limits.send_rate), .def = "1KiB", .min = 0,
+     .max = GIB, .help = "Bytes per second that a client must take at least; 0: any progress"},
     {"timeouts", SCHEMA_MAP, .keys = timeout_keys, .help = "How long things may take"},
-    {"per_ip", SCHEMA_ABSENT, .help = "a limit for each client address" NOT_YET},
     {NULL, SCHEMA_END},
 };
 
@@ -226,10 +256,10 @@ static const struct schema module_keys[] = {
 
 #define DEADLINE_FORM    "0 (none), or 10ms to 1h"
 #define DEADLINE_PATTERN "^(0|[0-9]+(\\.[0-9]+)? *(ms|s|m|h))$"
-#define DEADLINE(KEY, HELP)                                                                        \
-    {                                                                                              \
-        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN,                    \
-                            .read = read_hook_deadline, .help = HELP                               \
+#define DEADLINE(KEY, HELP)                                                     \
+    {                                                                           \
+        KEY, SCHEMA_CUSTOM, .form = DEADLINE_FORM, .pattern = DEADLINE_PATTERN, \
+                            .read = read_hook_deadline, .help = HELP            \
     }
 
 /* "default" comes first: it fills in all, and the others then overrule it. */
@@ -254,17 +284,36 @@ static const struct schema deadline_keys[] = {
 };
 
 /* The same keys twice: where a plugin leaves one out, the default for all holds (breakers_settle()). */
-#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                         \
-    {"crashes", SCHEMA_INT, OFF(TYPE, breaker.crashes), .def = CRASHES, .min = 0, .max = 64,       \
-     .help = "Crashes within the window that open it; equal ones block their route; 0: never"},   \
-    {"window", SCHEMA_DURATION, OFF(TYPE, breaker.window_ms), .def = WINDOW, .min = 100,           \
-     .max = 24 * HOUR, .help = "Time over which crashes are counted"},                            \
-    {"open", SCHEMA_DURATION, OFF(TYPE, breaker.open_ms), .def = OPEN, .min = 100,                 \
-     .max = 24 * HOUR,                                                                            \
-     .help = "Time before trials; doubles when a trial crashes, up to tenfold"},                  \
-    {"trials", SCHEMA_INT, OFF(TYPE, breaker.trials), .def = TRIALS, .min = 1, .max = 100,         \
-     .help = "Requests that have to end well before the breaker closes"},                         \
-    {NULL, SCHEMA_END},
+#define BREAKER_KEYS(TYPE, CRASHES, WINDOW, OPEN, TRIALS)                                       \
+    {"crashes",                                                                                 \
+     SCHEMA_INT,                                                                                \
+     OFF(TYPE, breaker.crashes),                                                                \
+     .def = CRASHES,                                                                            \
+     .min = 0,                                                                                  \
+     .max = 64,                                                                                 \
+     .help = "Crashes within the window that open it; equal ones block their route; 0: never"}, \
+        {"window",                                                                              \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.window_ms),                                                          \
+         .def = WINDOW,                                                                         \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time over which crashes are counted"},                                        \
+        {"open",                                                                                \
+         SCHEMA_DURATION,                                                                       \
+         OFF(TYPE, breaker.open_ms),                                                            \
+         .def = OPEN,                                                                           \
+         .min = 100,                                                                            \
+         .max = 24 * HOUR,                                                                      \
+         .help = "Time before trials; doubles when a trial crashes, up to tenfold"},            \
+        {"trials",                                                                              \
+         SCHEMA_INT,                                                                            \
+         OFF(TYPE, breaker.trials),                                                             \
+         .def = TRIALS,                                                                         \
+         .min = 1,                                                                              \
+         .max = 100,                                                                            \
+         .help = "Requests that have to end well before the breaker closes"},                   \
+        {NULL, SCHEMA_END},
 
 static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "60s", "30s", "3")};
 
@@ -384,7 +433,8 @@ static const struct schema escrow_keys[] = {
 
 static const struct schema control_keys[] = {
     {"socket", SCHEMA_STRING, OFF(struct config, control.socket), .form = "a path, or off",
-     .help = "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
+     .help =
+         "Where `bulkhead status` asks; default: /run/bulkhead or such, a name for each config"},
     {NULL, SCHEMA_END},
 };
 
@@ -405,7 +455,8 @@ const struct schema config_keys[] = {
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
-    {"recycle", SCHEMA_MAP, .keys = recycle_keys, .help = "When workers are replaced by fresh ones"},
+    {"recycle", SCHEMA_MAP, .keys = recycle_keys,
+     .help = "When workers are replaced by fresh ones"},
     {"escrow", SCHEMA_MAP, .keys = escrow_keys,
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,

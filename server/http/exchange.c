@@ -9,6 +9,7 @@
 #include "http/target.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
+#include "plugin/host.h"
 
 #define DISCARD_MAX 65536 /* body bytes read and thrown away to keep a connection after a refusal */
 
@@ -26,6 +27,11 @@ void exchange_set_ticket(struct exchange *x, struct bh_ticket *t)
 {
     x->ticket = t;
     x->req.has_ticket = t != NULL;
+}
+
+int64_t exchange_since_ns(const struct exchange *x)
+{
+    return x->received_ns;
 }
 
 /* ---- the head ---- */
@@ -148,6 +154,8 @@ static void note_head(struct exchange *x, const char *method)
 
     c->is_busy = true;
     wire_head(c, method, x->content_length);
+    if (x->req.has_body)
+        deadline_set(c, DEADLINE_BODY);
     if (x->req.has_body || c->is_replay)
         return;
     for (int i = 0; i < cfg->escrow.n_replay; i++)
@@ -164,6 +172,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     struct target t;
 
     x->has_begun = true;
+    x->received_ns = host_loop_mono_ns;
     if (x->cut != NULL)
         memcpy(x->cut, x->cut_bytes, 2);
     atomic_store_explicit(
@@ -209,8 +218,10 @@ void exchange_suspend(struct exchange *x)
 {
     x->is_suspended = true;
     MHD_suspend_connection(x->mhd);
-    if (x->conn != NULL)
-        x->listener->front->ops->watch(x->conn->fd, x);
+    if (x->conn == NULL)
+        return;
+    deadline_clear(&x->conn->due); /* of the ticket, or the stream, from here */
+    x->listener->front->ops->watch(x->conn->fd, x);
 }
 
 void exchange_resume(struct exchange *x)
@@ -218,8 +229,13 @@ void exchange_resume(struct exchange *x)
     if (!x->is_suspended)
         return;
     x->is_suspended = false;
-    if (x->conn != NULL)
+    if (x->conn != NULL) {
         x->listener->front->ops->unwatch(x->conn->fd);
+        if (x->req.phase == PHASE_SENDING)
+            deadline_set(x->conn, DEADLINE_SEND);
+        else if (x->req.has_body)
+            deadline_set(x->conn, DEADLINE_BODY);
+    }
     MHD_resume_connection(x->mhd);
     x->listener->needs_run = true;
 }
@@ -272,6 +288,8 @@ static enum MHD_Result send_reply(struct exchange *x)
     if (response == NULL)
         return MHD_NO;
     x->req.phase = PHASE_SENDING;
+    if (x->conn != NULL)
+        deadline_set(x->conn, DEADLINE_SEND);
     r = MHD_queue_response(x->mhd, (unsigned)x->req.reply.status, response);
     MHD_destroy_response(response);
     return r;
@@ -332,6 +350,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         return MHD_YES;
     }
     if (*size > 0) {
+        x->received_ns = host_loop_mono_ns;
         run_body(x, data, size, false);
         if (x->body_seen > x->req.body_limit && !x->has_reply)
             refuse(x, 413, "the body is larger than limits.body");

@@ -23,6 +23,10 @@ bh_req *exchange_request(struct exchange *x);
 struct bh_ticket *exchange_ticket(const struct exchange *x);
 void exchange_set_ticket(struct exchange *x, struct bh_ticket *t);
 
+/* When, on the loop's monotonic clock, its head was read, or last something of its body: from there on
+ * the client waits. */
+int64_t exchange_since_ns(const struct exchange *x);
+
 /* Goes on with a paused request; req->resume_verdict says how. */
 void exchange_resume(struct exchange *x);
 /* The paused request failed (chain_fail_paused()); exchange_resume() is to follow. */

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "obs/log.h"
 
 #define LINGER_MAX 1024
@@ -98,30 +99,32 @@ void farewell_wrong_port(struct front *f, int fd)
     farewell_linger(f, fd);
 }
 
-int front_refuse(struct front *f, int fd, int status, const char *record_id)
+static const char *title_of(int status)
 {
-    const char *title = status == 503 ? "Service Unavailable" : "Internal Server Error";
+    switch (status) {
+    case 408: return "Request Timeout";
+    case 503: return "Service Unavailable";
+    default: return "Internal Server Error";
+    }
+}
+
+int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
+{
     char body[128], text[512];
     ssize_t sent;
     int n;
 
-    log_debug("a request that died with another process is %s; crash record %s",
-              status <= 0 ? "cut short" : title, record_id != NULL ? record_id : "unknown");
-    if (status == 0) {
-        cut(fd);
-        return 0;
-    }
-    if (status < 0) { /* without close_notify the client sees what is cut short */
-        farewell_linger(f, fd);
-        return 0;
-    }
     snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}\n",
-             title, status);
+             title_of(status), status);
     n = snprintf(text, sizeof text,
                  "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
-                 status, title, strlen(body), status == 503 ? "Retry-After: 1\r\n" : "", body);
-    sent = send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+                 status, title_of(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "",
+                 body);
+    sent = c != NULL ? tls_send(c, text, (size_t)n)
+                     : send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (c != NULL)
+        tls_bye(c);
     if (sent != n) {
         int r = sent < 0 ? -errno : -EAGAIN;
 
@@ -130,6 +133,27 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id)
     }
     farewell_linger(f, fd);
     return 0;
+}
+
+int farewell_say(struct front *f, int fd, int status)
+{
+    return farewell_say_over(f, fd, NULL, status);
+}
+
+int front_refuse(struct front *f, int fd, int status, const char *record_id)
+{
+    log_debug("a request that died with another process is %s; crash record %s",
+              status <= 0 ? "cut short" : title_of(status),
+              record_id != NULL ? record_id : "unknown");
+    if (status == 0) {
+        cut(fd);
+        return 0;
+    }
+    if (status < 0) { /* without close_notify the client sees what is cut short */
+        farewell_linger(f, fd);
+        return 0;
+    }
+    return farewell_say(f, fd, status);
 }
 
 /* ---- from the loop ---- */

@@ -68,23 +68,30 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct conn *c = f->adopted != NULL ? f->adopted : calloc(1, sizeof *c);
+    bool was_idle = f->adopted != NULL && !f->adopted->is_replay;
 
     if (info != NULL)
         hostfd_add(info->connect_fd); /* closing it takes it out again */
-    if (c == NULL && l->is_tls && info != NULL)
-        shutdown(info->connect_fd, SHUT_RDWR); /* never in plain text */
-    if (c == NULL)
-        return; /* served all the same; a drain waits for its idle timeout */
+    if (c == NULL || info == NULL || !wire_has_room(info->connect_fd)) {
+        /* Without this it would have no limits: better none of it. */
+        if (info != NULL)
+            shutdown(info->connect_fd, SHUT_RDWR);
+        if (c != f->adopted)
+            free(c);
+        return;
+    }
     f->adopted = NULL;
     c->listener = l;
     c->mhd = mhd;
-    c->fd = info != NULL ? info->connect_fd : -1;
+    c->fd = info->connect_fd;
     list_append(&f->conns, &c->node);
     list_init(&c->unsure);
+    list_init(&c->due.node);
     *context = c;
     wire_open(c);
     if (l->is_tls && !tls_begin(c))
         shutdown(c->fd, SHUT_RDWR);
+    deadline_set(c, was_idle ? DEADLINE_IDLE : l->is_tls ? DEADLINE_HANDSHAKE : DEADLINE_HEAD);
     l->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
@@ -169,7 +176,7 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         exchange_on_data, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
         fd, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)cfg->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((cfg->limits.idle_ms + 999) / 1000),
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, /* deadline.c */
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
         exchange_on_completed, l, MHD_OPTION_URI_LOG_CALLBACK, exchange_on_uri, l,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
@@ -198,7 +205,6 @@ static void make_listener(struct front *f, int i)
     struct listener *l = &f->listener[i];
 
     *l = (struct listener){.front = f, .name = cl->name, .is_tls = cl->tls.is_on};
-    list_init(&l->handshakes);
     if (cl->tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
         snprintf(l->hsts, sizeof l->hsts, "max-age=%llu%s%s",
                  (unsigned long long)(cl->tls.hsts.max_age_ms / 1000),
@@ -243,9 +249,11 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     f->shared = shared;
     atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
     atomic_store(&shared->call.fd, -1);
+    deadline_init(&f->deadlines, cfg);
     list_init(&f->conns);
     list_init(&f->unsure);
     list_init(&f->tls_ended);
+    list_init(&f->tls_blocked);
     host_client = client_text;
     host_tls = tls_text;
     MHD_set_panic_func(on_panic, NULL);
@@ -310,8 +318,10 @@ int front_poll_fd(const struct front *f, int i)
 
 int front_timeout_ms(struct front *f)
 {
-    int least = farewell_timeout_ms(f), tls = tls_timeout_ms(f);
+    int least = farewell_timeout_ms(f), due = deadline_timeout_ms(f), tls = tls_timeout_ms(f);
 
+    if (due >= 0 && (least < 0 || due < least))
+        least = due;
     if (tls >= 0 && (least < 0 || tls < least))
         least = tls;
     for (int i = 0; i < f->n_listeners; i++) {
@@ -331,6 +341,7 @@ int front_timeout_ms(struct front *f)
 
 void front_run(struct front *f, unsigned mask)
 {
+    deadline_tick(&f->deadlines);
     for (int i = 0; i < f->n_listeners; i++) {
         struct listener *l = &f->listener[i];
 
@@ -341,6 +352,7 @@ void front_run(struct front *f, unsigned mask)
     }
     wire_settle(f);
     tls_run(f);
+    deadline_run(f);
     farewell_run(f);
 }
 

@@ -102,7 +102,7 @@ fail:
 
 /* The library is made to ask for more, is told that the client has closed (wire.c), and closes its
  * descriptor; on a listener with MHD_USE_TURBO it does no shutdown() before. */
-static void let_go(struct conn *c)
+void conn_let_go(struct conn *c)
 {
     c->is_given = c->is_diverted = true;
     MHD_suspend_connection(c->mhd); /* out of its epoll set */
@@ -127,7 +127,7 @@ int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int f
         /* Should this process die in between, nobody may take it for one that is still here. */
         wire_set_flags(c, 0, UINT32_MAX);
         if (give(arg, (int)(c->listener - f->listener), c->fd)) {
-            let_go(c);
+            conn_let_go(c);
             n++;
         } else {
             wire_set_flags(c, flags, 0);

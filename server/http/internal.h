@@ -7,8 +7,10 @@
 #include <microhttpd.h>
 
 #include "base/list.h"
+#include "http/deadline.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "ipc/shm.h"
 #include "plugin/request.h"
 
 #define WIRE_UNKNOWN UINT64_MAX
@@ -33,13 +35,14 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    uint64_t moved;              /* bytes received and sent: what rates are taken of */
+    struct due due;
 };
 
 struct listener {
     struct front *front;
     const char *name;
     struct MHD_Daemon *daemon;
-    struct list handshakes; /* struct tls_conn: tls.c */
     bool is_tls;
     char hsts[80]; /* Strict-Transport-Security, or "" */
     int poll_fd;
@@ -51,19 +54,21 @@ struct listener {
 struct front {
     const struct config *cfg;
     const struct front_ops *ops;
-    const struct shm *shm;
+    struct shm *shm;
     uint32_t slot; /* of this process in shm */
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
+    struct deadlines deadlines;
     struct list conns;
-    struct list unsure;       /* of conns of which it is not known whether they are idle */
-    struct conn *adopted;     /* being added just now */
+    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
     struct tls_set *tls;       /* for new connections; NULL: none */
-    struct list tls_ended;     /* struct tls_conn */
-    int64_t tls_next_ms;       /* when handshakes are looked at */
-    bool has_given;           /* some in conns are no longer ours */
-    struct exchange *spare; /* free list */
+    struct list tls_ended;     /* struct tls_conn: to be told the library */
+    struct list tls_blocked;   /* struct tls_conn: to be tried again ... */
+    int64_t tls_next_ms;       /* ... then */
+    bool has_given;            /* some in conns are no longer ours */
+    struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining;
     int n_listeners;
@@ -86,7 +91,8 @@ struct exchange {
     bool wants_body;
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;      /* the client left */
+    bool is_gone;        /* the client left */
+    int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */
@@ -114,6 +120,12 @@ static inline size_t front_pool_size(uint32_t head)
     return (size_t)head * 2 + 512;
 }
 
+/* Counts what was ended or refused, for `bulkhead status`. */
+static inline void front_count_limit(struct front *f, enum shm_limit why)
+{
+    atomic_fetch_add_explicit(&f->shm->limit[why], 1, memory_order_relaxed);
+}
+
 void exchange_suspend(struct exchange *x);
 /* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
 void exchange_publish(const struct exchange *x);
@@ -132,12 +144,24 @@ void wire_close(struct conn *c);
 void wire_begin(struct conn *c, struct exchange *x);
 void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
+/* Answers by itself with that status, whatever the library and the plugins are at, and has the library
+ * let the connection go. */
+void wire_refuse(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
+/* The library forgets the connection and closes its descriptor, without a word to the client: somebody
+ * else has another descriptor of it. handover.c */
+void conn_let_go(struct conn *c);
+
 /* ---- farewell.c ---- */
 
+/* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
+ * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
+int farewell_say(struct front *f, int fd, int status);
+/* The same over a connection with TLS, of which fd is a duplicate; c NULL: it has none. */
+int farewell_say_over(struct front *f, int fd, struct conn *c, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -35,22 +35,20 @@
 
 #define RECORD      16384 /* bytes in one, at most (RFC 8446 5.1) */
 #define BLOCKED_MS  50    /* between two tries of handshakes whose clients take nothing */
-#define FIRST_MS    1000  /* for its request, to a client that comes when we are leaving */
 #define WARNINGS    8     /* alerts in a row that mean nothing */
 #define FINGERPRINT 32    /* SHA-256 */
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_ENDED };
 
 struct tls_conn {
-    struct list node; /* in listener.handshakes, or front.tls_ended, or alone */
+    struct list node; /* in front.tls_ended or front.tls_blocked, or alone */
     struct conn *conn;
     struct tls_set *set;
     gnutls_session_t session;
-    int64_t due_ms; /* of the handshake */
     enum tls_state state;
     bool has_spoken; /* the client */
-    bool is_blocked; /* the handshake waits for the client to take what we sent */
     bool is_leaving; /* to be closed as soon as nothing more of it is there to read */
+    bool has_left;   /* close_notify was sent, or is not to be */
     bool has_unsent; /* a record is on its way out */
     size_t credit;   /* bytes that went out, and were not told the library */
     /* for plugins, once the handshake is done */
@@ -96,8 +94,7 @@ bool tls_begin(struct conn *c)
     gnutls_transport_set_int(t->session, c->fd);
     t->set = tls_set_get(f->tls);
     t->conn = c;
-    t->due_ms = now_ms() + f->cfg->listener[index].tls.handshake_ms;
-    list_append(&c->listener->handshakes, &t->node);
+    list_init(&t->node);
     /* The last flight of a handshake is small, and must not wait for an acknowledgement. */
     (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->tls = t;
@@ -215,9 +212,10 @@ static bool shake_hands(struct tls_conn *t, ssize_t *result)
         r = gnutls_handshake(t->session);
     } while (r == GNUTLS_E_INTERRUPTED ||
              (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r) && n++ < WARNINGS));
-    t->is_blocked = false;
     if (r == GNUTLS_E_AGAIN) {
-        t->is_blocked = gnutls_record_get_direction(t->session) == 1;
+        /* Its event would be one that the library does not look at while it wants to read. */
+        if (gnutls_record_get_direction(t->session) == 1 && list_is_empty(&t->node))
+            list_append(&c->listener->front->tls_blocked, &t->node);
         *result = again();
         return false;
     }
@@ -232,10 +230,7 @@ static bool shake_hands(struct tls_conn *t, ssize_t *result)
     }
     t->state = TLS_OPEN;
     note_facts(t, is_verified);
-    if (c->is_last)
-        t->due_ms = now_ms() + FIRST_MS;
-    else
-        list_remove(&t->node);
+    deadline_set(c, DEADLINE_HEAD);
     return true;
 }
 
@@ -392,20 +387,29 @@ void tls_leave(struct conn *c)
     if (t->is_leaving || t->state == TLS_HANDSHAKE)
         return; /* it has come in peace, and gets the answer that it came for */
     t->is_leaving = true;
-    list_remove(&t->node);
     nudge(c);
 }
 
 /* An answer that was cut short must not look whole where the end of the connection is its end: then
  * there is no close_notify (RFC 8446 6.1). */
+void tls_bye(struct conn *c)
+{
+    struct tls_conn *t = c->tls;
+
+    if (t == NULL || t->has_left)
+        return;
+    t->has_left = true;
+    if (t->state != TLS_HANDSHAKE && (c->flags & SHM_CONN_SENT) == 0 && !t->has_unsent)
+        gnutls_bye(t->session, GNUTLS_SHUT_WR);
+}
+
 void tls_close(struct conn *c)
 {
     struct tls_conn *t = c->tls;
 
     if (t == NULL)
         return;
-    if (t->state != TLS_HANDSHAKE && (c->flags & SHM_CONN_SENT) == 0 && !t->has_unsent)
-        gnutls_bye(t->session, GNUTLS_SHUT_WR);
+    tls_bye(c);
     gnutls_deinit(t->session);
     tls_set_put(&t->set);
     list_remove(&t->node);
@@ -426,34 +430,12 @@ void front_use_tls(struct front *f, struct tls_set *set)
 
 int tls_timeout_ms(const struct front *f)
 {
-    for (int i = 0; i < f->n_listeners; i++)
-        if (!list_is_empty(&f->listener[i].handshakes))
-            return BLOCKED_MS;
-    return -1;
-}
-
-static void run_handshakes(struct listener *l)
-{
-    struct list *node, *next;
-
-    for (node = l->handshakes.next; node != &l->handshakes; node = next) {
-        struct tls_conn *t = list_entry(node, struct tls_conn, node);
-
-        next = node->next;
-        if (t->due_ms <= now_ms() && t->state == TLS_OPEN) {
-            tls_leave(t->conn);
-        } else if (t->due_ms <= now_ms()) {
-            list_remove(&t->node);
-            shutdown(t->conn->fd, SHUT_RDWR); /* the library sees its end, and closes it */
-        } else if (t->is_blocked) {
-            nudge(t->conn);
-        }
-    }
+    return list_is_empty(&f->tls_blocked) ? -1 : BLOCKED_MS;
 }
 
 void tls_run(struct front *f)
 {
-    int64_t now = now_ms();
+    struct list *node, *next;
 
     while (!list_is_empty(&f->tls_ended)) {
         struct tls_conn *t = list_entry(f->tls_ended.next, struct tls_conn, node);
@@ -461,11 +443,16 @@ void tls_run(struct front *f)
         list_remove(&t->node);
         nudge(t->conn);
     }
-    if (now < f->tls_next_ms)
+    if (list_is_empty(&f->tls_blocked) || now_ms() < f->tls_next_ms)
         return;
-    f->tls_next_ms = now + BLOCKED_MS;
-    for (int i = 0; i < f->n_listeners; i++)
-        run_handshakes(&f->listener[i]);
+    f->tls_next_ms = now_ms() + BLOCKED_MS;
+    for (node = f->tls_blocked.next; node != &f->tls_blocked; node = next) {
+        struct tls_conn *t = list_entry(node, struct tls_conn, node);
+
+        next = node->next;
+        list_remove(node); /* it comes again if need be */
+        nudge(t->conn);
+    }
 }
 
 /* ---- for plugins ---- */

@@ -17,8 +17,10 @@ struct front;
 
 /* Just accepted; fills c->tls. False: it cannot, and the connection must be closed. */
 bool tls_begin(struct conn *c);
-/* Says good-bye where that is due, and frees c->tls; NULL is fine. c->fd is still open. */
+/* tls_bye(), and frees c->tls; NULL is fine. c->fd is still open. */
 void tls_close(struct conn *c);
+/* Says good-bye, once, unless an answer was cut short. Without TLS: does nothing. */
+void tls_bye(struct conn *c);
 /* An idle connection: what its client has sent already is answered, then it is closed. */
 void tls_leave(struct conn *c);
 

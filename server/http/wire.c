@@ -14,6 +14,7 @@
  * length on the wire is unknown (chunked) the pointer of the next recv() tells.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,6 +26,7 @@
 #include "http/internal.h"
 #include "http/tls.h"
 #include "ipc/shm.h"
+#include "plugin/hostfd.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
@@ -99,6 +101,7 @@ void wire_close(struct conn *c)
     tls_close(c); /* by what its flags say */
     wire_set_flags(c, 0, UINT32_MAX);
     list_remove(&c->unsure);
+    deadline_clear(&c->due);
     free(c->pending);
     c->pending = NULL;
     if (wire_has_room(c->fd))
@@ -142,6 +145,7 @@ void wire_end(struct conn *c)
     c->x = NULL;
     c->is_replay = false;
     c->consumed = WIRE_UNKNOWN;
+    deadline_set(c, is_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
     if (is_idle) {
         c->received = 0;
         wire_set_flags(c, 0, SHM_CONN_BUSY | SHM_CONN_SENT | SHM_CONN_AGAIN | SHM_CONN_EXTRA);
@@ -166,6 +170,24 @@ void wire_settle(struct front *f)
     }
 }
 
+/* The answer goes out over a duplicate, which also waits for the client's end; the library reads the
+ * end of the connection from take_pending(), as of one that another process has. */
+void wire_refuse(struct conn *c, int status, enum shm_limit why)
+{
+    struct front *f = c->listener->front;
+    int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+
+    front_count_limit(f, why);
+    deadline_clear(&c->due);
+    if (copy < 0) {
+        shutdown(c->fd, SHUT_RDWR);
+        return;
+    }
+    hostfd_add(copy);
+    farewell_say_over(f, copy, c->tls != NULL ? c : NULL, status);
+    conn_let_go(c);
+}
+
 /* ---- in ---- */
 
 /* Blank lines before a request are skipped (RFC 9112 2.2) and do not make one. The library puts a NUL
@@ -185,14 +207,24 @@ static void locate(struct conn *c, const char *buf)
     if (c->base == NULL)
         c->base = buf;
     c->received = (uintptr_t)buf - (uintptr_t)c->base;
-    wire_set_flags(c, 0, SHM_CONN_EXTRA | (is_blank(c->base, c->received) ? SHM_CONN_BUSY : 0));
+    if (!is_blank(c->base, c->received)) {
+        wire_set_flags(c, 0, SHM_CONN_EXTRA);
+        return;
+    }
+    if (c->flags & SHM_CONN_BUSY) /* it had been taken for a request */
+        deadline_set(c, DEADLINE_IDLE);
+    wire_set_flags(c, 0, SHM_CONN_EXTRA | SHM_CONN_BUSY);
 }
 
 static void note_received(struct conn *c, const char *buf, size_t n)
 {
     c->received += n;
-    if ((c->flags & SHM_CONN_BUSY) == 0 && !is_blank(buf, n))
+    c->moved += n;
+    if ((c->flags & SHM_CONN_BUSY) == 0 && !is_blank(buf, n)) {
         wire_set_flags(c, SHM_CONN_BUSY, 0);
+        if (c->due.kind == DEADLINE_IDLE)
+            deadline_set(c, DEADLINE_HEAD);
+    }
     note_extra(c);
 }
 
@@ -250,8 +282,10 @@ static inline void note_sent(int fd, ssize_t n)
 {
     struct conn *c;
 
-    if (n > 0 && (c = find(fd)) != NULL)
-        wire_set_flags(c, SHM_CONN_SENT, 0);
+    if (n <= 0 || (c = find(fd)) == NULL)
+        return;
+    c->moved += (uint64_t)n;
+    wire_set_flags(c, SHM_CONN_SENT, 0);
 }
 
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)

@@ -124,6 +124,26 @@ void shm_forget_conns(struct shm *shm, uint32_t slot)
         memset(area, 0, shm->handover_size);
 }
 
+const char *shm_limit_name(enum shm_limit limit)
+{
+    static const char *const names[SHM_LIMITS] = {
+        [SHM_LIMIT_SILENT] = "no_request",
+        [SHM_LIMIT_HEAD] = "head_timeout",
+        [SHM_LIMIT_BODY] = "body_too_slow",
+        [SHM_LIMIT_SEND] = "reader_too_slow",
+        [SHM_LIMIT_IDLE] = "idle",
+        [SHM_LIMIT_HANDSHAKE] = "tls_handshake_timeout",
+        [SHM_LIMIT_EVICTED] = "idle_when_full",
+        [SHM_LIMIT_FULL] = "connections",
+        [SHM_LIMIT_PER_IP] = "per_ip",
+        [SHM_LIMIT_PROXY] = "bad_proxy_header",
+        [SHM_LIMIT_UNTRUSTED] = "untrusted_proxy",
+    };
+
+    must(limit < SHM_LIMITS);
+    return names[limit];
+}
+
 /* ---- sinks ---- */
 
 /* A worker that claims a sink is a memcpy away from having it ready, unless it died there. */

@@ -194,6 +194,22 @@ struct shm_sink { /* claimed by any worker, with compare-and-swap */
 
 /* ---- the whole ---- */
 
+/* Connections and requests that were ended for a limit's sake, by the reason. Names: shm_limit_name(). */
+enum shm_limit {
+    SHM_LIMIT_SILENT,    /* no request came after connecting */
+    SHM_LIMIT_HEAD,      /* 408: the head was not complete in time */
+    SHM_LIMIT_BODY,      /* 408: the body came too slowly */
+    SHM_LIMIT_SEND,      /* the answer was taken too slowly */
+    SHM_LIMIT_IDLE,      /* no further request came */
+    SHM_LIMIT_HANDSHAKE, /* of TLS */
+    SHM_LIMIT_EVICTED,   /* idle, and the worker was full */
+    SHM_LIMIT_FULL,      /* 503: limits.connections */
+    SHM_LIMIT_PER_IP,    /* 503: limits.per_ip */
+    SHM_LIMIT_PROXY,     /* no PROXY header where there must be one, or a bad one */
+    SHM_LIMIT_UNTRUSTED, /* a peer that may not say for whom it asks, on such a listener */
+    SHM_LIMITS,
+};
+
 struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t crashes; /* all, folded ones too */
     _Atomic uint64_t deadlines;
@@ -237,8 +253,11 @@ struct shm {
     char *handover;            /* n_workers: table, then replay area, each from a page's start */
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
+    _Atomic uint64_t limit[SHM_LIMITS];         /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
 };
+
+const char *shm_limit_name(enum shm_limit limit);
 
 /* 0 and a mapping in *out, or -errno. */
 int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out);

@@ -266,6 +266,16 @@ static json_t *path_json(const struct config *cfg)
     return text_json(path);
 }
 
+static json_t *limits_json(const struct master *m)
+{
+    json_t *json = json_object();
+
+    for (int i = 0; i < SHM_LIMITS; i++)
+        json_object_set_new(json, shm_limit_name(i),
+                            json_integer((json_int_t)atomic_load(&m->shm->limit[i])));
+    return json;
+}
+
 static json_int_t count_requests(const struct master *m)
 {
     uint64_t n = m->history.n_requests;
@@ -292,6 +302,7 @@ char *status_json(const struct master *m)
                      "pid", (int)m->recorder.pid, "problems", problems_json(m, plugins),
                      "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
                      ends_json(&m->history));
+    json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "plugins", plugins);
     text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);

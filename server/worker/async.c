@@ -17,8 +17,8 @@
 #include "plugin/instance.h"
 
 #define TICKET_MAGIC 0x7469636bu
-#define POSTS_MAX 4096
-#define REPLY_MAX (64u << 20)
+#define POSTS_MAX    4096
+#define REPLY_MAX    (64u << 20)
 
 /* In the two low bits of state; the rest counts the uses of the ticket. */
 enum { TICKET_FREE, TICKET_ARMED, TICKET_FIRED, TICKET_STATES = 4 };
@@ -57,7 +57,7 @@ static struct {
     bh_ticket *_Atomic fired;
     struct post *_Atomic posts;
     _Atomic uint32_t n_posts;
-    struct list armed;              /* soonest first */
+    struct list armed;                  /* soonest first */
     bh_ticket *free_first, **free_last; /* first in, first out */
     int n_free;
 } async;
@@ -156,8 +156,9 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
     t = take_ticket();
     if (t != NULL) {
         t->x = x;
-        t->deadline_ns = host_loop_mono_ns +
-                         (int64_t)(timeout_ms != 0 ? timeout_ms : async.request_ms) * 1000000;
+        t->deadline_ns = timeout_ms != 0
+                             ? host_loop_mono_ns + (int64_t)timeout_ms * 1000000
+                             : exchange_since_ns(x) + (int64_t)async.request_ms * 1000000;
         atomic_fetch_add(&t->state, TICKET_ARMED);
         insert_by_deadline(t);
         exchange_set_ticket(x, t);
@@ -254,7 +255,7 @@ static int32_t host_cancelled(bh_ticket *t)
 {
     if (t == NULL || t->magic != TICKET_MAGIC)
         return 1;
-    return atomic_load(&t->is_gone) != 0 || 
+    return atomic_load(&t->is_gone) != 0 ||
            (atomic_load(&t->state) & (TICKET_STATES - 1)) != TICKET_ARMED;
 }
 

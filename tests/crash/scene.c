@@ -93,7 +93,7 @@ static char *make_config(void)
           "server: {workers: 1}\n"
           "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
           "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-          "limits: {timeouts: {request: 700ms, drain: 2s}}\n"
+          "limits: {timeouts: {body: 10m, request: 700ms, drain: 2s}}\n"
           "crash: {dir: @DIR@/crashes, keep: 10000}\n"
           "respawn: {restarts: 1000}\n"
           "breaker: {crashes: 0}\n",

@@ -16,6 +16,7 @@
 
 #include <bulkhead.h>
 
+#include "base/address.h"
 #include "base/diag.h"
 #include "conf/schema.h"
 #include "conf/yaml.h"
@@ -107,6 +108,10 @@ static void defaults_fill_what_is_not_given(void **state)
     assert_int_equal(cfg->limits.head, 8192);
     assert_int_equal(cfg->limits.body, 8 << 20);
     assert_int_equal(cfg->limits.idle_ms, 60000);
+    assert_int_equal(cfg->limits.head_ms, 10000);
+    assert_int_equal(cfg->limits.body_rate, 1024);
+    assert_int_equal(cfg->limits.per_ip, 0);
+    assert_int_equal(cfg->limits.when_full, CONFIG_FULL_REFUSE);
     assert_int_equal(cfg->limits.request_ms, 30000);
     assert_int_equal(cfg->limits.drain_ms, 30000);
     assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_OPEN], 10000);
@@ -337,12 +342,53 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
                    "5:16: logs.access: the access log is not in this version; use the access_log "
                    "plugin",
                    NULL);
-    assert_mistake(BASE PLUGINS ROUTES "limits: {per_ip: 3}\n",
-                   "5:18: limits.per_ip: a limit for each client address is not in this version",
-                   NULL);
     assert_mistake(BASE ROUTES "plugins: {p: {module: m, isolation: cell}}\n",
                    "4:37: plugins.p.isolation: isolation 'cell' is not in this version",
                    "boundary");
+}
+
+static void trusted_proxies_are_networks_addresses_and_unix(void **state)
+{
+    (void)state;
+    load_well(
+        "server: {trusted_proxies: [10.0.0.0/8, \"2001:db8::/32\", 192.0.2.7, unix]}\n" BASE PLUGINS
+            ROUTES);
+    assert_int_equal(cfg->n_trusted, 3);
+    assert_true(cfg->trusts_unix);
+    assert_int_equal(cfg->trusted[0].bits, 104);
+    assert_int_equal(cfg->trusted[1].bits, 32);
+    assert_int_equal(cfg->trusted[2].bits, 128);
+    assert_int_equal(cfg->forwarded, CONFIG_X_FORWARDED_FOR);
+    config_destroy(&cfg);
+    assert_mistake("server: {trusted_proxies: [proxy.example]}\n" BASE PLUGINS ROUTES,
+                   "1:28: server.trusted_proxies: 'proxy.example' is neither a network nor an "
+                   "address",
+                   "10.0.0.0/8");
+    assert_mistake("server: {trusted_proxies: [10.1.2.3/8]}\n" BASE PLUGINS ROUTES,
+                   "1:28: server.trusted_proxies: '10.1.2.3/8' has bits set beyond its prefix: "
+                   "10.0.0.0/8 is the network",
+                   NULL);
+    assert_mistake("server: {trusted_proxies: [10.0.0.0/33]}\n" BASE PLUGINS ROUTES,
+                   "1:28: server.trusted_proxies: '10.0.0.0/33' is neither a network nor an "
+                   "address",
+                   NULL);
+}
+
+static void a_proxy_header_of_anybody_is_refused(void **state)
+{
+    (void)state;
+    assert_mistake(
+        "version: 1\nlisteners: [{name: a, address: \"127.0.0.1:80\", proxy_protocol: v2}]"
+        "\n" PLUGINS ROUTES,
+        "2:13: listeners: proxy_protocol on 'a', but nobody there is in "
+        "server.trusted_proxies",
+        "trusted_proxies: [127.0.0.1]");
+    assert_mistake(
+        "version: 1\nserver: {trusted_proxies: [127.0.0.1]}\n"
+        "listeners: [{name: u, address: \"unix:/x\", proxy_protocol: any}]\n" PLUGINS ROUTES,
+        "3:13: listeners: proxy_protocol on 'u', but nobody there is in "
+        "server.trusted_proxies",
+        "trusted_proxies: [unix]");
 }
 
 static void a_plugins_breaker_overrules_single_keys(void **state)
@@ -545,6 +591,8 @@ int main(void)
         TEST(values_come_from_the_environment),
         TEST(mistakes_have_a_place_and_a_hint),
         TEST(keys_of_later_versions_are_refused_by_name),
+        TEST(trusted_proxies_are_networks_addresses_and_unix),
+        TEST(a_proxy_header_of_anybody_is_refused),
         TEST(a_plugins_breaker_overrules_single_keys),
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),

@@ -200,7 +200,8 @@ static int set_up(void **state)
     config.limits.connections = 64;
     config.limits.head = 8192;
     config.limits.body = 1 << 20;
-    config.limits.idle_ms = 60000;
+    config.limits.idle_ms = config.limits.head_ms = 60000;
+    config.limits.body_ms = config.limits.send_ms = 60000;
     config.escrow.n_replay = 3;
     n_paused = n_watched = 0;
     for (int i = 0; i < FRONTS; i++) {
