@@ -127,7 +127,10 @@ static void fail(struct tls_conn *t, int error)
     if (error == GNUTLS_E_PUSH_ERROR || error == GNUTLS_E_PULL_ERROR ||
         error == GNUTLS_E_PREMATURE_TERMINATION || error == GNUTLS_E_FATAL_ALERT_RECEIVED)
         return;
-    gnutls_alert_send_appropriate(t->session, error);
+    if (error == GNUTLS_E_NO_CERTIFICATE_FOUND) /* for which GnuTLS has decode_error: RFC 5246 7.4.6 */
+        gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_HANDSHAKE_FAILURE);
+    else
+        gnutls_alert_send_appropriate(t->session, error);
     farewell_linger(c->listener->front, fcntl(c->fd, F_DUPFD_CLOEXEC, 0));
 }
 
