@@ -1,5 +1,5 @@
 /*
- * bulkhead.h - the plugin interface of Bulkhead, ABI version 1.0.
+ * bulkhead.h - the plugin interface of Bulkhead, ABI version 1.1.
  *
  * This is the only header a plugin includes. It compiles as C11 and as C++20.
  *
@@ -43,6 +43,7 @@
  *            passes in is copied before the call returns, but for the functions named *_ref.
  *
  * LOG        1.0  2026-11-23  first release.
+ *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -58,7 +59,7 @@ extern "C" {
 #endif
 
 #define BH_ABI_MAJOR 1
-#define BH_ABI_MINOR 0
+#define BH_ABI_MINOR 1
 /* The oldest host minor this plugin accepts. Define it before including to run on older hosts. */
 #ifndef BH_TARGET_MINOR
 #define BH_TARGET_MINOR BH_ABI_MINOR
@@ -81,43 +82,44 @@ typedef int32_t bh_rc; /* a hook verdict or a host function's result */
 
 /* Hook verdicts. Any other value counts as BH_FAIL. */
 #define BH_CONTINUE 0 /* go on to the next plugin */
-#define BH_DONE 1     /* a reply was set: stop the request path, start the response path */
-#define BH_PAUSE 2    /* I hold a ticket or have offloaded work: hold the request until it resumes */
-#define BH_DECLINE 4  /* go on, and skip my later hooks for this request (on_log too) */
-#define BH_FAIL (-1)  /* I could not do my work: apply the configured on_error policy */
+#define BH_DONE     1 /* a reply was set: stop the request path, start the response path */
+#define BH_PAUSE    2 /* I hold a ticket or have offloaded work: hold the request until it resumes */
+#define BH_DECLINE  4    /* go on, and skip my later hooks for this request (on_log too) */
+#define BH_FAIL     (-1) /* I could not do my work: apply the configured on_error policy */
 
 /* Results of host functions. */
-#define BH_OK 0
+#define BH_OK     0
 #define BH_ENOENT (-2)  /* no such header, variable, key, ticket */
 #define BH_EINVAL (-3)  /* an argument is out of range or malformed */
 #define BH_ENOMEM (-4)  /* out of memory */
 #define BH_ELIMIT (-5)  /* a configured or built-in limit would be passed */
 #define BH_EPHASE (-6)  /* not possible in this phase of the request */
 #define BH_EAGAIN (-7)  /* full just now, try again later */
-#define BH_ECAS (-8)    /* compare-and-set lost */
+#define BH_ECAS   (-8)  /* compare-and-set lost */
 #define BH_ENOSYS (-9)  /* this host does not offer it */
-#define BH_EPERM (-10)  /* the configuration does not grant it */
-#define BH_ETIME (-11)  /* the deadline has passed */
+#define BH_EPERM  (-10) /* the configuration does not grant it */
+#define BH_ETIME  (-11) /* the deadline has passed */
+#define BH_EGONE  (-12) /* the client has left */
 
 /* The two sides of a message. */
-#define BH_REQ 0
+#define BH_REQ  0
 #define BH_RESP 1
 
 /* Log levels; smaller is more severe. */
 #define BH_LOG_ERROR 1
-#define BH_LOG_WARN 2
-#define BH_LOG_INFO 3
+#define BH_LOG_WARN  2
+#define BH_LOG_INFO  3
 #define BH_LOG_DEBUG 4
 
 /* Clocks of now_ns(). The LOOP clocks are read once per wake-up of the event loop and cost nothing
  * to ask; they lag real time by at most the hooks that ran since. */
-#define BH_CLOCK_REAL 0      /* since 1970-01-01 UTC */
-#define BH_CLOCK_MONO 1      /* monotonic, arbitrary origin */
-#define BH_CLOCK_LOOP 2      /* monotonic, as of this wake-up */
+#define BH_CLOCK_REAL      0 /* since 1970-01-01 UTC */
+#define BH_CLOCK_MONO      1 /* monotonic, arbitrary origin */
+#define BH_CLOCK_LOOP      2 /* monotonic, as of this wake-up */
 #define BH_CLOCK_LOOP_REAL 3 /* since 1970-01-01 UTC, as of this wake-up */
 
 /* How a plugin wants to see a body: body_want(). */
-#define BH_BODY_NONE 0   /* not at all */
+#define BH_BODY_NONE   0 /* not at all */
 #define BH_BODY_STREAM 1 /* chunk by chunk, as it comes (the default where the hook exists) */
 #define BH_BODY_BUFFER 2 /* once, whole, up to a limit */
 
@@ -199,8 +201,8 @@ typedef struct bh_host {
 
     /* Header changes. REQ: seen by the plugins after this one. RESP: until the head is sent.
      * set replaces all of that name, add appends, del removes all.
-     * BH_EINVAL: not a token, or CR, LF or NUL in the value (RFC 9110 5.5), or a field that the
-     * host owns (Content-Length, Transfer-Encoding, Connection, Date, Upgrade, Trailer). */
+     * BH_EINVAL: not a token, or a control character in the value (RFC 9110 5.5), or a field that
+     * the host owns (Content-Length, Transfer-Encoding, Connection, Date, Upgrade, Trailer). */
     bh_rc (*hdr_set)(bh_req *req, int32_t side, const char *name, const char *v, size_t n);
     bh_rc (*hdr_add)(bh_req *req, int32_t side, const char *name, const char *v, size_t n);
     bh_rc (*hdr_del)(bh_req *req, int32_t side, const char *name);
@@ -225,8 +227,14 @@ typedef struct bh_host {
     /* Begin a streamed reply. len: bytes that will follow, -1 when unknown (HTTP/1.1: chunked,
      * HTTP/1.0: ends with the connection). */
     bh_rc (*stream_begin)(bh_req *req, int32_t status, int64_t len);
-    /* Append to it; end != 0 closes it. From any hook or posted job until the end of the request.
-     * BH_EAGAIN: 1 MiB is waiting to be sent, nothing was taken; try again later. */
+    /* Append to it; end != 0 closes it. From any hook, posted job or timer until the end of the
+     * request, which a deferred function tells. One write of any size is taken when nothing waits.
+     * BH_EAGAIN: with this more than 1 MiB would wait to be sent, nothing was taken; try again later,
+     *   see stream_on_writable().
+     * BH_EGONE: the client has left, the request is about to end.
+     * BH_ELIMIT: more than was announced, or the end before that: nothing was taken, the plugin is
+     *   charged with a failure, and the client gets 500 or, if the head is out, a cut connection.
+     * BH_EPHASE: the stream has ended, or the request. */
     bh_rc (*stream_write)(bh_req *req, const void *p, size_t n, int32_t end);
     /* Reply 200 with a regular file (sendfile(2)). path: absolute or from config_dir. */
     bh_rc (*send_file)(bh_req *req, const char *path, const char *ctype);
@@ -263,14 +271,25 @@ typedef struct bh_host {
     /* Run fn(self, arg) on the event loop, soon. BH_EAGAIN: 4,096 are waiting. [any thread] */
     bh_rc (*post)(bh_inst *inst, void (*fn)(void *self, void *arg), void *arg);
 
-    /* -- outbound HTTP and timers: NULL (BH_ENOSYS) in 1.0 hosts -- */
+    /* -- outbound HTTP and timers: NULL (BH_ENOSYS) in 1.0 hosts. Timers are there since 1.1 -- */
 
     bh_rc (*http)(bh_inst *inst, bh_ticket *t, const bh_http_req *rq,
                   void (*done)(void *self, bh_ticket *t, const bh_http_resp *rs, void *arg),
                   void *arg, uint64_t *id);
     bh_rc (*http_cancel)(bh_inst *inst, uint64_t id);
+    /* Call fn(self, arg) on the event loop in first_ms milliseconds, then every every_ms; every_ms 0:
+     * once. id (may be NULL): for timer_del(). From any hook, posted job or timer, open() and start()
+     * included. What the loop was too late for is left out, not made up for.
+     * Timers belong to the instance whose code set them: they end before its close(), and a crash in
+     * one ends all of them, and cuts the streams that the instance was writing; a fresh instance sets
+     * its own. Those that a crashed call had set are undone. A worker that stands by has run open() but
+     * not start(). arg must live as long as the timer: where it belongs to a request, cancel the timer
+     * in a deferred function.
+     * BH_ELIMIT: 16,384 of one instance. BH_EPHASE: on another thread, in validate() or close(). */
     bh_rc (*timer)(bh_inst *inst, uint32_t first_ms, uint32_t every_ms,
                    void (*fn)(void *self, void *arg), void *arg, uint64_t *id);
+    /* It will not be called any more; also in its own function. BH_ENOENT: there is no such timer, or
+     * no longer. The id of one that is called once is dead when its function runs. */
     bh_rc (*timer_del)(bh_inst *inst, uint64_t id);
 
     /* -- state shared by workers: NULL (BH_ENOSYS) in 1.0 hosts -- */
@@ -308,6 +327,16 @@ typedef struct bh_host {
     /* Append one line (the newline is the host's; control characters but tab are escaped). At most
      * 8,000 bytes. BH_EAGAIN: the buffer is full; the line is counted as dropped. */
     bh_rc (*sink_write)(bh_inst *inst, uint32_t sink, const char *line, size_t n);
+
+    /* -- since 1.1 -- */
+
+    /* Call fn(self, req, ctx) once, when at most half a MiB of the streamed reply waits to be sent
+     * (which may be now: then soon, on the loop). It writes more and, to be called again, asks again;
+     * so a reply of any size is made as fast as the client takes it. fn returns BH_CONTINUE; after
+     * BH_FAIL, or a crash, the connection is cut. It is not called any more once the stream was closed
+     * or the request has ended; a deferred function tells that.
+     * BH_EPHASE: there is no streamed reply. BH_EINVAL: asked again by fn without having written. */
+    bh_rc (*stream_on_writable)(bh_req *req, bh_rc (*fn)(void *self, bh_req *req, void *ctx));
 } bh_host;
 
 /* ---- declared options -------------------------------------------------------------------- */
@@ -318,21 +347,21 @@ typedef struct bh_host {
  * struct (cfg_size bytes, zeroed first), which open() gets. The struct and what it points to live
  * as long as the instance.
  */
-#define BH_T_BOOL 1        /* bool, int, ... : 0 or 1 */
-#define BH_T_INT 2         /* any integer type; min and max are checked */
-#define BH_T_DOUBLE 3      /* double or float */
-#define BH_T_STR 4         /* const char * or bh_str; absent without a default: NULL */
-#define BH_T_DURATION_MS 5 /* any integer type, in ms; YAML: 50ms 10s 5m 1h */
-#define BH_T_SIZE 6        /* any integer type, in bytes; YAML: 512 8KiB 1MiB 1GiB 10kB */
-#define BH_T_ENUM 7        /* any integer type: the index in choices "a|b|c" */
-#define BH_T_STRLIST 8     /* bh_strlist; YAML: a list, or one string */
-#define BH_T_SECRET 9      /* as BH_T_STR; never printed, redacted in crash records */
-#define BH_T_CIDRLIST 10   /* bh_cidrlist; YAML: a list of 10.0.0.0/8, ::1, ... */
-#define BH_T_MAP 11        /* bh_map; YAML: a mapping of strings, in order */
+#define BH_T_BOOL        1  /* bool, int, ... : 0 or 1 */
+#define BH_T_INT         2  /* any integer type; min and max are checked */
+#define BH_T_DOUBLE      3  /* double or float */
+#define BH_T_STR         4  /* const char * or bh_str; absent without a default: NULL */
+#define BH_T_DURATION_MS 5  /* any integer type, in ms; YAML: 50ms 10s 5m 1h */
+#define BH_T_SIZE        6  /* any integer type, in bytes; YAML: 512 8KiB 1MiB 1GiB 10kB */
+#define BH_T_ENUM        7  /* any integer type: the index in choices "a|b|c" */
+#define BH_T_STRLIST     8  /* bh_strlist; YAML: a list, or one string */
+#define BH_T_SECRET      9  /* as BH_T_STR; never printed, redacted in crash records */
+#define BH_T_CIDRLIST    10 /* bh_cidrlist; YAML: a list of 10.0.0.0/8, ::1, ... */
+#define BH_T_MAP         11 /* bh_map; YAML: a mapping of strings, in order */
 
-#define BH_O_REQUIRED 1u    /* must be given */
+#define BH_O_REQUIRED    1u /* must be given */
 #define BH_O_RELOAD_ONLY 2u /* a change needs a new instance */
-#define BH_O_DEPRECATED 4u  /* still works; the host warns */
+#define BH_O_DEPRECATED  4u /* still works; the host warns */
 
 typedef struct bh_strlist {
     const bh_str *v;
@@ -360,47 +389,47 @@ typedef struct bh_map {
 
 typedef struct bh_opt {
     const char *name;
-    int32_t type;   /* BH_T_* */
-    uint32_t flags; /* BH_O_* */
-    size_t off;     /* of the member in the config struct */
-    const char *def; /* as it would stand in YAML; NULL: none (0, NULL, empty) */
-    double min, max; /* both 0: unbounded */
+    int32_t type;        /* BH_T_* */
+    uint32_t flags;      /* BH_O_* */
+    size_t off;          /* of the member in the config struct */
+    const char *def;     /* as it would stand in YAML; NULL: none (0, NULL, empty) */
+    double min, max;     /* both 0: unbounded */
     const char *choices; /* BH_T_ENUM: "a|b|c" */
     const char *help;    /* one line; shown by `bulkhead inspect` and `bulkhead schema` */
     size_t size;         /* of the member in the config struct */
 } bh_opt;
 
-#define BH_OPT(S, F, TYPE, FLAGS, DEF, MIN, MAX, CHOICES, HELP)                                    \
-    {                                                                                              \
-        #F, TYPE, FLAGS, offsetof(S, F), DEF, MIN, MAX, CHOICES, HELP, sizeof(((S *)0)->F)         \
+#define BH_OPT(S, F, TYPE, FLAGS, DEF, MIN, MAX, CHOICES, HELP)                            \
+    {                                                                                      \
+#F, TYPE, FLAGS, offsetof(S, F), DEF, MIN, MAX, CHOICES, HELP, sizeof(((S *)0)->F) \
     }
-#define BH_BOOL(S, F, DEF, HELP) BH_OPT(S, F, BH_T_BOOL, 0, DEF, 0, 0, NULL, HELP)
-#define BH_INT(S, F, DEF, MIN, MAX, HELP) BH_OPT(S, F, BH_T_INT, 0, DEF, MIN, MAX, NULL, HELP)
+#define BH_BOOL(S, F, DEF, HELP)             BH_OPT(S, F, BH_T_BOOL, 0, DEF, 0, 0, NULL, HELP)
+#define BH_INT(S, F, DEF, MIN, MAX, HELP)    BH_OPT(S, F, BH_T_INT, 0, DEF, MIN, MAX, NULL, HELP)
 #define BH_DOUBLE(S, F, DEF, MIN, MAX, HELP) BH_OPT(S, F, BH_T_DOUBLE, 0, DEF, MIN, MAX, NULL, HELP)
-#define BH_STR(S, F, DEF, HELP) BH_OPT(S, F, BH_T_STR, 0, DEF, 0, 0, NULL, HELP)
-#define BH_STR_REQUIRED(S, F, HELP) BH_OPT(S, F, BH_T_STR, BH_O_REQUIRED, NULL, 0, 0, NULL, HELP)
-#define BH_DURATION(S, F, DEF, MIN_MS, MAX_MS, HELP)                                               \
+#define BH_STR(S, F, DEF, HELP)              BH_OPT(S, F, BH_T_STR, 0, DEF, 0, 0, NULL, HELP)
+#define BH_STR_REQUIRED(S, F, HELP)          BH_OPT(S, F, BH_T_STR, BH_O_REQUIRED, NULL, 0, 0, NULL, HELP)
+#define BH_DURATION(S, F, DEF, MIN_MS, MAX_MS, HELP) \
     BH_OPT(S, F, BH_T_DURATION_MS, 0, DEF, MIN_MS, MAX_MS, NULL, HELP)
 #define BH_SIZE(S, F, DEF, MIN, MAX, HELP) BH_OPT(S, F, BH_T_SIZE, 0, DEF, MIN, MAX, NULL, HELP)
-#define BH_ENUM(S, F, DEF, CHOICES, HELP) BH_OPT(S, F, BH_T_ENUM, 0, DEF, 0, 0, CHOICES, HELP)
-#define BH_STRLIST(S, F, DEF, HELP) BH_OPT(S, F, BH_T_STRLIST, 0, DEF, 0, 0, NULL, HELP)
-#define BH_SECRET(S, F, HELP) BH_OPT(S, F, BH_T_SECRET, 0, NULL, 0, 0, NULL, HELP)
-#define BH_CIDRLIST(S, F, HELP) BH_OPT(S, F, BH_T_CIDRLIST, 0, NULL, 0, 0, NULL, HELP)
-#define BH_MAP(S, F, HELP) BH_OPT(S, F, BH_T_MAP, 0, NULL, 0, 0, NULL, HELP)
-#define BH_OPT_END                                                                                 \
-    {                                                                                              \
-        NULL, 0, 0, 0, NULL, 0, 0, NULL, NULL, 0                                                   \
+#define BH_ENUM(S, F, DEF, CHOICES, HELP)  BH_OPT(S, F, BH_T_ENUM, 0, DEF, 0, 0, CHOICES, HELP)
+#define BH_STRLIST(S, F, DEF, HELP)        BH_OPT(S, F, BH_T_STRLIST, 0, DEF, 0, 0, NULL, HELP)
+#define BH_SECRET(S, F, HELP)              BH_OPT(S, F, BH_T_SECRET, 0, NULL, 0, 0, NULL, HELP)
+#define BH_CIDRLIST(S, F, HELP)            BH_OPT(S, F, BH_T_CIDRLIST, 0, NULL, 0, 0, NULL, HELP)
+#define BH_MAP(S, F, HELP)                 BH_OPT(S, F, BH_T_MAP, 0, NULL, 0, 0, NULL, HELP)
+#define BH_OPT_END                               \
+    {                                            \
+        NULL, 0, 0, 0, NULL, 0, 0, NULL, NULL, 0 \
     }
 
 /* ---- the plugin's descriptor ------------------------------------------------------------- */
 
 /* What on_error is told. It may set a reply and return BH_DONE, or pass the error on up the chain
  * with BH_CONTINUE. */
-#define BH_E_CRASH 1       /* a hook crashed: signo says how */
-#define BH_E_DEADLINE 2    /* a hook or a ticket ran past its time */
-#define BH_E_FAIL 3        /* a hook returned BH_FAIL or an unknown verdict */
+#define BH_E_CRASH       1 /* a hook crashed: signo says how */
+#define BH_E_DEADLINE    2 /* a hook or a ticket ran past its time */
+#define BH_E_FAIL        3 /* a hook returned BH_FAIL or an unknown verdict */
 #define BH_E_QUARANTINED 4 /* the plugin has no working instance just now */
-#define BH_E_LIMIT 5       /* a body was larger than a plugin wanted it (status() says 413) */
+#define BH_E_LIMIT       5 /* a body was larger than a plugin wanted it (status() says 413) */
 typedef struct bh_error {
     uint32_t struct_size;
     int32_t kind;          /* BH_E_* */
@@ -410,8 +439,8 @@ typedef struct bh_error {
     const char *record_id; /* of the crash record; NULL: none */
 } bh_error;
 
-#define BH_F_SERIAL 1u   /* host serialises hooks of one instance (it always does, in 1.0) */
-#define BH_F_PINNED 2u   /* never dlclose (Go or Rust run-times, threads that cannot be ended) */
+#define BH_F_SERIAL   1u /* host serialises hooks of one instance (it always does, in 1.0) */
+#define BH_F_PINNED   2u /* never dlclose (Go or Rust run-times, threads that cannot be ended) */
 #define BH_F_OWN_PROC 4u /* insists on its own process: refused by 1.0 hosts */
 
 /*
@@ -421,7 +450,7 @@ typedef struct bh_error {
 typedef struct bh_plugin {
     uint32_t struct_size;
     uint16_t abi_major, abi_minor, min_minor, _pad;
-    uint32_t flags; /* BH_F_* */
+    uint32_t flags;                              /* BH_F_* */
     const char *name, *version, *summary, *caps; /* caps: words of "body http kv timer", or NULL */
     const bh_opt *options;                       /* ends with BH_OPT_END */
     size_t cfg_size, ctx_size;
@@ -466,10 +495,10 @@ typedef struct bh_plugin {
 
 __attribute__((weak, visibility("hidden"))) const bh_host *bh__h;
 
-#define BH_HAS(f)                                                                                  \
+#define BH_HAS(f) \
     (bh__h && offsetof(bh_host, f) + sizeof(bh__h->f) <= bh__h->struct_size && bh__h->f)
 #define BH__CALL(f, miss, ...) (BH_HAS(f) ? bh__h->f(__VA_ARGS__) : (miss))
-#define BH__FN __attribute__((unused)) static inline
+#define BH__FN                 __attribute__((unused)) static inline
 
 BH__FN bh_str bh_s(const char *s)
 {
@@ -654,6 +683,10 @@ BH__FN bh_rc bh_stream_write(bh_req *r, const void *p, size_t n, int32_t end)
 {
     return BH__CALL(stream_write, BH_ENOSYS, r, p, n, end);
 }
+BH__FN bh_rc bh_stream_on_writable(bh_req *r, bh_rc (*fn)(void *self, bh_req *req, void *ctx))
+{
+    return BH__CALL(stream_on_writable, BH_ENOSYS, r, fn);
+}
 
 BH__FN void *bh_alloc(bh_req *r, size_t n)
 {
@@ -703,6 +736,10 @@ BH__FN bh_rc bh_timer(bh_inst *i, uint32_t first_ms, uint32_t every_ms,
 {
     return BH__CALL(timer, BH_ENOSYS, i, first_ms, every_ms, fn, arg, id);
 }
+BH__FN bh_rc bh_timer_del(bh_inst *i, uint64_t id)
+{
+    return BH__CALL(timer_del, BH_ENOSYS, i, id);
+}
 /* Whole tokens left after taking one, or negative: ms until one is free, negated. */
 BH__FN int64_t bh_bucket(bh_req *r, bh_str key, double per_s, double burst)
 {
@@ -734,19 +771,19 @@ typedef struct bh__note_t {
     uint16_t major, minor, min_minor, ptr; /* ptr: sizeof(void *) */
 } bh__note_t;
 
-#define BH__NOTE                                                                                   \
-    {                                                                                              \
-        9, 8, 1, "bulkhead", BH_ABI_MAJOR, BH_ABI_MINOR, BH_TARGET_MINOR, sizeof(void *)           \
+#define BH__NOTE                                                                         \
+    {                                                                                    \
+        9, 8, 1, "bulkhead", BH_ABI_MAJOR, BH_ABI_MINOR, BH_TARGET_MINOR, sizeof(void *) \
     }
 
 /* Once per object, at file level: BH_PLUGIN("name", "1.2.3", .on_request = f, .on_log = g)
  * C++ wants the members in the order of struct bh_plugin. */
 #define BH_PLUGIN(NAME, VERSION, ...)                                                              \
-    __attribute__((section(".note.bulkhead"), used, aligned(4))) static const bh__note_t           \
-        bh__note = BH__NOTE;                                                                       \
+    __attribute__((section(".note.bulkhead"), used,                                                \
+                   aligned(4))) static const bh__note_t bh__note = BH__NOTE;                       \
     _Pragma("GCC diagnostic push")                                                                 \
-    _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"")                             \
-    BH__C BH_EXPORT const bh_plugin bh_plugin_v1_descriptor;                                       \
+        _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"")                         \
+            BH__C BH_EXPORT const bh_plugin bh_plugin_v1_descriptor;                               \
     const bh_plugin bh_plugin_v1_descriptor = {.struct_size = sizeof(bh_plugin),                   \
                                                .abi_major = BH_ABI_MAJOR,                          \
                                                .abi_minor = BH_ABI_MINOR,                          \
@@ -754,8 +791,7 @@ typedef struct bh__note_t {
                                                .name = NAME,                                       \
                                                .version = VERSION,                                 \
                                                __VA_ARGS__};                                       \
-    _Pragma("GCC diagnostic pop")                                                                  \
-    BH__C BH_EXPORT const bh_plugin *bh_plugin_v1(const bh_host *h);                               \
+    _Pragma("GCC diagnostic pop") BH__C BH_EXPORT const bh_plugin *bh_plugin_v1(const bh_host *h); \
     BH__C BH_EXPORT const bh_plugin *bh_plugin_v1(const bh_host *h)                                \
     {                                                                                              \
         if (h && (h->abi_major != BH_ABI_MAJOR || h->abi_minor < BH_TARGET_MINOR))                 \

@@ -31,8 +31,9 @@
  * A NEWCOMER would expect a crash to be caught: it is not, there is no recovery boundary here, and
  *            the test fails. That is what a unit test is for.
  *
- * There is one clock for all (bht_clock(), bht_advance()); it stands still otherwise. Functions
- * that 1.0 hosts do not have (timers, HTTP, the store, metrics) are absent here, too.
+ * There is one clock for all (bht_clock(), bht_advance()); it stands still otherwise. Timers run
+ * when bht_advance() moves it past their time, at their time. Functions that hosts do not have
+ * (outbound HTTP, the store, metrics) are absent here, too.
  */
 #ifndef BULKHEAD_TEST_H
 #define BULKHEAD_TEST_H
@@ -97,7 +98,10 @@ BHT_FN const char *bht_file(const char *name, const void *p, size_t n);
 
 /* The clocks: since 1970 (REAL, LOOP_REAL), and the monotonic ones. */
 BHT_FN void bht_clock(int64_t real_ns, int64_t mono_ns);
+/* The clocks go on. Timers that fall due on the way are called, each at its time, in order. */
 BHT_FN void bht_advance(int64_t ns);
+/* How many timers of the instance are set. */
+BHT_FN unsigned bht_timers(const bht *t);
 /* How often now_ns() was asked for that clock since bht_open(). */
 BHT_FN unsigned bht_clock_reads(int32_t clock);
 
@@ -124,6 +128,10 @@ BHT_FN void bht_next_error(bh_req *r, const bh_error *err);
 /* The whole life of the request. Offloaded work and posted jobs run here and now. Returns false
  * when a ticket is not resumed yet: the request waits for bht_wait(). */
 BHT_FN bool bht_run(bh_req *r);
+/* Before bht_run(): a streamed answer that was not ended stays open. bht_run() returns false for it
+ * then, and so does bht_wait(), which takes what was written meanwhile, until the stream has ended;
+ * bht_cancel() is a client that leaves. Otherwise the request ends with what there is. */
+BHT_FN void bht_keep_open(bh_req *r);
 /* Wait for that, at most ms, and then go on as bht_run(). */
 BHT_FN bool bht_wait(bh_req *r, int ms);
 /* The client has gone, or the time is over: cancelled() says 1, the rest of the hooks run. */
@@ -174,6 +182,14 @@ struct bht__job {
     struct bht__job *next;
 };
 
+struct bht__timer {
+    uint64_t id;
+    int64_t due_ns, every_ns;
+    void (*fn)(void *self, void *arg);
+    void *arg;
+    struct bht__timer *next;
+};
+
 struct bht__sink {
     char path[256];
     struct bht__text text;
@@ -203,8 +219,10 @@ struct bh_inst {
     uint32_t n_sinks;
     bool sink_full;
     struct bht__job *jobs;
+    struct bht__timer *timers;
     struct bht__block *blocks;
     bh_req *requests;
+    struct bh_inst *next; /* of those that are open */
 };
 
 enum bht__phase {
@@ -245,7 +263,9 @@ struct bh_req {
     struct bht__text body[2];
     int32_t status;
     int kind;
-    bool stream_over;
+    bool stream_over, keep_open, is_open, gone, broken;
+    int64_t announced, written; /* bytes of the stream; -1: unknown */
+    bh_rc (*writable)(void *self, bh_req *req, void *ctx);
     struct bht__chunk *stream; /* what was written, not shown to on_response_body yet */
     bool chunk_replaced;
     struct bht__text chunk;
@@ -266,6 +286,8 @@ static struct {
     int64_t real_ns, mono_ns;
     unsigned reads[4];
     char dir[64];
+    bht *open;
+    uint64_t last_timer;
 } bht__world;
 
 static pthread_mutex_t bht__lock = PTHREAD_MUTEX_INITIALIZER;
@@ -849,7 +871,7 @@ BHT_FN bh_rc bht__check_field(bh_req *r, int32_t side, const char *name, const c
             len)
         return BH_EINVAL;
     for (size_t i = 0; i < n; i++) {
-        if (v[i] == '\r' || v[i] == '\n' || v[i] == '\0')
+        if (((unsigned char)v[i] < ' ' && v[i] != '\t') || v[i] == 0x7f)
             return BH_EINVAL;
     }
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
@@ -1015,7 +1037,9 @@ BHT_FN bh_rc bht__h_stream_begin(bh_req *r, int32_t status, int64_t len)
     if (len < -1)
         return BH_EINVAL;
     r->stream = NULL;
-    r->stream_over = false;
+    r->stream_over = r->broken = false;
+    r->announced = len;
+    r->written = 0;
     return bht__answer(r, BHT_STREAM, status, NULL);
 }
 
@@ -1040,12 +1064,67 @@ BHT_FN bh_rc bht__h_stream_write(bh_req *r, const void *p, size_t n, int32_t end
         return BH_EPHASE;
     for (struct bht__chunk *c = r->stream; c != NULL; c = c->next)
         waiting += c->n;
-    if (waiting >= (size_t)1 << 20)
+    if (r->gone)
+        return BH_EGONE;
+    if (n > 0 && waiting > 0 && waiting + n > (size_t)1 << 20)
         return BH_EAGAIN;
+    if (r->broken ||
+        (r->announced >= 0 && ((int64_t)n > r->announced - r->written ||
+                               (end != 0 && (int64_t)n < r->announced - r->written)))) {
+        r->broken = true;
+        return BH_ELIMIT;
+    }
+    r->written += (int64_t)n;
     if (n > 0)
         bht__add_chunk(&r->blocks, &r->stream, p, n);
     r->stream_over = end != 0;
     return BH_OK;
+}
+
+BHT_FN bh_rc bht__h_stream_on_writable(bh_req *r, bh_rc (*fn)(void *self, bh_req *req, void *ctx))
+{
+    if (fn == NULL)
+        return BH_EINVAL;
+    if (r->kind != BHT_STREAM || r->phase >= BHT__DEFER)
+        return BH_EPHASE;
+    r->writable = fn;
+    return BH_OK;
+}
+
+BHT_FN bh_rc bht__h_timer(bh_inst *t, uint32_t first_ms, uint32_t every_ms,
+                          void (*fn)(void *self, void *arg), void *arg, uint64_t *id)
+{
+    struct bht__timer *timer;
+
+    if (fn == NULL)
+        return BH_EINVAL;
+    if (bht_timers(t) >= 16384)
+        return BH_ELIMIT;
+    timer = (struct bht__timer *)bht__must(calloc(1, sizeof *timer));
+    timer->id = ++bht__world.last_timer;
+    timer->due_ns = bht__world.mono_ns + (first_ms > 0 ? (int64_t)first_ms * 1000000 : 1);
+    timer->every_ns = (int64_t)every_ms * 1000000;
+    timer->fn = fn;
+    timer->arg = arg;
+    timer->next = t->timers;
+    t->timers = timer;
+    if (id != NULL)
+        *id = timer->id;
+    return BH_OK;
+}
+
+BHT_FN bh_rc bht__h_timer_del(bh_inst *t, uint64_t id)
+{
+    for (struct bht__timer **at = &t->timers; *at != NULL; at = &(*at)->next) {
+        struct bht__timer *timer = *at;
+
+        if (timer->id != id)
+            continue;
+        *at = timer->next;
+        free(timer);
+        return BH_OK;
+    }
+    return BH_ENOENT;
 }
 
 BHT_FN bh_rc bht__h_send_fd(bh_req *r, int32_t status, const char *ctype, int32_t fd,
@@ -1251,6 +1330,9 @@ static const bh_host bht__host = {
     .status_set = bht__h_status_set,
     .stream_begin = bht__h_stream_begin,
     .stream_write = bht__h_stream_write,
+    .stream_on_writable = bht__h_stream_on_writable,
+    .timer = bht__h_timer,
+    .timer_del = bht__h_timer_del,
     .send_file = bht__h_send_file,
     .alloc = bht__h_alloc,
     .defer = bht__h_defer,
@@ -1280,6 +1362,8 @@ __attribute__((unused, sentinel)) static bht *bht__open(int must, ...)
     assert_int_equal(p->struct_size, sizeof *p);
     assert_non_null(p->name);
     t->plugin = p;
+    t->next = bht__world.open;
+    bht__world.open = t;
     t->cfg = (char *)bht__alloc(&t->blocks, p->cfg_size, 16);
     memset(bht__world.reads, 0, sizeof bht__world.reads);
     bht_clock(BHT_EPOCH_NS, 1000000000LL);
@@ -1332,6 +1416,13 @@ BHT_FN void bht_close(bht *t)
     bht__jobs(t);
     if (t->opened && t->plugin->drain != NULL)
         assert_int_equal(t->plugin->drain(t->self), BH_OK);
+    for (bht **at = &bht__world.open; *at != NULL; at = &(*at)->next)
+        if (*at == t) {
+            *at = t->next;
+            break;
+        }
+    while (t->timers != NULL)
+        bht__h_timer_del(t, t->timers->id);
     if (t->opened && t->plugin->close != NULL)
         t->plugin->close(t->self);
     while (t->requests != NULL) {
@@ -1399,12 +1490,53 @@ BHT_FN void bht_clock(int64_t real_ns, int64_t mono_ns)
     pthread_mutex_unlock(&bht__lock);
 }
 
+BHT_FN unsigned bht_timers(const bht *t)
+{
+    unsigned n = 0;
+
+    for (const struct bht__timer *timer = t->timers; timer != NULL; timer = timer->next)
+        n++;
+    return n;
+}
+
+/* The one that is due first, until then; of equal ones, the one that was set first. */
+BHT_FN struct bht__timer *bht__due(int64_t until_ns, bht **owner)
+{
+    struct bht__timer *first = NULL;
+
+    for (bht *t = bht__world.open; t != NULL; t = t->next) {
+        for (struct bht__timer *timer = t->timers; timer != NULL; timer = timer->next) {
+            if (timer->due_ns > until_ns ||
+                (first != NULL && (timer->due_ns > first->due_ns ||
+                                   (timer->due_ns == first->due_ns && timer->id > first->id))))
+                continue;
+            first = timer;
+            *owner = t;
+        }
+    }
+    return first;
+}
+
 BHT_FN void bht_advance(int64_t ns)
 {
-    pthread_mutex_lock(&bht__lock);
-    bht__world.real_ns += ns;
-    bht__world.mono_ns += ns;
-    pthread_mutex_unlock(&bht__lock);
+    int64_t until_ns = bht__world.mono_ns + ns;
+    struct bht__timer *timer;
+    bht *t = NULL;
+
+    while ((timer = bht__due(until_ns, &t)) != NULL) {
+        void (*fn)(void *, void *) = timer->fn;
+        void *arg = timer->arg;
+
+        if (timer->due_ns > bht__world.mono_ns)
+            bht_clock(bht__world.real_ns + timer->due_ns - bht__world.mono_ns, timer->due_ns);
+        if (timer->every_ns > 0)
+            timer->due_ns += timer->every_ns;
+        else
+            bht__h_timer_del(t, timer->id);
+        fn(t->self, arg);
+        bht__jobs(t);
+    }
+    bht_clock(bht__world.real_ns + until_ns - bht__world.mono_ns, until_ns);
 }
 
 BHT_FN unsigned bht_clock_reads(int32_t clock)
@@ -1517,7 +1649,7 @@ BHT_FN bool bht__go_on(bh_req *r)
         r->declined = true;
         return true;
     }
-    if (r->verdict == BH_DONE && r->status != 0)
+    if (r->verdict == BH_DONE && r->status != 0 && !(r->kind == BHT_STREAM && r->broken))
         return false;
     bht__host_reply(r, 500, "500 Internal Server Error\n");
     return false;
@@ -1563,16 +1695,23 @@ BHT_FN void bht__response_body(bh_req *r)
     bool hook = r->t->plugin->on_response_body != NULL && !r->declined &&
                 r->want[BH_RESP] != BH_BODY_NONE;
 
-    if (r->kind == BHT_STREAM) {
-        for (struct bht__chunk *c = r->stream; !hook && c != NULL; c = c->next)
-            bht__add(&r->body[BH_RESP], c->p, c->n);
-        while (hook && r->stream != NULL) {
+    while (r->kind == BHT_STREAM) {
+        bh_rc (*writable)(void *, bh_req *, void *) = r->writable;
+
+        while (r->stream != NULL) {
             struct bht__chunk *c = r->stream;
 
             r->stream = c->next;
-            bht__show(r, c->p, c->n, c->next == NULL && r->stream_over);
+            if (hook)
+                bht__show(r, c->p, c->n, c->next == NULL && r->stream_over);
+            else
+                bht__add(&r->body[BH_RESP], c->p, c->n);
         }
-        return;
+        r->writable = NULL;
+        if (writable == NULL || r->stream_over || r->gone || r->broken)
+            return;
+        if (writable(r->t->self, r, r->ctx) < 0) /* the connection would be cut */
+            r->broken = true;
     }
     if (!hook)
         return;
@@ -1583,18 +1722,16 @@ BHT_FN void bht__response_body(bh_req *r)
     bht__show(r, all, n, 1);
 }
 
-BHT_FN void bht__finish(bh_req *r)
+/* Deferred functions, on_log. False: a stream is kept open. */
+BHT_FN bool bht__end(bh_req *r)
 {
     const bh_plugin *p = r->t->plugin;
 
-    if (p->on_response != NULL && !r->declined) {
-        r->phase = BHT__RESPONSE;
-        if (p->on_response(r->t->self, r, r->ctx) < 0)
-            bht__host_reply(r, 500, "500 Internal Server Error\n");
-    }
-    r->phase = BHT__RESPONSE_BODY;
     bht__response_body(r);
     bht__jobs(r->t);
+    r->is_open = r->keep_open && r->kind == BHT_STREAM && !r->stream_over && !r->gone && !r->broken;
+    if (r->is_open)
+        return false;
     r->phase = BHT__DEFER;
     while (r->deferred != NULL) {
         struct bht__deferred *d = r->deferred;
@@ -1606,6 +1743,20 @@ BHT_FN void bht__finish(bh_req *r)
     if (p->on_log != NULL && !r->declined)
         p->on_log(r->t->self, r, r->ctx);
     r->phase = BHT__OVER;
+    return true;
+}
+
+BHT_FN bool bht__finish(bh_req *r)
+{
+    const bh_plugin *p = r->t->plugin;
+
+    if (p->on_response != NULL && !r->declined) {
+        r->phase = BHT__RESPONSE;
+        if (p->on_response(r->t->self, r, r->ctx) < 0)
+            bht__host_reply(r, 500, "500 Internal Server Error\n");
+    }
+    r->phase = BHT__RESPONSE_BODY;
+    return bht__end(r);
 }
 
 /* The plugins after this one: their answer, or their failure. */
@@ -1675,8 +1826,12 @@ BHT_FN bool bht__proceed(bh_req *r)
                          : p->on_request_body(r->t->self, r, r->ctx, bh_sn(c->p, c->n),
                                               c->next == NULL);
     }
-    bht__finish(r);
-    return true;
+    return bht__finish(r);
+}
+
+BHT_FN void bht_keep_open(bh_req *r)
+{
+    r->keep_open = true;
 }
 
 BHT_FN bool bht_run(bh_req *r)
@@ -1693,6 +1848,8 @@ BHT_FN bool bht_run(bh_req *r)
 
 BHT_FN bool bht_wait(bh_req *r, int ms)
 {
+    if (r->is_open)
+        return bht__end(r);
     for (; ms > 0; ms--) {
         int32_t verdict;
 
@@ -1713,6 +1870,11 @@ BHT_FN void bht_cancel(bh_req *r)
     if (r->ticket != NULL)
         r->ticket->dead = true;
     pthread_mutex_unlock(&bht__lock);
+    if (r->is_open) {
+        r->gone = true;
+        bht__end(r);
+        return;
+    }
     r->verdict = BH_FAIL;
     r->chunks = NULL;
     bht__host_reply(r, 504, "504 Gateway Timeout\n");

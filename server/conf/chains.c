@@ -1,10 +1,9 @@
 /*
- * chains.c - names of plugins and chains resolved, chains flattened, routes made.
+ * chains.c - names of plugins and chains resolved, chains flattened, routes given theirs.
  *
  * Each chain is flattened once, depth first; every name of every list is looked at once, so the time
  * is bounded by the size of the file.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -137,107 +136,6 @@ static void settle_names(struct schema_reader *r, const struct draft *d)
 
 /* ---- Routes ------------------------------------------------------------------------------- */
 
-int route_read_path(struct schema_reader *r, const struct yaml_node *node, const char *path,
-                    void *base)
-{
-    struct config_route *route = &((struct draft_route *)base)->route;
-    const char *s = node->text, *star = strchr(s, '*');
-    size_t n = node->len;
-
-    if (s[0] != '/') {
-        schema_error(r, node, path, NULL, "'%.100s' does not begin with '/'", s);
-        return -EINVAL;
-    }
-    if (star != NULL && strcmp(star - 1, "/**") != 0) {
-        schema_error(r, node, path, "/x is one path, /x/** is /x and all below it, /** is all",
-                     "'%.100s': a star can only stand in a final /**", s);
-        return -EINVAL;
-    }
-    if (strpbrk(s, "?#") != NULL) {
-        schema_error(r, node, path, NULL, "'%.100s': the query is not part of the path", s);
-        return -EINVAL;
-    }
-    if (strstr(s, "//") != NULL || strstr(s, "/./") != NULL || strstr(s, "/../") != NULL) {
-        schema_error(r, node, path, "paths are compared after //, . and .. are resolved",
-                     "'%.100s' can never match", s);
-        return -EINVAL;
-    }
-    route->is_prefix = star != NULL;
-    route->path = arena_strndup(r->arena, s, star != NULL ? n - 2 : n);
-    return 0;
-}
-
-int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
-                    void *base)
-{
-    struct config_route *route = &((struct draft_route *)base)->route;
-    char *host = arena_strndup(r->arena, node->text, node->len);
-
-    if (strpbrk(node->text, "/*? \t@") != NULL ||
-        (strchr(node->text, ':') != NULL && node->text[0] != '[')) {
-        schema_error(r, node, path, "example.com, 192.0.2.1 or [2001:db8::1]",
-                     "'%.100s' is not a host name without a port", node->text);
-        return -EINVAL;
-    }
-    for (char *c = host; c != NULL && *c != '\0'; c++)
-        *c = (char)tolower((unsigned char)*c);
-    route->host = host;
-    return 0;
-}
-
-void methods_read(struct schema_reader *r, const struct yaml_node *list, const char *where,
-                  const char ***methods, int *n_methods)
-{
-    /* RFC 9110 5.6.2: a token; its letters upper-case, as every method in use has them. */
-    static const char token[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
-    char upper[40];
-
-    *methods = NULL;
-    *n_methods = 0;
-    if (list == NULL)
-        return;
-    *methods = arena_alloc(r->arena, (size_t)list->n * sizeof **methods + 1);
-    if (*methods == NULL) {
-        schema_error(r, list, where, NULL, "no memory left for it");
-        return;
-    }
-    for (int i = 0; i < list->n; i++) {
-        const struct yaml_node *node = list->item[i];
-        size_t n = 0;
-
-        if (node->kind != YAML_SCALAR || node->is_null || node->len == 0)
-            continue;
-        if (node->text[strspn(node->text, token)] != '\0' || node->len > 32) {
-            for (; n < 32 && node->text[n] != '\0'; n++)
-                upper[n] = (char)toupper((unsigned char)node->text[n]);
-            upper[n] = '\0';
-            schema_error(r, node, where, upper[strspn(upper, token)] == '\0' ? upper : NULL,
-                         "'%.40s' is not a method in upper case", node->text);
-            continue;
-        }
-        for (int j = 0; j < *n_methods; j++)
-            if (strcmp((*methods)[j], node->text) == 0)
-                schema_error(r, node, where, NULL, "%s stands there twice", node->text);
-        (*methods)[(*n_methods)++] = node->text;
-    }
-}
-
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool is_same_match(const struct config_route *a, const struct config_route *b)
-{
-    if (!same_text(a->host, b->host) || !same_text(a->path, b->path) ||
-        a->is_prefix != b->is_prefix || a->n_methods != b->n_methods)
-        return false;
-    for (int i = 0; i < a->n_methods; i++)
-        if (strcmp(a->methods[i], b->methods[i]) != 0)
-            return false;
-    return true;
-}
-
 static void settle_route(struct schema_reader *r, struct draft *d, int i)
 {
     struct config_route *route = &d->route[i].route;
@@ -249,7 +147,6 @@ static void settle_route(struct schema_reader *r, struct draft *d, int i)
     snprintf(where, sizeof where, "routes[%d]", i + 1);
     if (route->name == NULL)
         route->name = arena_printf(r->arena, "route %d", i + 1);
-    methods_read(r, d->route[i].methods, where, &route->methods, &route->n_methods);
     flatten(r, d, d->route[i].list, &flat);
     chain = arena_alloc(r->arena, (size_t)flat.n * sizeof *chain + 1);
     if (route->name == NULL || chain == NULL) {
@@ -259,15 +156,7 @@ static void settle_route(struct schema_reader *r, struct draft *d, int i)
     memcpy(chain, plugin, (size_t)flat.n * sizeof *chain);
     route->chain = chain;
     route->n_chain = flat.n;
-    for (int j = 0; j < i; j++) {
-        const struct config_route *other = &d->route[j].route;
-
-        if (route->path != NULL && is_same_match(route, other)) {
-            schema_error(r, &place, where, "the first match wins",
-                         "can never match: the route in line %d matches the same", other->pos.line);
-            break;
-        }
-    }
+    route_settle_match(r, d, i, where);
 }
 
 void chains_settle(struct schema_reader *r, struct draft *d)

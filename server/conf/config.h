@@ -32,7 +32,6 @@ struct config_pos { /* where in the file */
 
 enum config_proxy_protocol { CONFIG_PROXY_OFF, CONFIG_PROXY_ANY, CONFIG_PROXY_V1, CONFIG_PROXY_V2 };
 enum config_forwarded { CONFIG_X_FORWARDED_FOR, CONFIG_FORWARDED, CONFIG_FORWARDED_OFF };
-enum config_when_full { CONFIG_FULL_REFUSE, CONFIG_FULL_WAIT };
 
 struct config_file {
     const char *path; /* absolute; NULL: none */
@@ -108,14 +107,27 @@ struct config_plugin {
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
 };
 
+/* What a header field or a query parameter must be for a route to match. */
+struct config_condition {
+    const char *name;
+    const char *value; /* NULL: any, as long as it is there */
+};
+
 struct config_route {
     struct config_pos pos;
     const char *name; /* "route 1", or its own */
-    const char *host; /* lower case, without port; NULL: any */
-    const char *path; /* exact, or with is_prefix what stood before the stars ("/api/") */
-    bool is_prefix;   /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
-    const char **methods; /* NULL: any */
+    const char *host; /* lower case, without port, or ".example.org" for all below it; NULL: any */
+    size_t host_len;
+    uint16_t port;    /* 0: any */
+    const char *path; /* exact, or with is_prefix what stood before the two stars ("/api/") */
+    size_t path_len;
+    bool is_prefix; /* a pattern that ended in two stars: "/api/" matches "/api/x" and "/api" */
+    bool has_stars; /* single ones: each stands for some of one segment */
+    bool is_any_method;
+    const char **methods; /* NULL: the standard ones */
     int n_methods;
+    const struct config_condition *header, *query;
+    int n_headers, n_queries;
     const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };
@@ -140,7 +152,6 @@ struct config {
 
     struct {
         uint32_t connections; /* per worker */
-        enum config_when_full when_full;
         uint32_t per_ip;      /* connections of one address, over all workers; 0: any number */
         uint32_t ipv6_prefix; /* bits that make one address */
         uint32_t head;        /* bytes: request line and headers */

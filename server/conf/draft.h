@@ -21,7 +21,7 @@ struct draft_chain {
 
 struct draft_route {
     struct config_route route;
-    const struct yaml_node *methods, *list;
+    const struct yaml_node *methods, *headers, *query, *list;
 };
 
 struct draft {
@@ -67,6 +67,8 @@ void tls_settle(struct schema_reader *r, struct config *cfg, struct config_liste
                 const struct yaml_node *node);
 /* Chains flattened, routes made. */
 void chains_settle(struct schema_reader *r, struct draft *d);
+/* The match of route i: methods, conditions, whether it can match at all. routes.c */
+void route_settle_match(struct schema_reader *r, struct draft *d, int i, const char *where);
 
 /* A list of methods, checked: tokens in upper case, each once. NULL, 0 for none. */
 void methods_read(struct schema_reader *r, const struct yaml_node *list, const char *where,

@@ -223,10 +223,7 @@ static const struct schema timeout_keys[] = {
 
 static const struct schema limit_keys[] = {
     {"connections", SCHEMA_INT, OFF(struct config, limits.connections), .def = "16384", .min = 1,
-     .max = 1 << 20, .help = "Open connections of one worker, over all listeners"},
-    {"when_full", SCHEMA_ENUM, OFF(struct config, limits.when_full), .def = "refuse",
-     .form = "refuse|wait",
-     .help = "Beyond limits.connections: answer 503 and close, or leave them in the queue"},
+     .max = 1 << 20, .help = "Open connections of one worker, over all listeners; more get 503"},
     {"per_ip", SCHEMA_INT, OFF(struct config, limits.per_ip), .def = "0", .min = 0, .max = 1 << 20,
      .help =
          "Open connections of one client address, over all workers; more get 503; 0: any number"},
@@ -280,6 +277,8 @@ static const struct schema deadline_keys[] = {
     DEADLINE("defer", "Of a deferred function"),
     DEADLINE("offload", "Of an offloaded job"),
     DEADLINE("post", "Of a posted call"),
+    DEADLINE("timer", "Of a timer's function"),
+    DEADLINE("on_writable", "Of a function that a stream calls when there is room"),
     {NULL, SCHEMA_END},
 };
 
@@ -362,12 +361,17 @@ static const struct schema_items chain_items = {
 
 static const struct schema match_keys[] = {
     {"path", SCHEMA_CUSTOM, .def = "/**", .read = route_read_path,
-     .form = "/x (exactly), /x/** (/x and all below it) or /** (all)",
-     .pattern = "^/([^*]*|([^*]*/)?\\*\\*)$", .help = "Path of the request, decoded"},
+     .form = "/x (exactly), /x/** (/x and all below it), /x/*/y or /** (all)",
+     .pattern = "^/([^*]|\\*(?!\\*))*(/\\*\\*)?$|^/\\*\\*$",
+     .help = "Path of the request, decoded"},
     {"methods", SCHEMA_STRINGS, OFF(struct draft_route, methods), .min = 1, .max = 32,
-     .help = "Methods, such as GET; absent: any"},
-    {"host", SCHEMA_CUSTOM, .form = "a host name, without port", .read = route_read_host,
-     .help = "Host that the request names; absent: any"},
+     .help = "Methods, such as GET; \"*\": every one; absent: the standard ones"},
+    {"host", SCHEMA_CUSTOM, .form = "a host, *.DOMAIN for all below it; with a port or without",
+     .read = route_read_host, .help = "Host that the request names; absent: any"},
+    {"headers", SCHEMA_NODE, OFF(struct draft_route, headers),
+     .help = "Header fields, NAME: VALUE, all of which must be there; \"*\": any value"},
+    {"query", SCHEMA_NODE, OFF(struct draft_route, query),
+     .help = "Query parameters, NAME: VALUE, all of which must be there; \"*\": any value"},
     {NULL, SCHEMA_END},
 };
 

@@ -85,6 +85,8 @@ static void end(struct conn *c, enum shm_limit why)
     front_count_limit(c->listener->front, why);
     deadline_clear(&c->due);
     tls_bye(c);
+    c->is_ended = true;
+    c->listener->front->n_ended++;
     if (ioctl(c->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     shutdown(c->fd, SHUT_RDWR);
@@ -140,12 +142,18 @@ void deadline_run(struct front *f)
         }
 }
 
-bool deadline_end_oldest_idle(struct front *f)
+bool deadline_make_room(struct front *f)
 {
-    struct list *idle = &f->deadlines.of[DEADLINE_IDLE].conns;
+    struct deadlines *d = &f->deadlines;
+    struct list *heads = &d->of[DEADLINE_HEAD].conns, *idle = &d->of[DEADLINE_IDLE].conns;
+    struct conn *c = list_entry(heads->next, struct conn, due.node);
 
-    if (list_is_empty(idle))
-        return false;
-    end(list_entry(idle->next, struct conn, due.node), SHM_LIMIT_EVICTED);
+    if (list_is_empty(heads) || c->is_busy ||
+        c->due.at_ns - d->now_ns > d->of[DEADLINE_HEAD].ns / 4 * 3) {
+        if (list_is_empty(idle))
+            return false;
+        c = list_entry(idle->next, struct conn, due.node);
+    }
+    end(c, SHM_LIMIT_EVICTED);
     return true;
 }

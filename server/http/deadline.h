@@ -63,7 +63,9 @@ void deadline_tick(struct deadlines *d);
 /* After that: ends those whose time is over. */
 void deadline_run(struct front *f);
 
-/* Ends the connection that has been idle for longest. False: none is. */
-bool deadline_end_oldest_idle(struct front *f);
+/* Ends the connection that a full worker can do without most easily: one that has been at its head, or
+ * has said nothing since it was accepted, for a good part of its time; else the one that has been idle for
+ * longest. False: there is none. */
+bool deadline_make_room(struct front *f);
 
 #endif

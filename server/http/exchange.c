@@ -2,16 +2,17 @@
 
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 
 #include "conf/config.h"
 #include "http/internal.h"
-#include "http/route.h"
-#include "http/target.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
+#include "plugin/stream.h"
 
-#define DISCARD_MAX 65536 /* body bytes read and thrown away to keep a connection after a refusal */
+#define DISCARD_MAX   65536 /* body bytes read and thrown away to keep a connection after a refusal */
+#define HALF_CLOSE_NS 100000000 /* after the last bytes of a request, see is_half_close() */
 
 bh_req *exchange_request(struct exchange *x)
 {
@@ -102,47 +103,10 @@ static uint64_t read_length(const struct field *f)
     return n;
 }
 
-static void refuse(struct exchange *x, int status, const char *detail)
+void exchange_refuse(struct exchange *x, int status, const char *detail)
 {
     chain_host_reply(&x->req, status, detail);
     x->has_reply = true;
-}
-
-static void allow_methods(struct exchange *x, const struct config_route *route)
-{
-    char allow[512] = "";
-    size_t n = 0;
-
-    for (int i = 0; i < route->n_methods && n + strlen(route->methods[i]) + 3 < sizeof allow; i++)
-        n += (size_t)snprintf(allow + n, sizeof allow - n, "%s%s", i > 0 ? ", " : "",
-                              route->methods[i]);
-    refuse(x, 405, "the resource is there, but not for this method");
-    request_set_field(&x->req, BH_RESP, bh_s("Allow"), bh_sn(allow, n), true);
-}
-
-/* Finds the chain for this request; refuses what no chain shall see. */
-static void find_route(struct exchange *x, const struct target *t)
-{
-    struct bh_req *req = &x->req;
-    const struct config *cfg = x->listener->front->cfg;
-    const struct config_route *route, *other;
-
-    if (x->content_length != UINT64_MAX && x->content_length > cfg->limits.body) {
-        refuse(x, 413, "the body is larger than limits.body");
-        return;
-    }
-    route = route_find(cfg, t->host.p != NULL ? t->host : req->host, req->path, req->method,
-                       &other);
-    if (route != NULL) {
-        req->route = route->name;
-        req->route_number = (uint32_t)(route - cfg->route) + 1;
-        if (!chain_enter(req, x->listener->front->chain[route - cfg->route], route->n_chain))
-            refuse(x, 503, "out of memory");
-    } else if (other != NULL) {
-        allow_methods(x, other);
-    } else {
-        refuse(x, 404, "no route matches");
-    }
 }
 
 /* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
@@ -169,7 +133,6 @@ static void begin(struct exchange *x, const char *method, const char *version)
 {
     struct bh_req *req = &x->req;
     const struct field *f;
-    struct target t;
 
     x->has_begun = true;
     x->received_ns = host_loop_mono_ns;
@@ -198,18 +161,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->has_body = x->content_length > 0;
     if (x->conn != NULL)
         note_head(x, method);
-    f = fields_find(&req->hdr[BH_REQ], "host", 4, 0);
-    if (f != NULL)
-        req->host = f->value;
-    if (!target_parse(&req->arena, req->target, &t)) {
-        refuse(x, 400, "the request target is malformed");
-        return;
-    }
-    if (t.host.p != NULL)
-        req->host = t.host;
-    req->path = t.path;
-    req->query = t.query;
-    find_route(x, &t);
+    head_admit(x);
 }
 
 /* ---- pausing ---- */
@@ -221,7 +173,7 @@ void exchange_suspend(struct exchange *x)
     if (x->conn == NULL)
         return;
     deadline_clear(&x->conn->due); /* of the ticket, or the stream, from here */
-    x->listener->front->ops->watch(x->conn->fd, x);
+    x->listener->front->ops->watch(x->conn->fd, x, x->is_half_closed);
 }
 
 void exchange_resume(struct exchange *x)
@@ -240,9 +192,33 @@ void exchange_resume(struct exchange *x)
     x->listener->needs_run = true;
 }
 
-void exchange_abort(struct exchange *x)
+/* A client that closes its connection and one that only shuts down its sending side (`nc -N`, some
+ * libraries) look alike to TCP until something is sent to them. nginx and Envoy take both for gone while
+ * a request waits. Here a client whose end comes right behind its request, or behind a body that was not
+ * read yet, is taken at its word: it has sent all, and waits. One whose end comes later has given up. */
+static bool is_half_close(const struct exchange *x)
 {
+    int unread = 0;
+
+    if (host_loop_mono_ns - x->received_ns <= HALF_CLOSE_NS ||
+        host_loop_mono_ns - x->waited_ns <= HALF_CLOSE_NS)
+        return true;
+    return x->wants_body && x->conn != NULL && ioctl(x->conn->fd, FIONREAD, &unread) == 0 &&
+           unread > 0;
+}
+
+void exchange_hang_up(struct exchange *x, bool is_whole)
+{
+    if (!x->is_suspended)
+        return;
+    if (!is_whole && !x->is_half_closed && is_half_close(x)) {
+        x->is_half_closed = true;
+        x->listener->front->ops->watch(x->conn->fd, x, true);
+        return;
+    }
     x->is_gone = true;
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
     exchange_resume(x);
 }
 
@@ -353,7 +329,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         x->received_ns = host_loop_mono_ns;
         run_body(x, data, size, false);
         if (x->body_seen > x->req.body_limit && !x->has_reply)
-            refuse(x, 413, "the body is larger than limits.body");
+            exchange_refuse(x, 413, "the body is larger than limits.body");
         if (x->body_seen > x->req.body_limit + DISCARD_MAX)
             return MHD_NO; /* it goes on sending what was refused */
         return MHD_YES;
@@ -364,7 +340,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
             return MHD_YES;
     }
     if (!x->has_reply)
-        refuse(x, 404, "no plugin of the chain answers");
+        head_without_reply(x);
     return send_reply(x);
 }
 

@@ -31,7 +31,8 @@ int64_t exchange_since_ns(const struct exchange *x);
 void exchange_resume(struct exchange *x);
 /* The paused request failed (chain_fail_paused()); exchange_resume() is to follow. */
 void exchange_fail(struct exchange *x, int kind);
-/* The client has left while the request was paused: it ends. */
-void exchange_abort(struct exchange *x);
+/* While the request was paused, its client closed the connection; or, !is_whole, said that it sends no
+ * more, which may be all it means: exchange.c has the rule. Unless it is, the request ends. */
+void exchange_hang_up(struct exchange *x, bool is_whole);
 
 #endif

@@ -17,9 +17,10 @@
 #include "http/tls.h"
 #include "obs/log.h"
 
-#define LINGER_MAX 1024
-#define LINGER_MS  2000
-#define STEP_MS    50 /* between looks at those that linger: their clients have been answered */
+#define LINGER_MAX      1024
+#define LINGER_MS       2000
+#define TURNED_AWAY_MAX 256
+#define STEP_MS         50 /* between looks at those that linger: their clients have been answered */
 
 struct lingering {
     int fd;
@@ -138,6 +139,14 @@ int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
 int farewell_say(struct front *f, int fd, int status)
 {
     return farewell_say_over(f, fd, NULL, status);
+}
+
+void farewell_turn_away(struct front *f, int fd, int status)
+{
+    if (f->farewell != NULL && f->farewell->n > TURNED_AWAY_MAX)
+        close(fd);
+    else
+        farewell_say(f, fd, status);
 }
 
 int front_refuse(struct front *f, int fd, int status, const char *record_id)

@@ -93,6 +93,7 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
         shutdown(c->fd, SHUT_RDWR);
     deadline_set(c, was_idle ? DEADLINE_IDLE : l->is_tls ? DEADLINE_HANDSHAKE : DEADLINE_HEAD);
     l->n_conns++;
+    f->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
 
@@ -105,11 +106,15 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         begin_connection(l, mhd, context);
     } else if (c != NULL) {
+        bool was_ended = c->is_ended;
+
         list_remove(&c->node);
         wire_close(c);
         free(c);
         *context = NULL;
         l->n_conns--;
+        l->front->n_conns--;
+        l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
 }
@@ -175,7 +180,8 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         exchange_on_data, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
         fd, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)cfg->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
+        l->front->most_conns + 1024,
+        /* admission.c has the limit */ MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u, /* deadline.c */
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
         exchange_on_completed, l, MHD_OPTION_URI_LOG_CALLBACK, exchange_on_uri, l,
@@ -187,6 +193,7 @@ static int start_daemon(struct listener *l, int fd, const struct config *cfg)
         return -EIO;
     l->poll_fd = info->epoll_fd;
     hostfd_add(l->poll_fd);
+    admission_open(l, fd);
     return 0;
 }
 
@@ -204,7 +211,7 @@ static void make_listener(struct front *f, int i)
     const struct config_listener *cl = &f->cfg->listener[i];
     struct listener *l = &f->listener[i];
 
-    *l = (struct listener){.front = f, .name = cl->name, .is_tls = cl->tls.is_on};
+    *l = (struct listener){.front = f, .name = cl->name, .listen_fd = -1, .is_tls = cl->tls.is_on};
     if (cl->tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
         snprintf(l->hsts, sizeof l->hsts, "max-age=%llu%s%s",
                  (unsigned long long)(cl->tls.hsts.max_age_ms / 1000),
@@ -250,6 +257,7 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     atomic_store(&shared->connections, 0); /* a predecessor may have died with some open */
     atomic_store(&shared->call.fd, -1);
     deadline_init(&f->deadlines, cfg);
+    admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
     list_init(&f->tls_ended);
@@ -284,6 +292,7 @@ void front_destroy(struct front **fp)
     if (f == NULL)
         return;
     for (int i = 0; i < f->n_listeners; i++) {
+        admission_close(&f->listener[i]);
         if (f->listener[i].daemon == NULL)
             continue;
         if (f->has_given) /* MHD_stop_daemon() would shut down what another process has */
@@ -380,6 +389,7 @@ static void stop_accepting(struct listener *l)
     if (l->is_quiet)
         return;
     l->is_quiet = true;
+    admission_close(l);
     fd = MHD_quiesce_daemon(l->daemon);
     fd_close(&fd);
 }

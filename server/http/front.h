@@ -10,6 +10,7 @@
 #include <bulkhead.h>
 #include <stdbool.h>
 
+struct address;
 struct config;
 struct exchange;
 struct front;
@@ -17,10 +18,11 @@ struct shm;
 
 /* What the front asks of the worker. */
 struct front_ops {
-    bh_inst *const *instance;               /* per config plugin */
-    void (*on_end)(struct exchange *x);     /* the request ends: forget it (tickets) */
-    /* Watch a paused request's socket for the client's leaving; fn must end in exchange_abort(). */
-    void (*watch)(int fd, struct exchange *x);
+    bh_inst *const *instance;           /* per config plugin */
+    void (*on_end)(struct exchange *x); /* the request ends: forget it (tickets) */
+    /* Watch a paused request's socket for the client's end; what comes goes to exchange_hang_up().
+     * is_half_closed: that it sends no more is known, and no news. */
+    void (*watch)(int fd, struct exchange *x, bool is_half_closed);
     void (*unwatch)(int fd);
 };
 
@@ -48,15 +50,18 @@ void front_run(struct front *f, unsigned mask);
 
 /* Takes a connected socket over, as if that listener had accepted it. pending (copied; n may be 0)
  * is the text of a request that another process had read and is to be run again: it is parsed before
- * the socket's own bytes. close_after: the next answer says `Connection: close`. 0, or -errno (-ENFILE:
+ * the socket's own bytes. client: whom a PROXY header named; NULL or family 0: none did. close_after: the next answer says `Connection: close`. 0, or -errno (-ENFILE:
  * at the limit of connections), and then fd is still the caller's. */
-int front_adopt(struct front *f, int listener, int fd, const char *pending, size_t n,
-                bool close_after);
+int front_adopt(struct front *f, int listener, int fd, const struct address *client,
+                const char *pending, size_t n, bool close_after);
 
 /* Offers each idle connection to give(), which sends a duplicate of the descriptor to another process
  * and answers true, or false: then it stays here. A given one is never touched again, and forgotten
- * by the next front_run(). Those with TLS cannot go: they are told good-bye. Their number. To be repeated: those that are busy now may be idle then. */
-int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int fd), void *arg);
+ * by the next front_run(). Those with TLS cannot go: they are told good-bye. Their number. To be
+ * repeated: those that are busy now may be idle then. */
+int front_give_idle(struct front *f,
+                    bool (*give)(void *arg, int listener, int fd, const struct address *client),
+                    void *arg);
 
 /* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
 void front_stop_accepting(struct front *f);

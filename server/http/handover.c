@@ -54,8 +54,8 @@ static struct conn *make_conn(const char *pending, size_t n, bool close_after)
     return c;
 }
 
-int front_adopt(struct front *f, int listener, int fd, const char *pending, size_t n,
-                bool close_after)
+int front_adopt(struct front *f, int listener, int fd, const struct address *client,
+                const char *pending, size_t n, bool close_after)
 {
     struct listener *l = &f->listener[listener];
     struct sockaddr_storage addr;
@@ -64,7 +64,7 @@ int front_adopt(struct front *f, int listener, int fd, const char *pending, size
 
     if (listener < 0 || listener >= f->n_listeners)
         return -EINVAL;
-    if (l->n_conns >= f->cfg->limits.connections)
+    if (f->n_conns >= f->most_conns || f->n_conns >= f->cfg->limits.connections)
         return -ENFILE;
     r = peer_of(fd, &addr, &len);
     if (r < 0)
@@ -79,6 +79,9 @@ int front_adopt(struct front *f, int listener, int fd, const char *pending, size
     f->adopted = make_conn(pending, n, close_after);
     if (f->adopted == NULL)
         goto fail;
+    address_from_sockaddr(&f->adopted->peer, (struct sockaddr *)&addr, len);
+    if (client != NULL)
+        f->adopted->client = *client;
     errno = 0;
     if (MHD_add_connection(l->daemon, copy, (struct sockaddr *)&addr, len) != MHD_YES) {
         copy = -1;
@@ -110,7 +113,9 @@ void conn_let_go(struct conn *c)
     c->listener->needs_run = c->listener->front->has_given = true;
 }
 
-int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int fd), void *arg)
+int front_give_idle(struct front *f,
+                    bool (*give)(void *arg, int listener, int fd, const struct address *client),
+                    void *arg)
 {
     struct list *node, *next;
     int n = 0;
@@ -126,7 +131,7 @@ int front_give_idle(struct front *f, bool (*give)(void *arg, int listener, int f
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */
         wire_set_flags(c, 0, UINT32_MAX);
-        if (give(arg, (int)(c->listener - f->listener), c->fd)) {
+        if (give(arg, (int)(c->listener - f->listener), c->fd, &c->client)) {
             conn_let_go(c);
             n++;
         } else {

@@ -6,6 +6,7 @@
 
 #include <microhttpd.h>
 
+#include "base/address.h"
 #include "base/list.h"
 #include "http/deadline.h"
 #include "http/exchange.h"
@@ -25,18 +26,30 @@ struct conn { /* one connection */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy;     /* between the head of a request and the end of its answer */
-    bool is_last;     /* its next answer says Connection: close */
-    bool is_replay;   /* its request was begun by a worker that died: not a third time */
-    bool is_given;    /* another process has it: the socket is not to be touched */
-    bool is_diverted; /* is_given, or there is something pending */
-    char *pending;    /* to be read before the socket's own bytes; owned */
+    bool is_busy;          /* between the head of a request and the end of its answer */
+    bool is_last;          /* its next answer says Connection: close */
+    bool is_replay;        /* its request was begun by a worker that died: not a third time */
+    bool is_given;         /* another process has it: the socket is not to be touched */
+    bool drops_last_chunk; /* of an answer that has no body: response.c */
+    bool is_diverted;      /* is_given, or there is something pending */
+    char *pending;         /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    struct address peer;         /* the socket's other end */
+    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;               /* shut down by a limit; the library will notice */
     uint64_t moved;              /* bytes received and sent: what rates are taken of */
     struct due due;
+};
+
+struct arrival { /* a connection between accept() and the library's notice of it */
+    int fd;      /* -1: none */
+    struct address peer;
+    bool is_proxy;
+    uint32_t seat; /* in the tally of addresses */
 };
 
 struct listener {
@@ -45,6 +58,7 @@ struct listener {
     struct MHD_Daemon *daemon;
     bool is_tls;
     char hsts[80]; /* Strict-Transport-Security, or "" */
+    int listen_fd; /* -1: accepts no more */
     int poll_fd;
     uint32_t n_conns;
     bool needs_run; /* a request was resumed */
@@ -59,6 +73,10 @@ struct front {
     struct shm_worker *shared;
     bh_inst *const **chain; /* per route */
     struct deadlines deadlines;
+    struct arrival arrival; /* accepted, not yet a connection of the library */
+    uint32_t most_conns;    /* over all listeners */
+    uint32_t n_conns, n_ended;
+    int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
     struct list unsure;        /* of conns of which it is not known whether they are idle */
     struct conn *adopted;      /* being added just now */
@@ -92,6 +110,9 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool is_half_closed; /* it sends no more, and waits for the answer */
+    bool is_last;        /* the connection ends with its answer */
+    int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
     int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
@@ -109,6 +130,16 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
                                  size_t *size, void **con);
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code);
+
+/* The host's own answer: a problem document. */
+void exchange_refuse(struct exchange *x, int status, const char *detail);
+
+/* ---- head.c ---- */
+
+/* Judges the head, which was read: finds the chain, or answers. */
+void head_admit(struct exchange *x);
+/* The chain is through and nobody has answered. */
+void head_without_reply(struct exchange *x);
 
 /* The reply as libmicrohttpd's response; NULL: no memory. response.c */
 struct MHD_Response *response_create(struct exchange *x);
@@ -155,6 +186,21 @@ void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
  * else has another descriptor of it. handover.c */
 void conn_let_go(struct conn *c);
 
+/* ---- admission.c ---- */
+
+void admission_init(struct front *f);
+/* What the listener accepts is looked at from here on, until its socket is closed. */
+void admission_open(struct listener *l, int listen_fd);
+void admission_close(struct listener *l);
+/* The library has made a connection of c->fd: gives it its address, unless it was adopted with one, and
+ * its seat in the tally. */
+void admission_take(struct conn *c);
+/* A PROXY header says whose connection c is. 0; -EAGAIN: that client has too many. */
+int admission_recount(struct conn *c, const struct address *client);
+void admission_leave(struct conn *c);
+/* Whose connection it is, as far as that is known without the headers of requests. */
+const struct address *conn_client(const struct conn *c);
+
 /* ---- farewell.c ---- */
 
 /* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
@@ -162,6 +208,8 @@ void conn_let_go(struct conn *c);
 int farewell_say(struct front *f, int fd, int status);
 /* The same over a connection with TLS, of which fd is a duplicate; c NULL: it has none. */
 int farewell_say_over(struct front *f, int fd, struct conn *c, int status);
+/* The same, where nobody shall wait for long: closes at once when many linger. */
+void farewell_turn_away(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);

@@ -8,11 +8,13 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "http/internal.h"
 #include "plugin/chain.h"
+#include "plugin/host.h"
 #include "plugin/stream.h"
 
 #define BLOCK_SIZE 32768
@@ -37,7 +39,9 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
             x->out_is_block = true;
             return true;
         }
-        if (!stream_has_ended(reply->stream))
+        if (stream_is_broken(reply->stream))
+            x->is_gone = true; /* what was announced does not come: the client must see it */
+        else if (!stream_has_ended(reply->stream))
             return false;
         x->source_ended = true;
         *chunk = bh_s("");
@@ -64,9 +68,24 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
  * the connection closed and forgets it until its idle timeout: the event of the shutdown wakes it. */
 static ssize_t cut(const struct exchange *x)
 {
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
     if (x->conn != NULL)
         shutdown(x->conn->fd, SHUT_RDWR);
     return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* The plugin that streams is asked for more, if it wants to be. */
+static bool write_more(struct exchange *x)
+{
+    bool is_good;
+
+    if (!stream_has_wish(x->req.reply.stream))
+        return true;
+    exchange_publish(x);
+    is_good = chain_writable(&x->req);
+    exchange_unpublish(x);
+    return is_good;
 }
 
 static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
@@ -87,8 +106,12 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
         }
         if (x->source_ended)
             return MHD_CONTENT_READER_END_OF_STREAM;
+        if (x->req.reply.kind == REPLY_STREAM && !write_more(x))
+            return cut(x);
         if (!next_chunk(x, &chunk, block, max < sizeof block ? max : sizeof block)) {
             x->waits_for_stream = true;
+            if (x->waited_ns == 0) /* an end that came while bytes still went out is no leaving */
+                x->waited_ns = host_loop_mono_ns;
             exchange_suspend(x);
             return 0;
         }
@@ -129,9 +152,12 @@ static struct MHD_Response *create_reader(struct exchange *x, uint64_t len,
         len == UINT64_MAX ? MHD_SIZE_UNKNOWN : len, BLOCK_SIZE, read, x, NULL);
 
     /* After a head that promises chunks and has no body (HEAD, 304) libmicrohttpd 0.9.75 sends the
-     * last chunk all the same, and the client takes it for the next answer: so no framing is
-     * announced, and the connection ends. */
-    if (response != NULL && len == UINT64_MAX && (x->req.is_head || x->req.reply.status == 304))
+     * last chunk all the same, and the client would take it for the next answer: wire.c drops it. */
+    if (response == NULL || len != UINT64_MAX || (!x->req.is_head && x->req.reply.status != 304))
+        return response;
+    if (x->conn != NULL)
+        x->conn->drops_last_chunk = true;
+    else /* no framing is announced, and the connection ends */
         MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     return response;
 }
@@ -142,6 +168,8 @@ static struct MHD_Response *create_body(struct exchange *x)
     struct MHD_Response *response;
     bool is_filtered = chain_filters_body(&x->req);
 
+    if (reply->status == 205) /* RFC 9110 15.3.6: none, and its length says so */
+        return MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
     if (reply->status == 304 || reply->status == 204)
         /* Never a body. The length of a 304 is that of its 200 (RFC 9110 8.6), if we know it. */
         return create_reader(x, reply->len > 0 ? reply->len : UINT64_MAX, read_nothing);
@@ -159,21 +187,37 @@ static struct MHD_Response *create_body(struct exchange *x)
     return create_reader(x, is_filtered ? UINT64_MAX : reply->len, read_body);
 }
 
+/* A body should be said to be of some type (RFC 9110 8.3); of this one nobody has said it. */
+static bool wants_type(const struct bh_req *req)
+{
+    return req->reply.status != 304 && req->reply.status != 204 && req->reply.status != 205 &&
+           req->reply.len > 0;
+}
+
 struct MHD_Response *response_create(struct exchange *x)
 {
     struct MHD_Response *response = create_body(x);
     const struct fields *f = &x->req.hdr[BH_RESP];
+    bool has_type = !wants_type(&x->req);
 
     if (response == NULL)
         return NULL;
-    for (uint32_t i = 0; i < f->n; i++)
-        if (f->v[i].name.p != NULL) /* the library takes no empty value; a space means the same */
-            MHD_add_response_header(response, f->v[i].name.p,
-                                    f->v[i].value.n > 0 ? f->v[i].value.p : " ");
+    for (uint32_t i = 0; i < f->n; i++) {
+        const struct field *field = &f->v[i];
+
+        if (field->name.p == NULL)
+            continue;
+        /* The library takes no empty value; a space means the same. */
+        MHD_add_response_header(response, field->name.p, field->value.n > 0 ? field->value.p : " ");
+        if (field->name.n == 12 && strncasecmp(field->name.p, "content-type", 12) == 0)
+            has_type = true;
+    }
+    if (!has_type)
+        MHD_add_response_header(response, "Content-Type", "application/octet-stream");
     if (x->listener->hsts[0] != '\0' &&
         fields_find(f, "strict-transport-security", 25, 0) == NULL)
         MHD_add_response_header(response, "Strict-Transport-Security", x->listener->hsts);
-    if (x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
+    if (x->is_last || x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
         MHD_add_response_header(response, "Connection", "close");
     return response;
 }

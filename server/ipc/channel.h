@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/address.h"
+
 #define CHANNEL_FDS  64     /* connections in one message */
 #define CHANNEL_TEXT 65536u /* bytes of a request in one message */
 
@@ -51,6 +53,7 @@ struct channel_entry {
     uint16_t what;     /* enum channel_adopt */
     uint32_t is_last;  /* ADOPT_REPLAY: more was read than the request; close after its answer */
     int32_t fd;        /* CHANNEL_SURRENDER: its number at the sender's */
+    struct address client; /* whom a PROXY header named; family 0: nobody */
 };
 
 struct channel_message {

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/must.h"
 
 #define RING_HEADER 4 /* uint16_t len, uint16_t sink */
@@ -71,6 +73,9 @@ int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
     shm->n_fds = n_fds;
     shm->handover_size = handover_size;
     shm->handover = (char *)shm + at_handover;
+    if (getrandom(shm->tally_key, sizeof shm->tally_key, GRND_NONBLOCK) !=
+        (ssize_t)sizeof shm->tally_key)
+        shm->tally_key[0] = (uint64_t)clock_mono_ns() ^ (uint64_t)(uintptr_t)shm;
     for (uint32_t i = 0; i < n_workers; i++)
         atomic_store(&shm->worker[i].call.fd, -1);
     if (mprotect(shm, offsetof(struct shm, asleep), PROT_READ) < 0) {
@@ -118,8 +123,12 @@ void shm_kick(struct shm *shm)
 void shm_forget_conns(struct shm *shm, uint32_t slot)
 {
     char *area = shm->handover + slot * shm->handover_size;
+    uint32_t end;
 
     must(slot < shm->n_workers);
+    end = atomic_exchange(&shm->worker[slot].fds_end, 0);
+    for (uint32_t fd = 0; fd < end && fd < shm->n_fds; fd++)
+        tally_drop(&shm->tally, atomic_exchange(&shm_conn(shm, slot, (int)fd)->seat, 0));
     if (madvise(area, shm->handover_size, MADV_REMOVE) < 0)
         memset(area, 0, shm->handover_size);
 }
@@ -133,7 +142,7 @@ const char *shm_limit_name(enum shm_limit limit)
         [SHM_LIMIT_SEND] = "reader_too_slow",
         [SHM_LIMIT_IDLE] = "idle",
         [SHM_LIMIT_HANDSHAKE] = "tls_handshake_timeout",
-        [SHM_LIMIT_EVICTED] = "idle_when_full",
+        [SHM_LIMIT_EVICTED] = "closed_when_full",
         [SHM_LIMIT_FULL] = "connections",
         [SHM_LIMIT_PER_IP] = "per_ip",
         [SHM_LIMIT_PROXY] = "bad_proxy_header",

@@ -15,7 +15,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/address.h"
 #include "ipc/quarantine.h"
+#include "ipc/tally.h"
 
 #define SHM_PAGE         4096
 #define SHM_SINKS        32
@@ -38,9 +40,10 @@
  * charged to the right plugin. plugin: index + 1 in the config; 0: host code runs. */
 struct shm_call {
     _Atomic uint32_t seq; /* changes with every call: the watchdog samples it */
-    _Atomic uint32_t plugin;
+    _Atomic int32_t fd;   /* the client's connection it came over; -1: none */
+    /* The boundary writes these two in one store. */
+    _Alignas(8) _Atomic uint32_t plugin;
     _Atomic uint32_t hook;   /* enum hook, plugin/hook.h */
-    _Atomic int32_t fd;      /* the client's connection it came over; -1: none */
     _Atomic uint32_t route;  /* number of the request's route (index + 1); 0: none */
     char request[SHM_LABEL]; /* method and path of the request being worked on; no query */
 };
@@ -63,6 +66,8 @@ enum shm_conn_flag {
 struct shm_conn {
     _Atomic uint32_t flags;
     uint32_t replay_at, replay_len; /* the request's text in the replay area; 0, 0: none */
+    _Atomic uint32_t seat;          /* of its address in the tally; 0: not counted */
+    struct address client;          /* as a PROXY header said; family 0: none did */
 };
 
 /* A thread that works for plugins beside the loop. Taken and given back by any thread of the worker,
@@ -202,7 +207,7 @@ enum shm_limit {
     SHM_LIMIT_SEND,      /* the answer was taken too slowly */
     SHM_LIMIT_IDLE,      /* no further request came */
     SHM_LIMIT_HANDSHAKE, /* of TLS */
-    SHM_LIMIT_EVICTED,   /* idle, and the worker was full */
+    SHM_LIMIT_EVICTED,   /* idle or long without a request, and the worker was full */
     SHM_LIMIT_FULL,      /* 503: limits.connections */
     SHM_LIMIT_PER_IP,    /* 503: limits.per_ip */
     SHM_LIMIT_PROXY,     /* no PROXY header where there must be one, or a bad one */
@@ -225,6 +230,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic uint32_t fds_end;     /* descriptors of connections so far were below this */
     _Atomic uint32_t beat;        /* changes once a second while the loop turns */
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
                                      (ipc/surrender.h). A futex. */
@@ -251,10 +257,12 @@ struct shm {
     uint32_t n_fds;            /* entries of one worker's table of connections */
     size_t handover_size;      /* of one worker's table and replay area */
     char *handover;            /* n_workers: table, then replay area, each from a page's start */
+    uint64_t tally_key[2];
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
     _Atomic uint64_t limit[SHM_LIMITS];         /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
+    struct tally tally;
 };
 
 const char *shm_limit_name(enum shm_limit limit);
@@ -283,7 +291,8 @@ static inline char *shm_replay(const struct shm *shm, uint32_t slot)
     return shm->handover + (slot + 1) * shm->handover_size - SHM_REPLAY_SIZE;
 }
 
-/* Empties a worker's table of connections and replay area, and gives their pages back. */
+/* Empties a worker's table of connections and replay area, and gives their pages back, and the seats of
+ * its connections. The worker has ended. */
 void shm_forget_conns(struct shm *shm, uint32_t slot);
 
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */

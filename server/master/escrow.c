@@ -126,7 +126,8 @@ static void take_one(struct master *m, struct child *c, int fd, int taken,
     uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
     struct channel_entry entry = {.listener = (uint16_t)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff),
-                                  .is_last = (flags & SHM_CONN_EXTRA) != 0};
+                                  .is_last = (flags & SHM_CONN_EXTRA) != 0,
+                                  .client = conn->client};
 
     if (entry.listener >= m->cfg->n_listeners || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
         len = 0;

@@ -407,7 +407,7 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
     switch (msg->kind) {
     case CHANNEL_GIVE:
         for (uint32_t i = 0; i < msg->n; i++) {
-            struct channel_entry idle = {.what = ADOPT_IDLE};
+            struct channel_entry idle = {.what = ADOPT_IDLE, .client = msg->entry[i].client};
             int listener = msg->entry[i].listener;
 
             escrow_put(m, c->post, listener < m->cfg->n_listeners ? listener : 0, &idle, fds[i],

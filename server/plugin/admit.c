@@ -114,8 +114,11 @@ void admit_streams(struct bh_req *req)
 static void charge(bh_inst *inst, uint32_t route, uint64_t place)
 {
     struct quarantine_news news[2];
-    int n = quarantine_charge(quarantine_of(inst), &inst->limits, clock_mono_ms(), route, place,
-                              news);
+    int n;
+
+    if (inst->limits.crashes == 0)
+        return; /* no breaker: not even a look at the clock */
+    n = quarantine_charge(quarantine_of(inst), &inst->limits, clock_mono_ms(), route, place, news);
 
     for (int i = 0; i < n; i++)
         tell(inst, &news[i]);

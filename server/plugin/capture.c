@@ -17,7 +17,7 @@ static struct {
     struct shm *shm;
     struct shm_worker *worker;
     int index;
-    struct {                    /* beside worker->fold[]: this process alone */
+    struct { /* beside worker->fold[]: this process alone */
         int64_t window_ns;
         uint32_t n_full;
     } fold[SHM_FOLDS];
@@ -91,9 +91,9 @@ void capture_modules(void)
 
 void capture_registers(const ucontext_t *uc, uint64_t *reg)
 {
-    static const int from[SHM_REGS] = {
-        REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
-        REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP, REG_EFL};
+    static const int from[SHM_REGS] = {REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI,
+                                       REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                       REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP, REG_EFL};
 
     for (int i = 0; i < SHM_REGS; i++)
         reg[i] = (uint64_t)uc->uc_mcontext.gregs[from[i]];
@@ -103,11 +103,13 @@ void capture_registers(const ucontext_t *uc, uint64_t *reg)
 static uint64_t module_offset(uint64_t pc)
 {
     const struct modules *list = modules_now();
+    uintptr_t base = text_object(pc);
 
+    if (base != 0)
+        return pc - base + (UINT64_C(0xffff) << 48);
     for (uint32_t i = 0; i < list->n; i++)
         if (pc >= list->module[i].start && pc < list->module[i].end)
-            return pc - list->module[i].start +
-                   ((uint64_t)(text_owner(pc) != 0 ? 0xffff : i) << 48);
+            return pc - list->module[i].start + ((uint64_t)i << 48);
     return pc;
 }
 
@@ -238,7 +240,7 @@ void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
     id[0] = '\0';
     if (capture.worker == NULL)
         return;
-    f = find_fold(capture_fingerprint(c));
+    f = find_fold(c->fingerprint != 0 ? c->fingerprint : capture_fingerprint(c));
     if (f != NULL) {
         i = (int)(f - capture.worker->fold);
         if (capture.fold[i].n_full == 0 || now - capture.fold[i].window_ns > 60000000000) {
@@ -248,7 +250,8 @@ void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
         /* The last act of a worker always has its own record. */
         if (capture.fold[i].n_full >= FULL_PER_MINUTE && c->verdict != SHM_WORKER_DIED) {
             memcpy(id, f->id, sizeof f->id);
-            atomic_store(&f->last_ns, clock_real_ns());
+            atomic_store_explicit(&f->last_ns, clock_read_ns(CLOCK_REALTIME_COARSE),
+                                  memory_order_relaxed);
             atomic_fetch_add(&f->count, 1);
             shm_kick(capture.shm);
             return;
@@ -263,7 +266,7 @@ void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
         return;
     }
     fill(*record, c);
-    memcpy(id, (*record)->id, sizeof (*record)->id);
+    memcpy(id, (*record)->id, sizeof(*record)->id);
     if (f != NULL) {
         capture.fold[i].n_full++;
         memcpy(f->id, id, sizeof f->id);

@@ -18,8 +18,9 @@ struct capture { /* what the handler knows */
     const char *kind, *reason, *message; /* message: NULL or the text of an abort */
     char verdict;                        /* enum shm_verdict */
     uint32_t plugin, hook;
-    const uint64_t *reg; /* SHM_REGS of them */
-    uint64_t place;      /* in a plugin: what repeats are told by; 0: as rip */
+    const uint64_t *reg;  /* SHM_REGS of them */
+    uint64_t fingerprint; /* capture_fingerprint(); 0: not asked for yet */
+    uint64_t place;       /* in a plugin: what repeats are told by; 0: as rip */
 };
 
 void capture_init(struct shm *shm, int worker);

@@ -7,11 +7,13 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/stream.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
@@ -43,6 +45,7 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
 {
     if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
         last_plugin = req->entry[at].inst->id;
+    incarnation_running = req->entry[at].inc;
     req->at = at;
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
@@ -54,10 +57,12 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
 {
     req->hook = HOOK_NONE;
     if (!came_back) {
+        alarm_undo(req->entry[req->at].inc);
         request_undo(req);
         return FAILURE_CRASHED;
     }
-    if (verdict == BH_CONTINUE || verdict == BH_DONE || verdict == BH_PAUSE || verdict == BH_DECLINE)
+    if (verdict == BH_CONTINUE || verdict == BH_DONE || verdict == BH_PAUSE ||
+        verdict == BH_DECLINE)
         return verdict;
     request_undo(req);
     return BH_FAIL;
@@ -82,7 +87,8 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     bool came_back;
 
     begin_call(req, at, hook);
-    came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end, &verdict);
+    came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end,
+                              &verdict);
     return end_call(req, came_back, verdict);
 }
 
@@ -120,11 +126,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     struct entry *e = &req->entry[req->at];
 
     switch (verdict) {
-    case BH_CONTINUE:
-        return true;
-    case BH_DECLINE:
-        e->flags |= ENTRY_DECLINED;
-        return true;
+    case BH_CONTINUE: return true;
+    case BH_DECLINE: e->flags |= ENTRY_DECLINED; return true;
     case BH_PAUSE:
         if (req->has_ticket) {
             req->is_paused = true;
@@ -135,6 +138,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
                   hook_name(hook));
         break;
     case BH_DONE:
+        if (req->reply.kind == REPLY_STREAM && stream_is_broken(req->reply.stream))
+            break; /* its length is not what it announced: nothing is sent yet, so this is a 500 */
         if (req->reply.kind != REPLY_NONE) {
             *step = CHAIN_REPLY;
             return false;
@@ -142,8 +147,7 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
         log_error("plugin '%s': %s returned BH_DONE without a reply", e->inst->cfg->name,
                   hook_name(hook));
         break;
-    default:
-        break;
+    default: break;
     }
     request_undo(req); /* also what it changed before it paused, or went on without a reply */
     if (failure_handle(req, req->at, hook,
@@ -321,7 +325,8 @@ static bool show_response(struct bh_req *req, int i)
     if (verdict == BH_DECLINE)
         e->flags |= ENTRY_DECLINED;
     else if (verdict >= 0 && d->on_response_body != NULL && e->want[BH_RESP] != BH_BODY_NONE &&
-             req->reply.kind == REPLY_BYTES && !req->is_head) {
+             req->reply.kind == REPLY_BYTES) {
+        /* For HEAD too: the length of what comes out is part of the head. */
         hook = HOOK_RESPONSE_BODY;
         if (e->want[BH_RESP] == BH_BODY_BUFFER && req->reply.len > e->max[BH_RESP])
             return failure_handle(req, i, hook, BH_E_LIMIT);
@@ -356,7 +361,8 @@ void chain_response(struct bh_req *req)
 bool chain_filters_body(const struct bh_req *req)
 {
     for (int i = 0; i < req->n_entries; i++)
-        if (takes_body(&req->entry[i], BH_RESP) && req->entry[i].inc->desc->on_response_body != NULL)
+        if (takes_body(&req->entry[i], BH_RESP) &&
+            req->entry[i].inc->desc->on_response_body != NULL)
             return true;
     return false;
 }
@@ -376,7 +382,7 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
                 !append(&req->arena, &e->held, &e->held_cap, *chunk)) {
                 log_error("plugin '%s': the response is larger than the %llu bytes it buffers",
                           e->inst->cfg->name, (unsigned long long)e->max[BH_RESP]);
-                failure_truncate(req, i, BH_E_LIMIT);
+                failure_truncate(req, i, HOOK_RESPONSE_BODY, BH_E_LIMIT);
                 return false;
             }
             *chunk = end && e->held.n > 0 ? e->held : bh_s("");
@@ -384,14 +390,34 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
                 return true; /* nothing for anybody until it is whole */
         }
         req->body[BH_RESP] = *chunk;
-        verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inc->desc->on_response_body, *chunk, end);
+        verdict = call_body(req, i, HOOK_RESPONSE_BODY, e->inc->desc->on_response_body, *chunk,
+                            end);
         if (verdict < 0) {
-            failure_truncate(req, i, verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
+            failure_truncate(req, i, HOOK_RESPONSE_BODY,
+                             verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
             return false;
         }
         *chunk = req->body[BH_RESP];
     }
     return true;
+}
+
+bool chain_writable(struct bh_req *req)
+{
+    int at = req->reply.by;
+    hook_fn *fn = stream_take_wish(req->reply.stream);
+    bh_rc verdict;
+
+    if (fn == NULL)
+        return true;
+    if ((req->entry[at].flags & ENTRY_OUT) != 0)
+        return false;
+    verdict = call_hook(req, at, HOOK_WRITABLE, fn);
+    if (verdict >= 0)
+        return true;
+    failure_truncate(req, at, HOOK_WRITABLE,
+                     verdict == FAILURE_CRASHED ? FAILURE_CRASHED : BH_E_FAIL);
+    return false;
 }
 
 /* ---- the end ---- */
@@ -402,8 +428,9 @@ static void run_deferred(struct bh_req *req)
         struct deferred *d = req->deferred;
 
         req->deferred = d->next;
-        if (!boundary_void(d->inst->id, HOOK_DEFER, d->fn, d->arg))
-            failure_note(req, d->inst, NULL, HOOK_DEFER);
+        incarnation_running = d->inc;
+        if (!boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg))
+            failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }
 }
 

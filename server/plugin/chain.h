@@ -41,6 +41,10 @@ bool chain_filters_body(const struct bh_req *req);
 /* on_response_body of one chunk after the head was sent; false: cut the connection. */
 bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end);
 
+/* Lets the plugin that writes a streamed reply write more, if it has asked for that and there is room.
+ * False: cut the connection. */
+bool chain_writable(struct bh_req *req);
+
 /* The host itself answers: problem document of RFC 9457, before or instead of the chain. */
 void chain_host_reply(struct bh_req *req, int status, const char *detail);
 

@@ -9,6 +9,7 @@
 #include "obs/log.h"
 #include "obs/redact.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/instance.h"
@@ -91,6 +92,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
+    incarnation_running = e->inc;
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
@@ -98,6 +100,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
                                &verdict);
     req->hook = HOOK_NONE;
     if (!came_back) {
+        alarm_undo(e->inc);
         request_undo(req);
         failure_note(req, e->inst, e->inc, HOOK_ERROR);
         e->flags |= ENTRY_OUT;
@@ -194,7 +197,7 @@ bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind)
     return is_open;
 }
 
-void failure_truncate(struct bh_req *req, int at, int kind)
+void failure_truncate(struct bh_req *req, int at, enum hook hook, int kind)
 {
     struct entry *e = &req->entry[at];
     struct shm_crash *record;
@@ -204,7 +207,7 @@ void failure_truncate(struct bh_req *req, int at, int kind)
         atomic_fetch_add_explicit(&e->inst->stat->failures, 1, memory_order_relaxed);
         return;
     }
-    say(req, e->inst, HOOK_RESPONSE_BODY, &recover_self.fault);
+    say(req, e->inst, hook, &recover_self.fault);
     admit_charge(e->inst, req, &recover_self.fault);
     record = take_record(req);
     if (record != NULL) {
@@ -229,24 +232,41 @@ void failure_note(struct bh_req *req, bh_inst *inst, struct incarnation *inc, en
     instance_renew(inst, inc != NULL ? inc : inst->current);
 }
 
+/* Nearly all of these answers have no detail: their texts lie ready. */
+#define PROBLEM(STATUS, TITLE)                                                            \
+    {                                                                                     \
+        STATUS, TITLE,                                                                    \
+            "{\"type\":\"about:blank\",\"title\":\"" TITLE "\",\"status\":" #STATUS "}\n" \
+    }
+
+static const struct problem {
+    int status;
+    const char *title, *text;
+} problems[] = {PROBLEM(500, "Internal Server Error"),
+                PROBLEM(503, "Service Unavailable"),
+                PROBLEM(504, "Gateway Timeout"),
+                PROBLEM(400, "Bad Request"),
+                PROBLEM(404, "Not Found"),
+                PROBLEM(405, "Method Not Allowed"),
+                PROBLEM(413, "Content Too Large"),
+                PROBLEM(501, "Not Implemented")};
+
 void chain_host_reply(struct bh_req *req, int status, const char *detail)
 {
-    static const char *const titles[][2] = {
-        {"400", "Bad Request"},           {"404", "Not Found"},
-        {"405", "Method Not Allowed"},    {"413", "Content Too Large"},
-        {"500", "Internal Server Error"}, {"501", "Not Implemented"},
-        {"503", "Service Unavailable"},   {"504", "Gateway Timeout"}};
-    const char *title = "Error", *text;
     struct reply reply = {.kind = REPLY_BYTES, .status = status, .fd = -1};
+    const struct problem *p = NULL;
+    const char *text;
 
-    for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
-        if ((titles[i][0][0] - '0') * 100 + (titles[i][0][1] - '0') * 10 + titles[i][0][2] - '0' ==
-            status)
-            title = titles[i][1];
-    text = arena_printf(&req->arena,
-                        "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n", title,
-                        status, detail != NULL ? ",\"detail\":\"" : "",
-                        detail != NULL ? detail : "", detail != NULL ? "\"" : "");
+    for (size_t i = 0; p == NULL && i < sizeof problems / sizeof problems[0]; i++)
+        if (problems[i].status == status)
+            p = &problems[i];
+    if (p != NULL && detail == NULL)
+        text = p->text;
+    else
+        text = arena_printf(
+            &req->arena, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}\n",
+            p != NULL ? p->title : "Error", status, detail != NULL ? ",\"detail\":\"" : "",
+            detail != NULL ? detail : "", detail != NULL ? "\"" : "");
     reply.bytes = text != NULL ? text : "";
     reply.len = strlen(reply.bytes);
     req->call++;

@@ -24,7 +24,7 @@ struct incarnation;
 bool failure_handle(struct bh_req *req, int at, enum hook hook, int kind);
 
 /* After the head was sent nothing can be answered: charge and record, the connection is cut. */
-void failure_truncate(struct bh_req *req, int at, int kind);
+void failure_truncate(struct bh_req *req, int at, enum hook hook, int kind);
 
 /* A crash that no longer concerns the client: on_log, deferred clean-ups; req NULL: posted calls. inc
  * may be NULL. */

@@ -19,6 +19,8 @@ static const char *const names[HOOK_N] = {
     [HOOK_DEFER] = "defer",
     [HOOK_OFFLOAD] = "offload",
     [HOOK_POST] = "post",
+    [HOOK_TIMER] = "timer",
+    [HOOK_WRITABLE] = "on_writable",
     [HOOK_THREAD] = "thread",
 };
 

@@ -23,7 +23,9 @@ enum hook {
     HOOK_DEFER,
     HOOK_OFFLOAD,
     HOOK_POST,
-    HOOK_THREAD, /* code of a plugin outside any call: a thread or timer of its own */
+    HOOK_TIMER,    /* of bh_timer() */
+    HOOK_WRITABLE, /* of bh_stream_on_writable() */
+    HOOK_THREAD,   /* code of a plugin outside any call: a thread or timer of its own */
     HOOK_N
 };
 

@@ -7,6 +7,7 @@
 #include "base/diag.h"
 #include "conf/config.h"
 #include "obs/log.h"
+#include "plugin/alarm.h"
 #include "plugin/instance.h"
 #include "plugin/options.h"
 #include "plugin/request.h"
@@ -44,16 +45,11 @@ static int32_t host_log_enabled(bh_inst *inst, int32_t level)
 static int64_t host_now_ns(int32_t clock)
 {
     switch (clock) {
-    case BH_CLOCK_REAL:
-        return clock_real_ns();
-    case BH_CLOCK_MONO:
-        return clock_mono_ns();
-    case BH_CLOCK_LOOP:
-        return host_loop_mono_ns != 0 ? host_loop_mono_ns : clock_mono_ns();
-    case BH_CLOCK_LOOP_REAL:
-        return host_loop_real_ns != 0 ? host_loop_real_ns : clock_real_ns();
-    default:
-        return -1;
+    case BH_CLOCK_REAL: return clock_real_ns();
+    case BH_CLOCK_MONO: return clock_mono_ns();
+    case BH_CLOCK_LOOP: return host_loop_mono_ns != 0 ? host_loop_mono_ns : clock_mono_ns();
+    case BH_CLOCK_LOOP_REAL: return host_loop_real_ns != 0 ? host_loop_real_ns : clock_real_ns();
+    default: return -1;
     }
 }
 
@@ -153,6 +149,7 @@ bh_host *host_table(void)
         table.cfg_error = host_cfg_error;
         host_fill_request(&table);
         host_fill_message(&table);
+        alarm_fill(&table);
     }
     return &table;
 }

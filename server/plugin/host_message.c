@@ -12,13 +12,15 @@
 #include <unistd.h>
 
 #include "conf/config.h"
+#include "obs/log.h"
+#include "plugin/failure.h"
 #include "plugin/host.h"
 #include "plugin/hostfd.h"
 #include "plugin/instance.h"
 #include "plugin/request.h"
 #include "plugin/stream.h"
 
-#define HEADER_MAX 8192          /* bytes of one value */
+#define HEADER_MAX       8192   /* bytes of one value */
 #define REQUEST_HEAD_MAX 262144 /* of all fields, with what plugins add */
 
 /* ---- header fields ---- */
@@ -37,12 +39,17 @@ static bool is_token(const char *s, size_t *n)
     return i > 0;
 }
 
+/* What no value can have (RFC 9110 5.5); CR and LF would begin another field. */
+static bool is_control(char c)
+{
+    return ((unsigned char)c < ' ' && c != '\t') || c == 0x7f;
+}
+
 /* Fields that frame the message or belong to the connection. */
 static bool is_host_owned(const char *name, size_t n)
 {
-    static const char *const owned[] = {"content-length", "transfer-encoding", "connection",
-                                        "date",           "upgrade",           "trailer",
-                                        "keep-alive",     "te"};
+    static const char *const owned[] = {"content-length", "transfer-encoding", "connection", "date",
+                                        "upgrade",        "trailer",           "keep-alive", "te"};
 
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         if (strlen(owned[i]) == n && strncasecmp(owned[i], name, n) == 0)
@@ -88,7 +95,7 @@ static bh_rc change_header(bh_req *req, int32_t side, const char *name, const ch
     if (n > HEADER_MAX || is_full(req, side, bh_sn(name, len), n, replace))
         return BH_ELIMIT;
     for (size_t i = 0; i < n; i++)
-        if (v[i] == '\r' || v[i] == '\n' || v[i] == '\0')
+        if (is_control(v[i]))
             return BH_EINVAL;
     return request_set_field(req, side, bh_sn(name, len), bh_sn(v != NULL ? v : "", n), replace);
 }
@@ -185,8 +192,7 @@ static bh_rc host_body_set(bh_req *req, int32_t side, const void *p, size_t n)
         return BH_ELIMIT;
     if (p == NULL)
         p = "";
-    copy = req->phase == PHASE_SENDING ? scratch_copy(req, p, n)
-                                       : arena_strndup(&req->arena, p, n);
+    copy = req->phase == PHASE_SENDING ? scratch_copy(req, p, n) : arena_strndup(&req->arena, p, n);
     if (copy == NULL)
         return BH_ENOMEM;
     request_touch(req);
@@ -205,8 +211,9 @@ static bh_rc check_reply(const bh_req *req, int32_t status, const char *ctype)
 {
     if (!request_is(req) || status < 200 || status > 599)
         return BH_EINVAL;
-    if (ctype != NULL && (strlen(ctype) > 512 || strpbrk(ctype, "\r\n") != NULL))
-        return BH_EINVAL;
+    for (size_t i = 0; ctype != NULL && ctype[i] != '\0'; i++)
+        if (i == 512 || is_control(ctype[i]))
+            return BH_EINVAL;
     if (req->hook != HOOK_REQUEST && req->hook != HOOK_REQUEST_BODY && req->hook != HOOK_RESPONSE &&
         req->hook != HOOK_ERROR)
         return BH_EPHASE;
@@ -215,8 +222,9 @@ static bh_rc check_reply(const bh_req *req, int32_t status, const char *ctype)
 
 static bh_rc set_reply(bh_req *req, const char *ctype, const struct reply *reply)
 {
-    bh_rc r = ctype == NULL ? BH_OK
-                            : request_set_field(req, BH_RESP, bh_s("Content-Type"), bh_s(ctype), true);
+    bh_rc r = ctype == NULL
+                  ? BH_OK
+                  : request_set_field(req, BH_RESP, bh_s("Content-Type"), bh_s(ctype), true);
 
     if (r == BH_OK)
         request_set_reply(req, reply);
@@ -253,7 +261,8 @@ static bh_rc host_reply(bh_req *req, int32_t status, const char *ctype, const vo
 static bh_rc host_send_fd(bh_req *req, int32_t status, const char *ctype, int32_t fd,
                           uint64_t offset, uint64_t len)
 {
-    struct reply reply = {.kind = REPLY_FILE, .status = status, .fd = fd, .offset = offset, .len = len};
+    struct reply reply = {
+        .kind = REPLY_FILE, .status = status, .fd = fd, .offset = offset, .len = len};
     bh_rc r = check_reply(req, status, ctype);
     struct stat st;
 
@@ -318,22 +327,57 @@ static bh_rc host_stream_begin(bh_req *req, int32_t status, int64_t len)
     if (r != BH_OK)
         return r;
     reply.len = len < 0 ? UINT64_MAX : (uint64_t)len;
-    reply.stream = stream_create();
+    reply.by = req->at;
+    /* A HEAD's body is not sent, so it may as well not be written. */
+    reply.stream = stream_create(req->is_head ? STREAM_ANY : reply.len,
+                                 &req->entry[req->at].inc->streams);
     if (reply.stream == NULL)
         return BH_ENOMEM;
     return set_reply(req, NULL, &reply);
 }
 
+/* Before the head is sent chain.c fails the request, and charges the plugin. */
+static void note_broken(bh_req *req, bool is_end)
+{
+    log_error("plugin '%s': it streams %s than the %llu bytes that it announced, request %.*s %.*s",
+              req->entry[req->reply.by].inst->cfg->name, is_end ? "other" : "more",
+              (unsigned long long)req->reply.len, (int)req->method.n, req->method.p,
+              (int)req->path.n, req->path.p);
+    if (req->phase >= PHASE_RESPONSE)
+        failure_truncate(req, req->reply.by, HOOK_WRITABLE, BH_E_FAIL);
+}
+
 static bh_rc host_stream_write(bh_req *req, const void *p, size_t n, int32_t end)
 {
+    bool was_broken;
     int r;
 
     if (!request_is(req) || (p == NULL && n > 0))
         return BH_EINVAL;
     if (req->reply.kind != REPLY_STREAM || req->phase == PHASE_LOG)
         return BH_EPHASE;
+    was_broken = stream_is_broken(req->reply.stream);
     r = stream_append(req->reply.stream, p, n, end != 0);
-    return r == 0 ? BH_OK : r == -EAGAIN ? BH_EAGAIN : r == -EPIPE ? BH_EPHASE : BH_ENOMEM;
+    switch (r) {
+    case 0: return BH_OK;
+    case -EAGAIN: return BH_EAGAIN;
+    case -EPIPE: return BH_EPHASE;
+    case -ECONNRESET: return BH_EGONE;
+    case -EMSGSIZE:
+        if (!was_broken)
+            note_broken(req, end != 0);
+        return BH_ELIMIT;
+    default: return BH_ENOMEM;
+    }
+}
+
+static bh_rc host_stream_on_writable(bh_req *req, bh_rc (*fn)(void *self, bh_req *req, void *ctx))
+{
+    if (!request_is(req) || fn == NULL)
+        return BH_EINVAL;
+    if (req->reply.kind != REPLY_STREAM || req->phase == PHASE_LOG)
+        return BH_EPHASE;
+    return stream_want_room(req->reply.stream, fn) ? BH_OK : BH_EINVAL;
 }
 
 /* ---- memory and variables ---- */
@@ -359,13 +403,14 @@ static bh_rc host_defer(bh_req *req, void (*fn)(void *), void *arg)
 
     if (!request_is(req) || fn == NULL)
         return BH_EINVAL;
-    if (req->phase == PHASE_LOG || req->entry == NULL || req->at == req->n_entries)
+    if (req->phase == PHASE_LOG || req->entry == NULL || req->at == req->n_entries ||
+        req->entry[req->at].inc == NULL)
         return BH_EPHASE;
     d = arena_alloc(&req->arena, sizeof *d);
     if (d == NULL)
         return BH_ENOMEM;
     /* Not undone by a crash: that is when it is needed most. */
-    *d = (struct deferred){req->deferred, fn, arg, req->entry[req->at].inst};
+    *d = (struct deferred){req->deferred, fn, arg, req->entry[req->at].inc};
     req->deferred = d;
     return BH_OK;
 }
@@ -419,6 +464,7 @@ void host_fill_message(bh_host *h)
     h->status_set = host_status_set;
     h->stream_begin = host_stream_begin;
     h->stream_write = host_stream_write;
+    h->stream_on_writable = host_stream_on_writable;
     h->alloc = host_alloc;
     h->defer = host_defer;
     h->var_set = host_var_set;

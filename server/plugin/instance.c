@@ -12,6 +12,7 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/eject.h"
 #include "plugin/fresh.h"
@@ -19,12 +20,15 @@
 #include "plugin/object.h"
 #include "plugin/options.h"
 #include "plugin/recover.h"
+#include "plugin/stream.h"
 #include "plugin/text.h"
 #include "plugin/thread.h"
 
 #define RETRY_FIRST_MS 500
 #define RETRY_LAST_MS  30000
 #define OPTIONS_MEMORY (16u << 20)
+
+struct incarnation *incarnation_running;
 
 /* A fault outside a request: its record is complete as it is. */
 static void finish_record(char verdict)
@@ -129,6 +133,14 @@ int instance_validate(bh_inst *inst, struct diag *diag)
     return rc == BH_OK && errs.n == 0 ? 0 : -EINVAL;
 }
 
+static void forget(struct incarnation *inc)
+{
+    alarm_drop_all(inc);
+    if (incarnation_running == inc)
+        incarnation_running = NULL;
+    free(inc);
+}
+
 int instance_open(bh_inst *inst, struct diag *diag)
 {
     struct incarnation *inc = calloc(1, sizeof *inc);
@@ -142,18 +154,19 @@ int instance_open(bh_inst *inst, struct diag *diag)
     inc->inst = inst;
     inc->desc = inst->desc;
     inc->refs = 1;
+    incarnation_running = inc;
     if (inst->desc->open != NULL &&
         !boundary_open(inst->id, inst->desc, inst, inst->options, &inc->self, &rc)) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
                  "plugin '%s': open() %s", p->name, fault_text(why, sizeof why));
         finish_record(SHM_REFUSED);
-        free(inc);
+        forget(inc);
         return -EFAULT;
     }
     if (rc != BH_OK) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column,
                  "the plugin's own log line above says why", "plugin '%s': open() failed", p->name);
-        free(inc);
+        forget(inc);
         return -EINVAL;
     }
     inst->current = inc;
@@ -175,7 +188,9 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
 
     if (fn == NULL || inst->current == NULL)
         return;
+    incarnation_running = inst->current;
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
+        alarm_undo(inst->current);
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
                   fault_text(why, sizeof why));
         settle_crash(inst, SHM_RECOVERED);
@@ -198,17 +213,26 @@ void instance_drain(bh_inst *inst)
     call_self(inst, HOOK_DRAIN, inst->desc->drain);
 }
 
+void incarnation_break_streams(struct incarnation *inc)
+{
+    streams_break(inc->streams);
+}
+
 void incarnation_free(struct incarnation *inc)
 {
     bh_inst *inst = inc->inst;
     char why[160];
 
+    inc->is_closing = true;
+    incarnation_running = inc;
+    alarm_drop_all(inc);
+    streams_disown(&inc->streams);
     if (inc->desc->close != NULL && !inst->is_ejected &&
         !boundary_void(inst->id, HOOK_CLOSE, inc->desc->close, inc->self)) {
         log_error("plugin '%s': close() %s", inst->cfg->name, fault_text(why, sizeof why));
         settle_crash(inst, SHM_RECOVERED);
     }
-    free(inc);
+    forget(inc);
 }
 
 static void try_open(bh_inst *inst)
@@ -223,7 +247,8 @@ static void try_open(bh_inst *inst)
     if (r < 0) {
         if (r == -EFAULT) /* open() crashed */
             admit_charge(inst, NULL, &recover_self.fault);
-        inst->retry_delay_ms = inst->retry_delay_ms == 0 ? RETRY_FIRST_MS : inst->retry_delay_ms * 2;
+        inst->retry_delay_ms = inst->retry_delay_ms == 0 ? RETRY_FIRST_MS
+                                                         : inst->retry_delay_ms * 2;
         if (inst->retry_delay_ms > RETRY_LAST_MS)
             inst->retry_delay_ms = RETRY_LAST_MS;
         inst->retry_at_ms = clock_mono_ms() + inst->retry_delay_ms;
@@ -236,6 +261,7 @@ static void try_open(bh_inst *inst)
     } else if (inst->is_started && inst->desc->start != NULL) {
         bh_rc rc;
 
+        incarnation_running = inst->current;
         if (!boundary_self(inst->id, HOOK_START, inst->desc->start, inst->current->self, &rc))
             settle_crash(inst, SHM_RECOVERED);
     }
@@ -362,6 +388,8 @@ void instance_eject(bh_inst *inst, const char *why)
         admit_charge_eject(inst);
     }
     inst->is_ejected = true;
+    if (inc != NULL)
+        alarm_drop_all(inc);
     inst->current = NULL;
     if (inc != NULL)
         incarnation_put(inc);

@@ -20,7 +20,9 @@
 struct config;
 struct config_plugin;
 struct diag;
+struct alarm;
 struct object;
+struct stream;
 struct shm;
 struct shm_plugin;
 
@@ -31,17 +33,24 @@ struct incarnation {
     const bh_plugin *desc; /* of the object that its self belongs to */
     void *self;
     uint32_t refs; /* requests, and the instance while it is current */
+    bool is_closing;
+    struct alarm *alarms; /* its timers: alarm.h */
+    uint32_t n_alarms;
+    struct stream *streams; /* that it has begun, of requests that go on: stream.h */
 };
+
+/* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
+extern struct incarnation *incarnation_running;
 
 struct bh_inst {
     uint32_t magic;
     uint32_t id; /* index + 1 in the config: what attribution publishes */
     const struct config_plugin *cfg;
     const struct config *config;
-    struct object *object; /* for incarnations to come; borrowed, unless it is `fresh` */
-    const bh_plugin *desc; /* of that object */
-    struct object *fresh;  /* the instance's own copy, after repeated crashes; or NULL */
-    const void *options; /* the plugin's config struct, filled */
+    struct object *object;       /* for incarnations to come; borrowed, unless it is `fresh` */
+    const bh_plugin *desc;       /* of that object */
+    struct object *fresh;        /* the instance's own copy, after repeated crashes; or NULL */
+    const void *options;         /* the plugin's config struct, filled */
     struct incarnation *current; /* NULL: no working instance just now */
     int64_t retry_at_ms;         /* then: the next try to open one, monotonic */
     uint32_t retry_delay_ms;
@@ -49,7 +58,9 @@ struct bh_inst {
     int64_t crashed_at_ms, copied_at_ms; /* monotonic; 0: never */
     bool is_stained;                     /* it has crashed since its object was loaded */
     bool is_started;
-    bool is_ejected; /* for good, in this worker: eject.h */
+    bool is_ejected;        /* for good, in this worker: eject.h */
+    uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
+    int64_t alarm_crashed_ns, alarm_held_ns;
     struct arena arena; /* options and what info() answers */
     struct shm_plugin *stat;
     int worker;
@@ -72,6 +83,8 @@ void instance_drain(bh_inst *inst);
  * has come, tries to open one). */
 struct incarnation *incarnation_get_slow(bh_inst *inst);
 void incarnation_free(struct incarnation *inc); /* closes */
+/* Its streams are cut: nobody is left who would go on writing to them. */
+void incarnation_break_streams(struct incarnation *inc);
 
 static inline struct incarnation *incarnation_get(bh_inst *inst)
 {

@@ -11,6 +11,8 @@
 
 #include "plugin/recover.h"
 
+_Atomic bool landing_place_was_moved, landing_is_due;
+
 static int cwd = -1;
 static mode_t file_mask;
 
@@ -56,6 +58,22 @@ void landing_thread_init(void)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &t->signal_mask, sizeof t->signal_mask);
 }
 
+/* What belongs to the process costs a system call each, so only when somebody has touched it: a
+ * plugin by the functions of interpose_place.c. What goes round those (nftw(), say) is found at the
+ * end of the loop's turn. */
+static void put_place_back(void)
+{
+    umask(file_mask);
+    if (cwd >= 0 && fchdir(cwd) < 0)
+        errno = 0; /* the directory is gone: nothing here depends on it */
+}
+
+void landing_settle_slow(void)
+{
+    atomic_store_explicit(&landing_is_due, false, memory_order_relaxed);
+    put_place_back();
+}
+
 void recover_landed(void)
 {
     struct recover_thread *t = &recover_self;
@@ -64,13 +82,17 @@ void recover_landed(void)
 
     __asm__ volatile("fninit; ldmxcsr %0; cld" : : "m"(mxcsr) : "memory");
     uselocale(LC_GLOBAL_LOCALE);
-    umask(file_mask);
-    if (cwd >= 0 && fchdir(cwd) < 0)
-        errno = 0; /* the directory is gone: nothing here depends on it */
+    if (atomic_load_explicit(&landing_place_was_moved, memory_order_relaxed)) {
+        atomic_store_explicit(&landing_place_was_moved, false, memory_order_relaxed);
+        put_place_back();
+    }
+    atomic_store_explicit(&landing_is_due, true, memory_order_relaxed);
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL); /* libc's waits are asynchronous */
     forget_cleanups();
-    syscall(SYS_sigaltstack, &ss, NULL);
+    if (!t->has_alt_stack) /* the handler told */
+        syscall(SYS_sigaltstack, &ss, NULL);
+    t->has_alt_stack = false;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->signal_mask, NULL, sizeof t->signal_mask);
     errno = 0;
 }

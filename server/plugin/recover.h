@@ -1,13 +1,12 @@
 /*
  * recover.h - the recovery boundary: a plugin call that crashes ends, and nothing else does.
  *
- * How it works. Each call into a plugin is made by a boundary_*() function (boundary.h), which
- * keeps a struct recover_frame in its own, live stack frame and arms it. A fault signal finds the
- * armed frame, judges where it struck, writes the raw crash record into shared memory, and returns
- * from the handler through a rewritten context into a landing pad on the faulting thread's own
- * stack, from where __builtin_longjmp() takes it to the boundary. No signal mask is saved on entry:
- * sigreturn restores it. Functions that would end the thread or process (exit, abort, pthread_exit,
- * a failed assert) are interposed (interpose_*.c) and land the same way, without a signal.
+ * How it works. Each call into a plugin is made by boundary_call() (boundary.h), whose stack frame is
+ * a struct recover_frame, and which arms it. The handler of a fault signal finds the armed frame,
+ * judges where it struck, writes the raw crash record into shared memory, and jumps out of the handler
+ * to the boundary's landing. No signal mask is saved on entry: recover_landed() sets it as it was when
+ * the thread began. Functions that would end the thread or process (exit, abort, pthread_exit, a
+ * failed assert) are interposed (interpose_*.c) and land the same way, without a signal.
  *
  * What a newcomer would get wrong: this module is the only one that has handlers for fault signals
  * and the only one that jumps. Between arming and landing no host state may be half changed: host
@@ -34,17 +33,24 @@
 #include "ipc/shm.h"
 #include "plugin/hook.h"
 
-/* One armed call. Lives on the stack of its boundary_*() function. */
+/* One armed call: all of boundary_call()'s stack frame, so that its address is the stack pointer to
+ * come back to. Above it are the caller's frame pointer and the return address. boundary.c has its
+ * layout as numbers. */
 struct recover_frame {
-    void *jump[5]; /* of __builtin_setjmp */
+    const void *guard;                /* boundary_landing; else it was overwritten */
+    uint64_t rbx, r12, r13, r14, r15; /* the caller's, loaded by the landing */
     struct recover_frame *prev;
-    uint32_t depth;                  /* of the thread when armed */
-    uint32_t outer_plugin, outer_hook; /* with prev: published again when this call ends */
+    uint32_t depth; /* of the thread when armed */
+    struct {
+        _Alignas(8) uint32_t plugin;
+        uint32_t hook;
+    } outer;         /* with prev: published again when this call ends */
+    uint64_t unused; /* the stack stays aligned */
 };
 
 /* What is known of a fault after landing. Valid until the next one on this thread. */
 struct recover_fault {
-    int signo;               /* 0: kind tells */
+    int signo; /* 0: kind tells */
     bool is_deadline;
     char kind[32];
     struct shm_crash *record; /* to be completed with recover_record_done(); NULL: folded */
@@ -53,20 +59,22 @@ struct recover_fault {
 };
 
 /* Depth counters, packed; one load tells the handler that nothing is held. */
-#define RECOVER_ALLOC 0x00000001u  /* in the allocator */
-#define RECOVER_LIBC 0x00000100u   /* in libc, holding a lock (stdio, loader list) */
-#define RECOVER_HOST 0x00010000u   /* in a critical section of the host */
+#define RECOVER_ALLOC 0x00000001u /* in the allocator */
+#define RECOVER_LIBC  0x00000100u /* in libc, holding a lock (stdio, loader list) */
+#define RECOVER_HOST  0x00010000u /* in a critical section of the host */
 
 /* Is a plugin call in a function that waits for a lock? interpose_wait.c */
 enum recover_waits { RECOVER_WAITS_NOT, RECOVER_WAITS_IN_FUTEX, RECOVER_WAITS_SPINNING };
 
 struct recover_thread {
+    /* These three first: boundary.c has their places as numbers. */
     struct recover_frame *top; /* NULL: not armed */
     uint32_t depth;
+    struct shm_call *call; /* where attribution is published */
     enum recover_waits waits;
     bool is_child_of_fork;
-    bool is_plugins;       /* a thread that a plugin started: thread.h */
-    struct shm_call *call; /* where attribution is published */
+    bool is_plugins;    /* a thread that a plugin started: thread.h */
+    bool has_alt_stack; /* the handler that landed ran on it: the kernel still has it */
     char *stack_lo, *stack_hi;
     void *alt_stack;
     uint64_t signal_mask; /* the kernel's form; what a crash is left with */
@@ -76,6 +84,7 @@ struct recover_thread {
      * no frame to come back to, a crash ends the thread through at_end(). See recover_arm_end(). */
     struct recover_frame end;
     void (*at_end)(void); /* does not return */
+    char *end_sp;         /* below this */
 };
 
 extern __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
@@ -140,9 +149,7 @@ static inline void recover_critical_leave(void)
     recover_self.depth -= RECOVER_HOST;
 }
 
-/* ---- used by boundary.c alone ---- */
-
-__attribute__((cold)) void recover_out_of_order(struct recover_frame *f);
+/* ---- for those who publish without a boundary ---- */
 
 /* The sequence number: one writer, so no locked instruction is needed. */
 static inline void recover_next_call(struct shm_call *call)
@@ -157,38 +164,9 @@ static inline void recover_publish(struct shm_call *call, uint32_t plugin, uint3
     atomic_store_explicit(&call->plugin, plugin, memory_order_relaxed);
 }
 
-static inline void recover_arm(struct recover_frame *f, uint32_t plugin, enum hook hook)
-{
-    struct recover_thread *t = &recover_self;
+/* ---- used by boundary.c alone ---- */
 
-    f->prev = t->top;
-    f->depth = t->depth;
-    if (__builtin_expect(f->prev != NULL, 0)) {
-        f->outer_plugin = atomic_load_explicit(&t->call->plugin, memory_order_relaxed);
-        f->outer_hook = atomic_load_explicit(&t->call->hook, memory_order_relaxed);
-    }
-    recover_publish(t->call, plugin, hook);
-    recover_next_call(t->call);
-    atomic_signal_fence(memory_order_seq_cst);
-    t->top = f;
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-static inline void recover_disarm(struct recover_frame *f)
-{
-    struct recover_thread *t = &recover_self;
-
-    atomic_signal_fence(memory_order_seq_cst);
-    if (__builtin_expect(t->top != f, 0))
-        recover_out_of_order(f);
-    t->top = f->prev;
-    atomic_signal_fence(memory_order_seq_cst);
-    if (__builtin_expect(f->prev != NULL, 0)) {
-        recover_publish(t->call, f->outer_plugin, f->outer_hook);
-        recover_next_call(t->call);
-    } else {
-        atomic_store_explicit(&t->call->plugin, 0, memory_order_relaxed);
-    }
-}
+/* f: whose call returned though it is not the one that was armed last. */
+__attribute__((cold, noreturn)) void recover_out_of_order(struct recover_frame *f);
 
 #endif

@@ -19,7 +19,7 @@ struct shm_crash;
 struct stream;
 struct trials;
 
-#define REQUEST_MAGIC 0x72657173u
+#define REQUEST_MAGIC     0x72657173u
 #define REQUEST_ARENA_MAX (64u << 20)
 #define REQUEST_ALLOC_MAX (16u << 20)
 
@@ -43,6 +43,7 @@ struct reply {
     int fd;            /* REPLY_FILE; owned */
     uint64_t offset;
     struct stream *stream; /* REPLY_STREAM; owned */
+    int by;                /* REPLY_STREAM: the entry that began it */
 };
 
 struct var {
@@ -54,7 +55,7 @@ struct deferred {
     struct deferred *next;
     void (*fn)(void *);
     void *arg;
-    bh_inst *inst;
+    struct incarnation *inc;
 };
 
 enum entry_flag {
@@ -72,7 +73,7 @@ struct entry { /* one plugin of the chain, for this request */
     uint8_t want[2]; /* BH_BODY_* by side */
     uint64_t max[2];
     struct trials *trials; /* it was let in on trial: admit.c; NULL: as usual */
-    bh_str held; /* of a response it wants whole, while that is streamed */
+    bh_str held;           /* of a response it wants whole, while that is streamed */
     size_t held_cap;
 };
 
@@ -90,9 +91,9 @@ struct journal_entry {
     struct field old;
 };
 
-struct undo { /* what the running call has changed */
-    uint32_t call;      /* req->call it belongs to; else stale */
-    uint32_t n, cap;    /* journal of header fields */
+struct undo {        /* what the running call has changed */
+    uint32_t call;   /* req->call it belongs to; else stale */
+    uint32_t n, cap; /* journal of header fields */
     struct journal_entry *v;
     struct reply reply;
     struct var *vars;
@@ -111,20 +112,20 @@ struct bh_req {
     bool is_head; /* HEAD: no body is sent */
     uint64_t body_limit;
     size_t head_limit; /* of the answer's fields; 0: none */
-    bh_str body[2]; /* REQ: buffered; RESP: the chunk or body that a hook looks at */
-    size_t body_cap; /* room behind body[BH_REQ].p while it is buffered */
+    bh_str body[2];    /* REQ: buffered; RESP: the chunk or body that a hook looks at */
+    size_t body_cap;   /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;
     const char *route, *listener;
     uint32_t route_number; /* index + 1 in the config; 0: none */
 
     struct entry *entry;
     int n_entries;
-    int at;           /* the entry whose hook runs, or runs next */
-    enum hook hook;   /* that runs now; HOOK_NONE outside */
+    int at;         /* the entry whose hook runs, or runs next */
+    enum hook hook; /* that runs now; HOOK_NONE outside */
     enum phase phase;
-    uint32_t call;    /* number of the hook call */
-    bool has_ticket;  /* the running hook took a ticket, or offloaded */
-    bool is_paused;   /* between BH_PAUSE and resume */
+    uint32_t call;   /* number of the hook call */
+    bool has_ticket; /* the running hook took a ticket, or offloaded */
+    bool is_paused;  /* between BH_PAUSE and resume */
     bh_rc resume_verdict;
 
     struct reply reply;
@@ -136,7 +137,7 @@ struct bh_req {
     size_t scratch_cap[2];
     int scratch_turn;
 
-    char crash_id[40]; /* of the last crash in this request */
+    char crash_id[40];      /* of the last crash in this request */
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
     uint64_t bytes_sent;

@@ -10,6 +10,7 @@
 #include "http/exchange.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
+#include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/failure.h"
@@ -375,8 +376,11 @@ static void run_post(const struct post *p)
         incarnation_put(inc);
         return;
     }
-    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg))
+    incarnation_running = inc;
+    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
+        alarm_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
+    }
     incarnation_put(inc);
 }
 

@@ -35,12 +35,13 @@ static void adopt(const struct channel_entry *entry, int fd, const char *text, u
 
     switch (entry->what) {
     case ADOPT_IDLE:
-        r = front_adopt(worker.front, entry->listener, fd, NULL, 0, false);
+        r = front_adopt(worker.front, entry->listener, fd, &entry->client, NULL, 0, false);
         if (r < 0)
             close(fd);
         break;
     case ADOPT_REPLAY:
-        r = front_adopt(worker.front, entry->listener, fd, text, len, entry->is_last != 0);
+        r = front_adopt(worker.front, entry->listener, fd, &entry->client, text, len,
+                        entry->is_last != 0);
         if (r < 0)
             front_refuse(worker.front, fd, 503, NULL);
         break;
@@ -122,12 +123,13 @@ void succession_ask(uint32_t plugin, const char *why)
     worker_begin_drain();
 }
 
-static bool give(void *arg, int listener, int fd)
+static bool give(void *arg, int listener, int fd, const struct address *client)
 {
     struct channel_message msg = {.kind = CHANNEL_GIVE, .n = 1};
 
     (void)arg;
-    msg.entry[0] = (struct channel_entry){.listener = (uint16_t)listener, .what = ADOPT_IDLE};
+    msg.entry[0] = (struct channel_entry){
+        .listener = (uint16_t)listener, .what = ADOPT_IDLE, .client = *client};
     return worker.channel_fd >= 0 && channel_send(worker.channel_fd, &msg, &fd, NULL) == 0;
 }
 

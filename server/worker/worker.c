@@ -21,10 +21,12 @@
 #include "ipc/seat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/alarm.h"
 #include "plugin/chain.h"
 #include "plugin/eject.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/landing.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
@@ -45,11 +47,13 @@ struct worker worker;
 
 /* ---- what the front asks ---- */
 
-static void watch(int fd, struct exchange *x)
+static void watch(int fd, struct exchange *x, bool is_half_closed)
 {
-    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = x};
+    struct epoll_event ev = {.events = (is_half_closed ? 0 : EPOLLRDHUP) | EPOLLONESHOT,
+                             .data.ptr = x};
 
-    epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev);
+    if (epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 && errno == EEXIST)
+        epoll_ctl(worker.epoll_fd, EPOLL_CTL_MOD, fd, &ev);
 }
 
 static void unwatch(int fd)
@@ -264,11 +268,13 @@ static void take_wake(void)
 static int wait_ms(void)
 {
     int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
-    int tickets = async_timeout_ms();
+    int tickets = async_timeout_ms(), alarms = alarm_timeout_ms();
     int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
         ms = tickets;
+    if (alarms >= 0 && (ms < 0 || alarms < ms))
+        ms = alarms;
     return ms < 0 || ms > most ? most : ms;
 }
 
@@ -319,12 +325,14 @@ static int serve(void)
                 break;
             default: break;
             }
-            exchange_abort(ev[i].data.ptr);
+            exchange_hang_up(ev[i].data.ptr, (ev[i].events & (EPOLLHUP | EPOLLERR)) != 0);
         }
         async_run();
         async_expire();
+        alarm_run();
         if (worker.front != NULL)
             front_run(worker.front, listeners);
+        landing_settle();
         take_ejected();
         if (!health_tick(host_loop_mono_ns / 1000000))
             return -EBADF;

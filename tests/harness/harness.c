@@ -653,6 +653,31 @@ static int list_records(const struct server *srv, struct dirent ***names)
     return n;
 }
 
+static char *ask_status(const struct server *srv)
+{
+    char *text;
+
+    run_command(&text, "RUNTIME_DIRECTORY='%s' '%s' status --json -c '%s' | tr -d ' \\n'", srv->dir,
+                getenv("BULKHEAD"), srv->config);
+    return text;
+}
+
+long long server_limit(const struct server *srv, const char *name)
+{
+    char *text = NULL, *at, *key = harness_printf("\"%s\":", name);
+    long long n = 0;
+
+    /* The control socket opens a moment after the listeners. */
+    eventually((free(text), at = strstr(text = ask_status(srv), "\"limits\":{")) != NULL);
+    at = strstr(at, key);
+    if (at == NULL)
+        FAIL("there is no limit '%s' in: %s", name, text);
+    n = strtoll(at + strlen(key), NULL, 10);
+    free(key);
+    free(text);
+    return n;
+}
+
 static void free_records(struct dirent **names, int n)
 {
     for (int i = 0; i < n; i++)

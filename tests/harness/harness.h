@@ -120,6 +120,9 @@ void server_wait_log(const struct server *srv, const char *text);
  * go to pids (may be NULL, with max 0); returns how many there are. */
 size_t server_children(const struct server *srv, const char *kind, pid_t *pids, size_t max);
 
+/* How often a limit has struck: a counter of `bulkhead status --json`, under "limits". */
+long long server_limit(const struct server *srv, const char *name);
+
 /* Crash records: the *.json in DIR/crashes. */
 size_t server_crash_count(const struct server *srv);
 /* Waits for the nth (from 0, oldest first) and returns its text, freed by the caller. */

@@ -357,6 +357,51 @@ static void many_held_requests_all_end(void **state)
     end(srv, worker);
 }
 
+/* Not so soon after the request that it could be one who has only said that it sends no more. */
+static void give_up(struct conn **connp)
+{
+    int64_t until = harness_now_ms() + 170;
+
+    while (harness_now_ms() < until)
+        harness_pause(harness_deadline_ms(1000));
+    conn_close(connp);
+}
+
+static void a_client_that_sends_no_more_gets_its_answer(void **state)
+{
+    static const char *const requests[] = {
+        "GET /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /?do=continue&delay=300 HTTP/1.0\r\n\r\n",
+        "GET /?do=reply&delay=300 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5\r\nhello\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n"};
+    struct server *srv = start();
+    pid_t worker = worker_of(srv);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        struct conn *conn = conn_open(srv->port[0]);
+        int64_t begin = harness_now_ms();
+        struct response *res;
+        char *rest;
+
+        conn_sendf(conn, "%s", requests[i]);
+        conn_shutdown(conn);
+        res = conn_response(conn, "GET");
+        assert_true(res->status == 200 || res->status == 201);
+        assert_false(res->truncated);
+        rest = conn_read_all(conn, NULL); /* and it is not kept open for nothing */
+        assert_string_equal(rest, "");
+        assert_true(harness_now_ms() - begin < harness_deadline_ms(3000) - harness_now_ms());
+        free(rest);
+        response_free(&res);
+        conn_close(&conn);
+    }
+    end(srv, worker);
+}
+
 static void a_client_that_leaves_cancels_the_ticket(void **state)
 {
     struct server *srv = start();
@@ -366,7 +411,7 @@ static void a_client_that_leaves_cancels_the_ticket(void **state)
     (void)state;
     conn_sendf(conn, "GET /?do=cancelled HTTP/1.1\r\nHost: a\r\n\r\n");
     expect(srv, "/", 200, "next"); /* by now the other request has been read, most likely */
-    conn_close(&conn);
+    give_up(&conn);
     server_wait_log(srv, "cancelled: cancelled answered 1");
     server_wait_log(srv, "cancelled: resume answered -2");
     server_wait_log(srv, "over: /?do=cancelled");
@@ -412,7 +457,7 @@ static void work_for_a_client_that_left_is_no_trouble(void **state)
     (void)state;
     conn_sendf(conn, "GET /?do=offload_long_crash HTTP/1.1\r\nHost: a\r\n\r\n");
     expect(srv, "/", 200, "next");
-    conn_close(&conn);
+    give_up(&conn);
     server_wait_log(srv, "over: /?do=offload_long_crash");
     eventually(server_crash_count(srv) == 1); /* the crash is on record all the same */
     end(srv, worker);
@@ -545,6 +590,7 @@ int main(void)
         cmocka_unit_test(a_connection_goes_on_after_pauses),
         cmocka_unit_test(other_requests_are_served_while_one_is_held),
         cmocka_unit_test(many_held_requests_all_end),
+        cmocka_unit_test(a_client_that_sends_no_more_gets_its_answer),
         cmocka_unit_test(a_client_that_leaves_cancels_the_ticket),
         cmocka_unit_test(offloaded_work_resumes_with_its_verdict),
         cmocka_unit_test(a_crash_in_offloaded_work_costs_one_request),

@@ -143,7 +143,7 @@ static void bad_objects_have_messages_of_their_own(void **state)
         {"printf 'int x;' | cc -shared -fPIC -x c - -o x.so", "has no Bulkhead ABI note"},
         {"printf '#define BH_TARGET_MINOR 9\\n#include <bulkhead.h>\\nBH_PLUGIN(\"x\", \"1\")' |"
          " cc -w -shared -fPIC -I\"$BULKHEAD_SDK/include\" -x c - -o x.so",
-         "needs plugin ABI 1.9 at least; this server has 1.0"},
+         "needs plugin ABI 1.9 at least; this server has 1.1"},
         {"printf '#include <bulkhead.h>\\nint no_such(void);\\n"
          "static bh_rc f(void *s, bh_req *r, void *c) { return no_such(); }\\n"
          "BH_PLUGIN(\"x\", \"1\", .on_request = f)' |"
@@ -339,7 +339,7 @@ static void version_names_server_and_abi(void **state)
     (void)state;
     assert_int_equal(run_here(&out, "version"), 0);
     assert_contains(out, "bulkhead ");
-    assert_contains(out, "(plugin ABI 1.0)");
+    assert_contains(out, "(plugin ABI 1.1)");
     free(out);
 }
 

@@ -4,7 +4,6 @@
  */
 #include "harness.h"
 
-#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,22 +33,6 @@ static const char template[] =
 static struct server *start(void)
 {
     return server_start(template, "1KiB", "1KiB", "400ms", "400ms", "400ms");
-}
-
-static long long limit(const struct server *srv, const char *name)
-{
-    json_t *status;
-    long long n;
-    char *text;
-
-    run_command(&text, "RUNTIME_DIRECTORY=%s \"$BULKHEAD\" status --json -c %s", srv->dir,
-                srv->config);
-    status = json_loads(text, 0, NULL);
-    assert_non_null(status);
-    n = json_integer_value(json_object_get(json_object_get(status, "limits"), name));
-    json_decref(status);
-    free(text);
-    return n;
 }
 
 /* Waits for the end of the connection; what had come by then. */
@@ -86,7 +69,7 @@ static void a_connection_without_a_request_is_closed_silently(void **state)
     (void)state;
     assert_string_equal(text, "");
     assert_true(took_ms >= LEAST_MS);
-    assert_int_equal(limit(srv, "no_request"), 1);
+    assert_int_equal(server_limit(srv, "no_request"), 1);
     free(text);
     conn_close(&c);
     assert_int_equal(server_stop(&srv), 0);
@@ -106,7 +89,7 @@ static void a_head_that_does_not_end_is_answered_408(void **state)
         assert_408_and_closed(c);
         conn_close(&c);
     }
-    assert_int_equal(limit(srv, "head_timeout"), 3);
+    assert_int_equal(server_limit(srv, "head_timeout"), 3);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -164,7 +147,7 @@ static void an_idle_connection_is_closed_silently(void **state)
     assert_string_equal(text, "");
     assert_true(took_ms >= LEAST_MS);
     free(text);
-    assert_int_equal(limit(srv, "idle"), 1);
+    assert_int_equal(server_limit(srv, "idle"), 1);
     conn_close(&c);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -183,7 +166,7 @@ static void a_body_that_stops_is_answered_408(void **state)
     conn_sendf(c, "POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc");
     assert_408_and_closed(c);
     conn_close(&c);
-    assert_int_equal(limit(srv, "body_too_slow"), 2);
+    assert_int_equal(server_limit(srv, "body_too_slow"), 2);
     assert_true(asprintf(&path, "%s/access.log", srv->dir) > 0);
     eventually((free(log), log = file_read(path)) != NULL && strstr(log, "\" 408 ") != NULL);
     free(log);
@@ -244,7 +227,7 @@ static void a_client_that_does_not_read_is_cut(void **state)
     srv = server_start_in(dir, template, "1KiB", "1KiB", "20s", "20s", "20s");
     c = conn_open(srv->port[0]);
     conn_sendf(c, "GET /files/big HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually(limit(srv, "reader_too_slow") == 1);
+    eventually(server_limit(srv, "reader_too_slow") == 1);
     conn_close(&c);
     free(dir);
     assert_int_equal(server_stop(&srv), 0);

@@ -116,33 +116,57 @@ static void head_gets_no_byte_of_a_stream(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
-static void a_stream_shorter_than_announced_is_cut(void **state)
+static void expect_failures(const struct server *srv, int n)
 {
-    struct server *srv = start();
-    struct response *res = server_get(srv, "/plain?n=2&size=4&len=100");
+    char expected[32], *out = NULL;
 
-    (void)state;
+    snprintf(expected, sizeof expected, "\"failures\":%d", n);
+    run_command(&out, "RUNTIME_DIRECTORY=%s %s status --json -c %s 2>/dev/null | tr -d ' \\n'",
+                srv->dir, getenv("BULKHEAD"), srv->config);
+    assert_non_null(strstr(out, expected));
+    free(out);
+}
+
+/* The head is out when it goes wrong: the client must not take what it got for all of it. */
+static void expect_cut(struct server *srv, const char *target, size_t at_most)
+{
+    struct response *res = server_get(srv, target);
+
     assert_int_equal(res->status, 200);
     assert_true(res->truncated);
+    assert_true(res->body_len <= at_most);
     response_free(&res);
+}
+
+static void a_stream_that_is_not_as_long_as_announced_is_cut(void **state)
+{
+    struct server *srv = start();
+
+    (void)state;
+    expect_cut(srv, "/plain?n=2&size=4&len=100&via=post", 8);
+    server_wait_log(srv, "plugin 's': it streams other than the 100 bytes that it announced");
+    expect_cut(srv, "/plain?n=3&size=4&len=6&via=post", 6);
+    server_wait_log(srv, "plugin 's': it streams more than the 6 bytes that it announced");
+    expect_failures(srv, 2);
+    assert_int_equal(server_crash_count(srv), 0);
     assert_int_equal(server_stop(&srv), 0);
 }
 
-static void a_stream_longer_than_announced_does_not_spill(void **state)
+static void a_length_that_is_wrong_from_the_start_is_500(void **state)
 {
+    static const char *const targets[] = {"/plain?n=2&size=4&len=100", "/plain?n=3&size=4&len=6"};
     struct server *srv = start();
     struct conn *conn = conn_open(srv->port[0]);
-    struct response *res = conn_request(conn, "GET", "/plain?n=3&size=4&len=6", NULL, NULL, 0);
 
     (void)state;
-    assert_string_equal(res->body, "ddddcc");
-    response_free(&res);
-    res = conn_request(conn, "GET", "/plain?n=1&size=3", NULL, NULL, 0);
-    assert_true(res->status == 200 ||
-                res->status == 0); /* kept or closed, but nothing in between */
-    if (res->status == 200)
-        assert_string_equal(res->body, "bbb");
-    response_free(&res);
+    for (int i = 0; i < 2; i++) {
+        struct response *res = conn_request(conn, "GET", targets[i], NULL, NULL, 0);
+
+        assert_int_equal(res->status, 500);
+        assert_false(res->closed);
+        response_free(&res);
+    }
+    expect_failures(srv, 2);
     conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -219,6 +243,68 @@ static void a_slow_reader_gets_every_byte(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static long rss_kib(const struct server *srv)
+{
+    char path[64];
+    char *text;
+    long kib;
+    pid_t pid = 0;
+
+    eventually(server_children(srv, "worker", &pid, 1) == 1);
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    text = file_read(path);
+    kib = atol(strstr(text, "VmRSS:") + 6);
+    free(text);
+    return kib;
+}
+
+/* 256 MiB, at the client's pace. */
+static void a_plugin_that_is_told_of_room_streams_any_size_in_little_memory(void **state)
+{
+    enum { N = 4096, SIZE = 65536 };
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+    static char buf[1 << 20];
+    uint64_t got = 0;
+    long before, after;
+    char target[128];
+
+    (void)state;
+    snprintf(target, sizeof target, "/plain?n=%d&size=%d&len=%d&via=pull", N, SIZE, N * SIZE);
+    before = rss_kib(srv);
+    conn_sendf(conn, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target);
+    for (ssize_t n; (n = recv(conn_fd(conn), buf, sizeof buf, 0)) > 0; got += (uint64_t)n)
+        ;
+    assert_in_range(got, (uint64_t)N * SIZE + 50, (uint64_t)N * SIZE + 500);
+    after = rss_kib(srv);
+    assert_true(after < before + 4096);
+    conn_close(&conn);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_function_that_is_told_of_room_is_a_hook(void **state)
+{
+    struct server *srv = start();
+    struct response *res = server_get(srv, "/?n=3&size=4&via=pull");
+    char *record;
+
+    (void)state;
+    assert_string_equal(res->body, "ddddccccbbbb");
+    assert_false(res->truncated);
+    response_free(&res);
+    res = server_get(srv, "/?n=3&size=4&via=pull&bad=idle");
+    assert_string_equal(res->body, "ddddccccagain: -3"); /* it would go round in circles */
+    response_free(&res);
+    expect_cut(srv, "/?n=3&size=4&via=pull&bad=fail", 8);
+    expect_failures(srv, 1);
+    expect_cut(srv, "/?n=3&size=4&via=pull&bad=crash", 8);
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, "\"on_writable\""));
+    assert_non_null(strstr(record, "truncated:"));
+    free(record);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void a_client_that_leaves_ends_the_stream(void **state)
 {
     struct server *srv = start();
@@ -282,12 +368,14 @@ int main(void)
         cmocka_unit_test(an_empty_stream_is_an_empty_body),
         cmocka_unit_test(for_http_1_0_the_connection_ends_the_stream),
         cmocka_unit_test(head_gets_no_byte_of_a_stream),
-        cmocka_unit_test(a_stream_shorter_than_announced_is_cut),
-        cmocka_unit_test(a_stream_longer_than_announced_does_not_spill),
+        cmocka_unit_test(a_stream_that_is_not_as_long_as_announced_is_cut),
+        cmocka_unit_test(a_length_that_is_wrong_from_the_start_is_500),
         cmocka_unit_test(nothing_is_taken_after_the_end),
         cmocka_unit_test(chunks_of_posted_calls_arrive_as_they_are_written),
         cmocka_unit_test(writing_stops_at_one_mebibyte),
         cmocka_unit_test(a_slow_reader_gets_every_byte),
+        cmocka_unit_test(a_plugin_that_is_told_of_room_streams_any_size_in_little_memory),
+        cmocka_unit_test(a_function_that_is_told_of_room_is_a_hook),
         cmocka_unit_test(a_client_that_leaves_ends_the_stream),
         cmocka_unit_test(a_client_that_leaves_an_idle_stream_is_noticed),
         cmocka_unit_test(a_drain_lets_a_stream_finish),

@@ -2,7 +2,8 @@
  * streamer.c - streamed replies: ?n= chunks of ?size= bytes, ?len= as announced (-1: unknown).
  *
  * Without via=post the chunks are written in on_request, as far as the host takes them; with it,
- * one by one from posted calls, as a source of events would.
+ * one by one from posted calls, as a source of events would. With via=pull they are written when there
+ * is room; ?bad=crash|fail|idle is what that function does in the end.
  */
 #include <bulkhead.h>
 
@@ -83,12 +84,33 @@ static bh_rc fill(bh_req *req)
     return bh_reply(req, 200, "text/plain", text); /* instead of the stream */
 }
 
+static int *volatile nowhere;
+
+static bh_rc pull(void *self_, bh_req *req, void *ctx)
+{
+    struct stream *s = *(struct stream **)ctx;
+    bh_str bad = bh_query(req, "bad");
+    char text[32];
+
+    (void)self_;
+    if (s->left == 1 && bh_str_eq(bad, "crash"))
+        *nowhere = 1;
+    if (s->left == 1 && bh_str_eq(bad, "fail"))
+        return BH_FAIL;
+    if (s->left == 1 && bh_str_eq(bad, "idle")) {
+        snprintf(text, sizeof text, "again: %d", bh_stream_on_writable(req, pull));
+        return bh_stream_write(req, text, strlen(text), 1) == BH_OK ? BH_CONTINUE : BH_FAIL;
+    }
+    if (write_chunk(s) != BH_OK)
+        return BH_FAIL;
+    return s->left == 0 || bh_stream_on_writable(req, pull) == BH_OK ? BH_CONTINUE : BH_FAIL;
+}
+
 static bh_rc on_request(void *self_, bh_req *req, void *ctx)
 {
     struct instance *self = self_;
     struct stream *s;
 
-    (void)ctx;
     if (bh_query(req, "fill").p != NULL)
         return fill(req);
     if (bh_stream_begin(req, (int32_t)number(req, "status", 200), number(req, "len", -1)) != BH_OK)
@@ -104,6 +126,11 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
     s->keeps_open = bh_query(req, "open").p != NULL;
     if (s->left == 0 && !s->keeps_open)
         bh_stream_write(req, "", 0, 1);
+    if (bh_str_eq(bh_query(req, "via"), "pull")) {
+        *(struct stream **)ctx = s;
+        bh_defer(req, free, s);
+        return bh_stream_on_writable(req, pull) == BH_OK ? BH_DONE : BH_FAIL;
+    }
     if (bh_query(req, "via").p != NULL) {
         bh_defer(req, gone, s);
         bh_post(self->inst, step, s);
@@ -129,5 +156,5 @@ static bh_rc open_(bh_inst *inst, const void *cfg, void **out)
     return BH_OK;
 }
 
-BH_PLUGIN("streamer", "1.0.0", .summary = "Streams", .open = open_, .close = free,
-          .on_request = on_request)
+BH_PLUGIN("streamer", "1.0.0", .summary = "Streams", .ctx_size = sizeof(struct stream *),
+          .open = open_, .close = free, .on_request = on_request)

@@ -111,7 +111,6 @@ static void defaults_fill_what_is_not_given(void **state)
     assert_int_equal(cfg->limits.head_ms, 10000);
     assert_int_equal(cfg->limits.body_rate, 1024);
     assert_int_equal(cfg->limits.per_ip, 0);
-    assert_int_equal(cfg->limits.when_full, CONFIG_FULL_REFUSE);
     assert_int_equal(cfg->limits.request_ms, 30000);
     assert_int_equal(cfg->limits.drain_ms, 30000);
     assert_int_equal(cfg->plugin[0].deadline_ms[HOOK_OPEN], 10000);
@@ -148,7 +147,8 @@ static void every_key_is_taken_over(void **state)
               "plugins:\n"
               "  p: {module: ./x/p.so, on_error: fail_open, deadline: 0, log_level: debug,\n"
               "      isolation: boundary, config: {k: v}}\n"
-              "routes: [{name: all, match: {path: /a, host: EXAMPLE.com, methods: [GET, PUT]},\n"
+              "routes: [{name: all, match: {path: /a, host: EXAMPLE.com, methods: [GET, PUT],\n"
+              "  headers: {X-Beta: \"1\", X-Key: \"*\"}, query: {v: 2}},\n"
               "  chain: [p]}]\n"
               "logs: {error: {path: /var/log/x, level: error, format: json}}\n"
               "crash: {dir: /c, keep: 7}\n"
@@ -176,6 +176,15 @@ static void every_key_is_taken_over(void **state)
     assert_string_equal(cfg->route[0].path, "/a");
     assert_false(cfg->route[0].is_prefix);
     assert_string_equal(cfg->route[0].host, "example.com");
+    assert_int_equal(cfg->route[0].host_len, 11);
+    assert_int_equal(cfg->route[0].port, 0);
+    assert_int_equal(cfg->route[0].path_len, 2);
+    assert_int_equal(cfg->route[0].n_headers, 2);
+    assert_string_equal(cfg->route[0].header[0].name, "X-Beta");
+    assert_string_equal(cfg->route[0].header[0].value, "1");
+    assert_null(cfg->route[0].header[1].value);
+    assert_int_equal(cfg->route[0].n_queries, 1);
+    assert_string_equal(cfg->route[0].query[0].value, "2");
     assert_int_equal(cfg->route[0].n_methods, 2);
     assert_string_equal(cfg->route[0].methods[1], "PUT");
     assert_string_equal(cfg->log.path, "/var/log/x");
@@ -454,10 +463,10 @@ static void listeners_do_not_collide(void **state)
         "2:13: listeners: mode is for Unix sockets only", NULL);
 }
 
-static void paths_have_a_star_at_the_end_only(void **state)
+static void paths_have_two_stars_at_the_end_only(void **state)
 {
-    static const char *const bad[] = {"/x*",   "/*",      "/**/x", "/x/***", "x",     "/a?b",
-                                      "/a//b", "/a/../b", "/x**",  "\"\"",   "/**/**"};
+    static const char *const bad[] = {"/**/x", "/x/***", "x",      "/a?b",  "/a//b", "/a/../b",
+                                      "/x**",  "\"\"",   "/**/**", "/a/..", "/a/."};
     char text[256];
 
     (void)state;
@@ -469,6 +478,78 @@ static void paths_have_a_star_at_the_end_only(void **state)
         assert_int_equal(diag.n_errors, 1);
         diag_fini(&diag);
     }
+}
+
+static void one_star_may_stand_anywhere(void **state)
+{
+    (void)state;
+    load_well(BASE PLUGINS "routes: [{match: {path: /a/*/b*.c/**}, chain: [p]}]\n");
+    assert_string_equal(cfg->route[0].path, "/a/*/b*.c/");
+    assert_true(cfg->route[0].is_prefix);
+    assert_true(cfg->route[0].has_stars);
+    load_well(BASE PLUGINS "routes: [{match: {path: /a/**}, chain: [p]}]\n");
+    assert_false(cfg->route[0].has_stars);
+}
+
+static void hosts_are_names_addresses_or_all_below_a_name(void **state)
+{
+    static const struct {
+        const char *text, *host; /* host NULL: refused */
+        int port;
+    } rows[] = {{"a.Example", "a.example", 0},
+                {"a.example.", "a.example", 0},
+                {"a.example:80", "a.example", 80},
+                {"\"*.a.example\"", ".a.example", 0},
+                {"\"*.a.example:81\"", ".a.example", 81},
+                {"\"[::1]\"", "[::1]", 0},
+                {"\"[::1]:82\"", "[::1]", 82},
+                {"\"*\"", NULL, 0},
+                {"\"*.\"", NULL, 0},
+                {"a*.b", NULL, 0},
+                {"a/b", NULL, 0},
+                {"u@a", NULL, 0},
+                {"a:0", NULL, 0},
+                {"a:65536", NULL, 0},
+                {"\"a:\"", NULL, 0},
+                {"a:b", NULL, 0},
+                {"\"::1\"", NULL, 0}};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        snprintf(text, sizeof text, BASE PLUGINS "routes: [{match: {host: %s}, chain: [p]}]\n",
+                 rows[i].text);
+        if (rows[i].host == NULL) {
+            if (load(text) == 0)
+                fail_msg("%s was taken", rows[i].text);
+            diag_fini(&diag);
+            continue;
+        }
+        load_well(text);
+        assert_string_equal(cfg->route[0].host, rows[i].host);
+        assert_int_equal(cfg->route[0].host_len, strlen(rows[i].host));
+        assert_int_equal(cfg->route[0].port, rows[i].port);
+    }
+}
+
+static void conditions_of_a_route_are_judged(void **state)
+{
+    (void)state;
+    assert_mistake(BASE PLUGINS "routes: [{match: {headers: {\"a b\": 1}}, chain: [p]}]\n",
+                   "4:29: routes[1].match.headers: 'a b' cannot be a name", NULL);
+    assert_mistake(BASE PLUGINS "routes: [{match: {headers: {Host: a}}, chain: [p]}]\n",
+                   "4:29: routes[1].match.headers: host is not matched here", "match.host");
+    assert_mistake(BASE PLUGINS "routes: [{match: {headers: {a: [b]}}, chain: [p]}]\n",
+                   "4:32: routes[1].match.headers: a wants a value", "\"*\"");
+    assert_mistake(BASE PLUGINS "routes: [{match: {query: {a: }}, chain: [p]}]\n",
+                   "routes[1].match.query: a wants a value", "\"*\"");
+    assert_mistake(BASE PLUGINS "routes: [{match: {methods: [TRACE]}, chain: [p]}]\n",
+                   "4:28: routes[1]: TRACE cannot be served", "405");
+    load_well(BASE PLUGINS "routes: [{match: {path: /a}, chain: [p]},\n"
+                           "  {match: {path: /a, headers: {a: b}}, chain: [p]}]\n");
+    assert_mistake(BASE PLUGINS "routes: [{match: {headers: {a: b}}, chain: [p]},\n"
+                                "  {match: {headers: {a: b}}, chain: [p]}]\n",
+                   "routes[2]: can never match: the route in line 4 matches the same", NULL);
 }
 
 static void methods_are_upper_case_tokens(void **state)
@@ -596,7 +677,7 @@ int main(void)
         TEST(a_plugins_breaker_overrules_single_keys),
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),
-        TEST(paths_have_a_star_at_the_end_only),
+        TEST(paths_have_two_stars_at_the_end_only),
         TEST(methods_are_upper_case_tokens),
         TEST(methods_that_must_not_run_twice_are_refused),
         TEST(too_long_chains_are_refused),

@@ -52,7 +52,7 @@ static bh_inst *instances[FRONTS][1] = {{&inst[A]}, {&inst[B]}};
 static struct config_plugin plugin_config = {.name = "p"};
 static const int chain[] = {0};
 static struct config_route route = {
-    .name = "all", .path = "/", .is_prefix = true, .chain = chain, .n_chain = 1};
+    .name = "all", .path = "/", .path_len = 1, .is_prefix = true, .chain = chain, .n_chain = 1};
 static struct config_listener listeners[LISTENERS] = {{.name = "tcp"}, {.name = "unix"}};
 static const char *replay[] = {"GET", "HEAD", "OPTIONS"};
 static struct config config = {.path = "test.yaml",
@@ -147,9 +147,9 @@ static void resume_all(void)
     }
 }
 
-static void watch(int fd, struct exchange *x)
+static void watch(int fd, struct exchange *x, bool is_half_closed)
 {
-    (void)fd, (void)x;
+    (void)fd, (void)x, (void)is_half_closed;
     n_watched++;
 }
 
@@ -405,15 +405,15 @@ static uint32_t only_flags(int which)
 
 static int given_fd[8], given_listener[8], n_given;
 
-static bool refuse_all(void *arg, int listener, int fd)
+static bool refuse_all(void *arg, int listener, int fd, const struct address *client)
 {
-    (void)arg, (void)listener, (void)fd;
+    (void)arg, (void)listener, (void)fd, (void)client;
     return false;
 }
 
-static bool give(void *arg, int listener, int fd)
+static bool give(void *arg, int listener, int fd, const struct address *client)
 {
-    (void)arg;
+    (void)arg, (void)client;
     given_listener[n_given] = listener;
     given_fd[n_given++] = dup(fd);
     return true;
@@ -429,7 +429,8 @@ static int give_all(int which)
 static void move_one(void)
 {
     assert_int_equal(give_all(A), 1);
-    assert_int_equal(front_adopt(front[B], given_listener[0], given_fd[0], NULL, 0, false), 0);
+    assert_int_equal(front_adopt(front[B], given_listener[0], given_fd[0], NULL, NULL, 0, false),
+                     0);
 }
 
 static void an_idle_connection_goes_on_in_another_front(void **state)
@@ -504,7 +505,7 @@ static void the_client_notices_nothing_even_when_the_giver_ends(void **state)
     front_destroy(&front[A]);
     assert_int_equal(next(client), -EAGAIN);
     get(client, "/2");
-    assert_int_equal(front_adopt(front[B], TCP, given_fd[0], NULL, 0, false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, given_fd[0], NULL, NULL, 0, false), 0);
     assert_answer(client, "b /2");
     step(); /* a shutdown() of a's would let b read the end now */
     assert_int_equal(next(client), -EAGAIN);
@@ -581,7 +582,7 @@ static void a_pending_request_comes_before_the_sockets_bytes(void **state)
     (void)state;
     fcntl(fd, F_SETFL, 0);
     get(client, "/q");
-    assert_int_equal(front_adopt(front[B], TCP, fd, ask_p, strlen(ask_p), false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, ask_p, strlen(ask_p), false), 0);
     assert_answer(client, "b /p");
     assert_true((fcntl(seen_fd, F_GETFL) & O_NONBLOCK) != 0);
     assert_answer(client, "b /q");
@@ -593,7 +594,7 @@ static void a_pending_request_needs_no_event_of_the_socket(void **state)
     int client, fd = orphan(&client);
 
     (void)state;
-    assert_int_equal(front_adopt(front[B], TCP, fd, ask_p, strlen(ask_p), false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, ask_p, strlen(ask_p), false), 0);
     assert_int_equal(front_timeout_ms(front[B]), 0);
     assert_answer(client, "b /p");
     get(client, "/r");
@@ -608,7 +609,7 @@ static void a_large_pending_head_is_read_whole(void **state)
     int n = snprintf(text, sizeof text, "GET /p HTTP/1.1\r\nHost:x\r\nX:%07000d\r\n\r\n", 1);
 
     (void)state;
-    assert_int_equal(front_adopt(front[B], TCP, fd, text, (size_t)n, false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, text, (size_t)n, false), 0);
     assert_answer(client, "b /p");
     close(client);
 }
@@ -618,7 +619,7 @@ static void close_after_ends_the_connection_with_the_answer(void **state)
     int client, fd = orphan(&client);
 
     (void)state;
-    assert_int_equal(front_adopt(front[B], TCP, fd, ask_p, strlen(ask_p), true), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, ask_p, strlen(ask_p), true), 0);
     assert_answer(client, "b /p");
     assert_non_null(strstr(heard, "Connection: close\r\n"));
     STEP_UNTIL(next(client) == 0);
@@ -633,12 +634,12 @@ static void at_the_limit_the_caller_keeps_the_descriptor(void **state)
     full = client_tcp(B);
     STEP_UNTIL(n_conns(B) == 1);
     config.limits.connections = 1;
-    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, 0, false), -ENFILE);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, NULL, 0, false), -ENFILE);
     assert_true(fcntl(fd, F_GETFD) >= 0);
     assert_int_equal(next(client), -EAGAIN);
     close(full);
     STEP_UNTIL(n_conns(B) == 0);
-    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, 0, false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, NULL, 0, false), 0);
     close(client);
 }
 
@@ -650,7 +651,7 @@ static void a_client_that_has_gone_is_refused(void **state)
     (void)state;
     setsockopt(client, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     close(client);
-    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, 0, false), -ENOTCONN);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, NULL, 0, false), -ENOTCONN);
     close(fd);
 }
 
@@ -904,7 +905,7 @@ static void a_request_is_run_again_only_once(void **state)
     int client, fd = orphan(&client);
 
     (void)state;
-    assert_int_equal(front_adopt(front[B], TCP, fd, text, strlen(text), false), 0);
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, text, strlen(text), false), 0);
     STEP_UNTIL(n_paused == 1);
     assert_int_equal(only_flags(B), SHM_CONN_OPEN | SHM_CONN_BUSY);
     assert_int_equal(front_note_replays(front[B], shm, B), 0);

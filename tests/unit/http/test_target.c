@@ -180,6 +180,68 @@ static void the_query_is_cut_off_as_sent(void **state)
     CHECK(rows);
 }
 
+static void a_query_may_have_all_but_what_ends_a_target(void **state)
+{
+    static const struct row rows[] = {{"/?a=\\|{}^`<>\"[]", "/", "a=\\|{}^`<>\"[]", NULL},
+                                      {"/?100%", "/", "100%", NULL},
+                                      {"/?a#b", NULL, NULL, NULL},
+                                      {"/?a b", NULL, NULL, NULL},
+                                      {"/?\001", NULL, NULL, NULL},
+                                      {"/?\177", NULL, NULL, NULL},
+                                      {"/?\303\244", NULL, NULL, NULL},
+                                      {"http://a?b#c", NULL, NULL, NULL}};
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void what_no_path_can_have_is_refused(void **state)
+{
+    static const struct row rows[] = {
+        {"/a#b", NULL, NULL, NULL},       {"/#", NULL, NULL, NULL},
+        {"/a\\b", NULL, NULL, NULL},      {"/..\\x", NULL, NULL, NULL},
+        {"/a b", NULL, NULL, NULL},       {"/a\tb", NULL, NULL, NULL},
+        {"/a\rb", NULL, NULL, NULL},      {"/a\001", NULL, NULL, NULL},
+        {"/\177", NULL, NULL, NULL},      {"/\303\244", NULL, NULL, NULL},
+        {"/\"a\"", NULL, NULL, NULL},     {"/<a>", NULL, NULL, NULL},
+        {"/{a}", NULL, NULL, NULL},       {"/a^", NULL, NULL, NULL},
+        {"/a`", NULL, NULL, NULL},        {"/%2e#", NULL, NULL, NULL},
+        {"http://a/\\", NULL, NULL, NULL}};
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void what_browsers_leave_unescaped_is_taken(void **state)
+{
+    static const struct row rows[] = {{"/a|b[c]", "/a|b[c]", NULL, NULL},
+                                      {"/!$&'()*+,;=:@-._~", "/!$&'()*+,;=:@-._~", NULL, NULL},
+                                      {"/%5c%7B%22%3c%23%ff", "/\\{\"<#\377", NULL, NULL}};
+
+    (void)state;
+    CHECK(rows);
+}
+
+static enum target_form form_of(const char *raw)
+{
+    struct target t;
+
+    assert_true(target_parse(&arena, bh_s(raw), &t));
+    return t.form;
+}
+
+static void the_form_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(form_of("/a"), TARGET_ORIGIN);
+    assert_int_equal(form_of("/http://a"), TARGET_ORIGIN);
+    assert_int_equal(form_of("http://a"), TARGET_ABSOLUTE);
+    assert_int_equal(form_of("http://a/b"), TARGET_ABSOLUTE);
+    assert_int_equal(form_of("*"), TARGET_ASTERISK);
+    assert_int_equal(form_of("a.example:443"), TARGET_AUTHORITY);
+    assert_int_equal(form_of("[::1]:443"), TARGET_AUTHORITY);
+}
+
 static void the_absolute_form_names_its_host(void **state)
 {
     static const struct row rows[] = {{"http://a.example/b?c", "/b", "c", "a.example"},
@@ -187,25 +249,39 @@ static void the_absolute_form_names_its_host(void **state)
                                       {"https://a/", "/", NULL, "a"},
                                       {"http://a", "/", NULL, "a"},
                                       {"http://a?b", "/", "b", "a"},
+                                      {"http://a?b/../c", "/", "b/../c", "a"},
+                                      {"http://a//b", "/b", NULL, "a"},
                                       {"http://a/../b", "/b", NULL, "a"},
                                       {"http://[::1]:8080/x", "/x", NULL, "[::1]:8080"},
                                       {"http:///b", NULL, NULL, NULL},
                                       {"http://", NULL, NULL, NULL},
                                       {"https://", NULL, NULL, NULL},
+                                      {"http:/a", NULL, NULL, NULL},
+                                      {"http:a", NULL, NULL, NULL},
+                                      {"http://:80/", NULL, NULL, NULL},
+                                      {"http://user@a/", NULL, NULL, NULL},
+                                      {"http://user:pass@a/", NULL, NULL, NULL},
+                                      {"http://a:b/", NULL, NULL, NULL},
+                                      {"http://a b/", NULL, NULL, NULL},
+                                      {"http://a\\b/", NULL, NULL, NULL},
+                                      {"http://a#b", NULL, NULL, NULL},
                                       {"http://?a", NULL, NULL, NULL}};
 
     (void)state;
     CHECK(rows);
 }
 
-static void other_forms_are_refused_but_for_the_asterisk(void **state)
+static void other_forms_name_a_host_and_a_port_or_are_refused(void **state)
 {
     static const struct row rows[] = {
         {"*", "*", NULL, NULL},          {"", NULL, NULL, NULL},
         {"a", NULL, NULL, NULL},         {"**", NULL, NULL, NULL},
-        {"*/", NULL, NULL, NULL},        {"a.example:443", NULL, NULL, NULL},
+        {"*/", NULL, NULL, NULL},        {"a.example:443", "a.example:443", NULL, "a.example:443"},
         {"ftp://a/b", NULL, NULL, NULL}, {"../a", NULL, NULL, NULL},
-        {"?a", NULL, NULL, NULL},        {"%2fa", NULL, NULL, NULL}};
+        {"?a", NULL, NULL, NULL},        {"%2fa", NULL, NULL, NULL},
+        {"a:", NULL, NULL, NULL},        {"a:443/", NULL, NULL, NULL},
+        {"u@a:443", NULL, NULL, NULL},   {"index.html", NULL, NULL, NULL},
+        {"\\a", NULL, NULL, NULL},       {".", NULL, NULL, NULL}};
 
     (void)state;
     CHECK(rows);
@@ -253,8 +329,12 @@ int main(void)
         cmocka_unit_test(nul_is_refused),
         cmocka_unit_test(repeated_slashes_become_one),
         cmocka_unit_test(the_query_is_cut_off_as_sent),
+        cmocka_unit_test(a_query_may_have_all_but_what_ends_a_target),
+        cmocka_unit_test(what_no_path_can_have_is_refused),
+        cmocka_unit_test(what_browsers_leave_unescaped_is_taken),
+        cmocka_unit_test(the_form_is_told),
         cmocka_unit_test(the_absolute_form_names_its_host),
-        cmocka_unit_test(other_forms_are_refused_but_for_the_asterisk),
+        cmocka_unit_test(other_forms_name_a_host_and_a_port_or_are_refused),
         cmocka_unit_test(no_combination_leaves_a_way_up),
     };
 

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "plugin/boundary.h"
+#include "plugin/landing.h"
 #include "recovering.h"
 
 /* link: @interpose */
@@ -216,6 +217,65 @@ static void the_signal_mask_is_put_back(void **state)
         assert_int_equal(sigismember(&after, s), sigismember(&before, s));
 }
 
+static void do_nothing(void)
+{
+}
+
+static void the_signal_mask_is_whole_after_a_fault(void **state)
+{
+    sigset_t before, after;
+
+    (void)state;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    crash_after(do_nothing);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    for (int s = 1; s < NSIG; s++)
+        assert_int_equal(sigismember(&after, s), sigismember(&before, s));
+}
+
+/* Not through libc, where that is refused. */
+static void change_alternate_stack(void)
+{
+    static _Alignas(16) char stack[65536];
+    stack_t ss = {.ss_sp = stack, .ss_size = sizeof stack};
+
+    syscall(SYS_sigaltstack, &ss, NULL);
+}
+
+static void the_alternate_stack_is_put_back(void **state)
+{
+    stack_t before, after;
+
+    (void)state;
+    sigaltstack(NULL, &before);
+    crash_after(change_alternate_stack);
+    sigaltstack(NULL, &after);
+    assert_ptr_equal(after.ss_sp, before.ss_sp);
+    assert_int_equal(after.ss_size, before.ss_size);
+    assert_int_equal(after.ss_flags, before.ss_flags);
+}
+
+static void change_place_by_system_call(void)
+{
+    syscall(SYS_umask, 0777);
+    syscall(SYS_chdir, "/proc");
+}
+
+static void what_went_round_libc_is_put_back_at_the_end_of_the_turn(void **state)
+{
+    char before[4096], after[4096];
+    mode_t mode = umask(022);
+
+    (void)state;
+    umask(mode);
+    assert_non_null(getcwd(before, sizeof before));
+    crash_after(change_place_by_system_call);
+    landing_settle();
+    assert_int_equal(umask(mode), mode);
+    assert_non_null(getcwd(after, sizeof after));
+    assert_string_equal(after, before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +288,9 @@ int main(void)
         cmocka_unit_test(cancellation_is_off_and_deferred),
         cmocka_unit_test(no_cleanup_of_the_dropped_frames_is_left),
         cmocka_unit_test(the_signal_mask_is_put_back),
+        cmocka_unit_test(the_signal_mask_is_whole_after_a_fault),
+        cmocka_unit_test(the_alternate_stack_is_put_back),
+        cmocka_unit_test(what_went_round_libc_is_put_back_at_the_end_of_the_turn),
     };
 
     return cmocka_run_group_tests_name("landing", tests, group_set_up, NULL);

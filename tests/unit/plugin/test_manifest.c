@@ -195,8 +195,8 @@ static void wrong_abi_says_which_is_wanted(void **state)
                                 "BH_PLUGIN(\"x\", \"1\")\n";
 
     (void)state;
-    assert_refused(major, "-shared", "is built for plugin ABI 2.0; this server has 1.0");
-    assert_refused(minor, "-shared", "needs plugin ABI 1.9 at least; this server has 1.0");
+    assert_refused(major, "-shared", "is built for plugin ABI 2.1; this server has 1.1");
+    assert_refused(minor, "-shared", "needs plugin ABI 1.9 at least; this server has 1.1");
 }
 
 #define PLUGIN(options, more)                                              \

@@ -248,6 +248,39 @@ static void repeats_are_counted_in_the_last_full_record(void **state)
     assert_int_equal(counted, 50 - n_full);
 }
 
+/* What a function owes its caller: rbx and r12 to r15 as they were. rbp by the frame pointer. */
+FAULTY static bh_rc wrecks_the_registers_and_crashes(void *self, bh_req *req, void *ctx)
+{
+    (void)self, (void)req, (void)ctx;
+    __asm__ volatile("xorl %%ebx, %%ebx; xorl %%r12d, %%r12d; xorl %%r13d, %%r13d;"
+                     "xorl %%r14d, %%r14d; xorl %%r15d, %%r15d; movl $0, 0"
+                     :
+                     :
+                     : "rbx", "r12", "r13", "r14", "r15", "memory");
+    return 0;
+}
+
+static void the_callers_registers_survive_a_crash(void **state)
+{
+    uint64_t in[5] = {0x1111, 0x2222, 0x3333, 0x4444, 0x5555}, out[5] = {0};
+    uint64_t *from = in, *to = out, who = boundary_who(1, HOOK_REQUEST), came_back = 1;
+    hook_fn *fn = wrecks_the_registers_and_crashes;
+
+    (void)state;
+    recovering_begin(shm);
+    __asm__ volatile("movq 0(%[from]), %%rbx; movq 8(%[from]), %%r12; movq 16(%[from]), %%r13;"
+                     "movq 24(%[from]), %%r14; movq 32(%[from]), %%r15;"
+                     "pushq %[to]; pushq %[to];"
+                     "call boundary_call; popq %%rcx; popq %%rcx;"
+                     "movq %%rbx, 0(%%rcx); movq %%r12, 8(%%rcx); movq %%r13, 16(%%rcx);"
+                     "movq %%r14, 24(%%rcx); movq %%r15, 32(%%rcx)"
+                     : "=d"(came_back), [from] "+a"(from), [to] "+c"(to), "+D"(who), "+S"(fn)
+                     :
+                     : "rbx", "r12", "r13", "r14", "r15", "r8", "r9", "r10", "r11", "cc", "memory");
+    assert_int_equal(came_back, 0);
+    assert_memory_equal(out, in, sizeof in);
+}
+
 static void thousands_of_crashes_land(void **state)
 {
     (void)state;
@@ -385,6 +418,24 @@ FAULTY static bh_rc crashes_in_the_allocator(void *self, bh_req *req, void *ctx)
     return 0;
 }
 
+FAULTY static bh_rc smashes_the_frame_and_crashes(void *self, bh_req *req, void *ctx)
+{
+    (void)self, (void)req, (void)ctx;
+    recover_self.top->guard = (const void *)0x4141414141414141;
+    *nowhere = 1;
+    return 0;
+}
+
+FAULTY static bh_rc smashes_the_return_address_and_crashes(void *self, bh_req *req, void *ctx)
+{
+    uintptr_t *above = (uintptr_t *)(recover_self.top + 1); /* rbp, return address */
+
+    (void)self, (void)req, (void)ctx;
+    above[1] = 0x4141414141414141;
+    *nowhere = 1;
+    return 0;
+}
+
 static bh_rc exits_in_a_critical_section(void *self, bh_req *req, void *ctx)
 {
     (void)self, (void)req, (void)ctx;
@@ -468,6 +519,13 @@ static void a_fault_with_stdio_locked_ends_the_process(void **state)
     assert_dies_with(crashes_with_stdio_locked, SIGSEGV, "libc");
 }
 
+static void a_fault_with_the_frame_overwritten_ends_the_process(void **state)
+{
+    (void)state;
+    assert_dies_with(smashes_the_frame_and_crashes, SIGSEGV, "overwritten");
+    assert_dies_with(smashes_the_return_address_and_crashes, SIGSEGV, "overwritten");
+}
+
 static void a_raised_fault_signal_lands_like_a_fault(void **state)
 {
     (void)state;
@@ -511,6 +569,7 @@ int main(void)
         cmocka_unit_test(an_assert_records_what_it_said),
         cmocka_unit_test(the_plugin_is_charged_each_time),
         cmocka_unit_test(repeats_are_counted_in_the_last_full_record),
+        cmocka_unit_test(the_callers_registers_survive_a_crash),
         cmocka_unit_test(thousands_of_crashes_land),
         cmocka_unit_test(attribution_is_published_during_the_call_and_cleared_after),
         cmocka_unit_test(a_crash_ends_the_innermost_call_only),
@@ -521,6 +580,7 @@ int main(void)
         cmocka_unit_test(an_exit_in_a_critical_section_ends_the_process),
         cmocka_unit_test(a_fault_in_the_allocator_ends_the_process),
         cmocka_unit_test(a_fault_with_stdio_locked_ends_the_process),
+        cmocka_unit_test(a_fault_with_the_frame_overwritten_ends_the_process),
         cmocka_unit_test(a_raised_fault_signal_lands_like_a_fault),
         cmocka_unit_test(a_fault_outside_of_any_call_is_the_hosts_death),
     };

@@ -278,9 +278,10 @@ static void reset_closes_what_reply_and_undo_own(void **state)
 
 static void streams_are_owned_like_files(void **state)
 {
-    struct reply first = {.kind = REPLY_STREAM, .status = 200, .fd = -1, .stream = stream_create()};
+    struct reply first = {
+        .kind = REPLY_STREAM, .status = 200, .fd = -1, .stream = stream_create(STREAM_ANY, NULL)};
     struct reply second = {
-        .kind = REPLY_STREAM, .status = 200, .fd = -1, .stream = stream_create()};
+        .kind = REPLY_STREAM, .status = 200, .fd = -1, .stream = stream_create(STREAM_ANY, NULL)};
 
     (void)state;
     request_set_reply(&req, &first); /* valgrind and the sanitizers tell whether both are freed */
