@@ -371,7 +371,8 @@ static void if_none_match_answers_304_with_the_tag_and_the_length(void **state)
 
     (void)state;
     assert_int_equal(bht_status(r), 304);
-    assert_int_equal(bht_resp_len(r), bht_resp_len(ask(t, "GET", "/hello.txt", NULL, NULL, NULL, NULL)));
+    assert_int_equal(bht_resp_len(r),
+                     bht_resp_len(ask(t, "GET", "/hello.txt", NULL, NULL, NULL, NULL)));
     assert_string_equal(bht_resp_header(r, "ETag"), etag);
     assert_string_equal(bht_resp_header(r, "Cache-Control"), "max-age=60");
     assert_null(bht_resp_header(r, "Content-Type"));

@@ -51,7 +51,7 @@ enum config_client_auth { CONFIG_CLIENT_NONE, CONFIG_CLIENT_OPTIONAL, CONFIG_CLI
 struct config_tls { /* of a listener */
     bool is_on;
     struct config_pos pos;
-    struct config_certificate first; /* as it is written beside the others */
+    struct config_certificate first;        /* as it is written beside the others */
     struct config_certificate *certificate; /* all, and the first is for those whom no name fits */
     int n_certificates;
     struct config_file client_ca;

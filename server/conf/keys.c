@@ -146,8 +146,8 @@ static const struct schema certificate_keys[] = {
 
 static const struct schema_items certificate_items = {
     sizeof(struct config_certificate), offsetof(struct config_listener, tls.certificate),
-    offsetof(struct config_listener, tls.n_certificates),
-    offsetof(struct config_certificate, pos), 0};
+    offsetof(struct config_listener, tls.n_certificates), offsetof(struct config_certificate, pos),
+    0};
 
 static const struct schema hsts_keys[] = {
     {"max_age", SCHEMA_DURATION, OFF(struct config_listener, tls.hsts.max_age_ms), .def = "365d",
@@ -164,8 +164,8 @@ static const struct schema tls_keys[] = {
      .help = "Certificate and, after it, those that lead to its root; PEM. Needed"},
     {"key", SCHEMA_CUSTOM, .read = tls_read_key, .form = "a path",
      .help = "Private key of that certificate; PEM. Needed"},
-    {"certificates", SCHEMA_LIST, .keys = certificate_keys, .items = &certificate_items, .max = 1000,
-     .help = "More of them: the client's choice of a name (SNI) decides"},
+    {"certificates", SCHEMA_LIST, .keys = certificate_keys, .items = &certificate_items,
+     .max = 1000, .help = "More of them: the client's choice of a name (SNI) decides"},
     {"min_version", SCHEMA_ENUM, OFF(struct config_listener, tls.min_version), .def = "1.2",
      .form = "1.2|1.3", .help = "Oldest version of TLS; 1.0 and 1.1 are not spoken"},
     {"priority", SCHEMA_CUSTOM, .read = tls_read_priority, .form = "a priority string of GnuTLS",

@@ -163,8 +163,8 @@ void tls_settle(struct schema_reader *r, struct config *cfg, struct config_liste
         schema_error(r, yaml_get(given, "client_ca"), "tls.client_ca",
                      "add client_auth: required, or optional", "no certificate is asked for");
     if (tls->priority != NULL && yaml_get(given, "min_version") != NULL)
-        schema_error(r, yaml_get(given, "min_version"), "tls.min_version",
-                     "leave one of them out", "priority says which versions there are");
+        schema_error(r, yaml_get(given, "min_version"), "tls.min_version", "leave one of them out",
+                     "priority says which versions there are");
 
     all = arena_zalloc(cfg->arena, ((size_t)tls->n_certificates + 1) * sizeof *all);
     if (all == NULL) {

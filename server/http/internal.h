@@ -22,7 +22,7 @@ struct conn { /* one connection */
     struct listener *listener;
     struct MHD_Connection *mhd;
     struct tls_conn *tls; /* NULL: it is plain */
-    struct exchange *x; /* the request being worked on; NULL: its first line is not whole yet */
+    struct exchange *x;   /* the request being worked on; NULL: its first line is not whole yet */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;

@@ -127,7 +127,8 @@ static void fail(struct tls_conn *t, int error)
     if (error == GNUTLS_E_PUSH_ERROR || error == GNUTLS_E_PULL_ERROR ||
         error == GNUTLS_E_PREMATURE_TERMINATION || error == GNUTLS_E_FATAL_ALERT_RECEIVED)
         return;
-    if (error == GNUTLS_E_NO_CERTIFICATE_FOUND) /* for which GnuTLS has decode_error: RFC 5246 7.4.6 */
+    if (error ==
+        GNUTLS_E_NO_CERTIFICATE_FOUND) /* for which GnuTLS has decode_error: RFC 5246 7.4.6 */
         gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_HANDSHAKE_FAILURE);
     else
         gnutls_alert_send_appropriate(t->session, error);
@@ -191,7 +192,8 @@ static bool hear(struct tls_conn *t, ssize_t *result)
     struct conn *c = t->conn;
     char first;
 
-    *result = recvfrom(c->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL); /* recv() leads here */
+    *result = recvfrom(c->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT, NULL,
+                       NULL); /* recv() leads here */
     if (*result <= 0)
         return false;
     t->has_spoken = true;
@@ -222,9 +224,8 @@ static bool shake_hands(struct tls_conn *t, ssize_t *result)
         *result = again();
         return false;
     }
-    if (r == 0 &&
-        !tls_set_admits(t->set, (int)(c->listener - c->listener->front->listener), t->session,
-                        &is_verified))
+    if (r == 0 && !tls_set_admits(t->set, (int)(c->listener - c->listener->front->listener),
+                                  t->session, &is_verified))
         r = GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
     if (r < 0) {
         fail(t, r);
@@ -256,7 +257,8 @@ ssize_t tls_recv(struct conn *c, void *buf, size_t size)
             n += (size_t)r;
             continue;
         }
-        if (r == GNUTLS_E_INTERRUPTED || (r == GNUTLS_E_WARNING_ALERT_RECEIVED && n_warnings++ < WARNINGS))
+        if (r == GNUTLS_E_INTERRUPTED ||
+            (r == GNUTLS_E_WARNING_ALERT_RECEIVED && n_warnings++ < WARNINGS))
             continue;
         if (r == GNUTLS_E_AGAIN)
             break;
@@ -473,7 +475,8 @@ bh_str tls_text(bh_req *req, const char *key)
     if (t == NULL || t->state == TLS_HANDSHAKE)
         return text_or_absent(NULL);
     if (strcmp(key, "tls.version") == 0)
-        return bh_s(gnutls_protocol_get_version(t->session) == GNUTLS_TLS1_3 ? "TLSv1.3" : "TLSv1.2");
+        return bh_s(gnutls_protocol_get_version(t->session) == GNUTLS_TLS1_3 ? "TLSv1.3"
+                                                                             : "TLSv1.2");
     if (strcmp(key, "tls.cipher") == 0)
         return text_or_absent(gnutls_ciphersuite_get(t->session));
     if (strcmp(key, "tls.resumed") == 0)

@@ -90,7 +90,7 @@ struct post {
 };
 
 struct keys { /* certificates and keys, as they were last read: keys.c */
-    int fd;        /* -1: no listener needs them */
+    int fd;   /* -1: no listener needs them */
     uint32_t edition;
     uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
     int64_t next_ms;          /* when they are looked at */

@@ -222,7 +222,8 @@ static int bind_unix(const struct config_listener *cl, struct listen_path *path,
 }
 
 /* All workers have descriptors of one socket; so had the old master's, under many numbers. */
-static int inherit_unix(const struct config_listener *cl, struct inherit *in, struct listen_path *path)
+static int inherit_unix(const struct config_listener *cl, struct inherit *in,
+                        struct listen_path *path)
 {
     int fd = in != NULL ? inherit_take(in, &cl->addr.sa, cl->addr_len) : -1, more;
     struct stat st;

@@ -281,7 +281,7 @@ static void read_signals(struct master *m)
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
             log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
-            keys_reload(m, "SIGHUP");
+            keys_reload(m, "SIGHUP"); /* certificates are read again all the same */
             break;
         case SIGUSR1: reopen_logs(m); break;
         case SIGUSR2: upgrade_begin(m); break;
@@ -501,7 +501,8 @@ int master_run(const struct config *cfg, const struct setup *setup,
         r = open_loop(&m, &signals);
     if (r == 0)
         r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
-    if (r == 0) /* not sooner: the preflight process, which runs plugins' code, need not have them */
+    if (r ==
+        0) /* not sooner: the preflight process, which runs plugins' code, need not have them */
         r = keys_open(&m);
     if (r == 0 && m.predecessor_fd < 0)
         r = control_open(&m);

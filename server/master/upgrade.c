@@ -91,8 +91,10 @@ void upgrade_begin(struct master *m)
 
 static void fail(struct master *m, const char *why)
 {
-    log_error("the upgrade failed: the new master %s. This one goes on serving; what is wrong stands "
-              "above", why);
+    log_error(
+        "the upgrade failed: the new master %s. This one goes on serving; what is wrong stands "
+        "above",
+        why);
     fd_close(&m->upgrade.channel_fd);
     m->upgrade.pid = 0;
 }

@@ -43,16 +43,14 @@ static bh_str host_attr(bh_req *req, const char *key)
     if (!request_is(req) || key == NULL)
         return absent;
     switch (key[0]) {
-    case 'm':
-        return strcmp(key, "method") == 0 ? req->method : absent;
+    case 'm': return strcmp(key, "method") == 0 ? req->method : absent;
     case 's':
         if (strcmp(key, "scheme") == 0)
             return req->scheme;
         return strcmp(key, "status") == 0 && req->reply.status != 0
                    ? number(req, (uint64_t)req->reply.status)
                    : absent;
-    case 'h':
-        return strcmp(key, "host") == 0 ? req->host : absent;
+    case 'h': return strcmp(key, "host") == 0 ? req->host : absent;
     case 'p':
         if (strcmp(key, "path") == 0)
             return req->path;
@@ -61,14 +59,10 @@ static bh_str host_attr(bh_req *req, const char *key)
         if (strcmp(key, "raw_path") == 0)
             return req->target;
         return strcmp(key, "route") == 0 ? bh_s(req->route) : absent;
-    case 'q':
-        return strcmp(key, "query") == 0 ? req->query : absent;
-    case 'l':
-        return strcmp(key, "listener") == 0 ? bh_s(req->listener) : absent;
-    case 'i':
-        return strcmp(key, "id") == 0 ? request_id(req) : absent;
-    case 'b':
-        return strcmp(key, "bytes") == 0 ? number(req, req->bytes_sent) : absent;
+    case 'q': return strcmp(key, "query") == 0 ? req->query : absent;
+    case 'l': return strcmp(key, "listener") == 0 ? bh_s(req->listener) : absent;
+    case 'i': return strcmp(key, "id") == 0 ? request_id(req) : absent;
+    case 'b': return strcmp(key, "bytes") == 0 ? number(req, req->bytes_sent) : absent;
     case 'c':
         if (strcmp(key, "crash_id") == 0)
             return req->crash_id[0] != '\0' ? bh_s(req->crash_id) : absent;
@@ -77,10 +71,8 @@ static bh_str host_attr(bh_req *req, const char *key)
         if (strcmp(key, "client") == 0)
             return host_client(req, false);
         return strcmp(key, "client_port") == 0 ? host_client(req, true) : absent;
-    case 't':
-        return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
-    default:
-        return absent;
+    case 't': return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
+    default: return absent;
     }
 }
 
@@ -190,7 +182,8 @@ static bh_str host_cookie(bh_req *req, const char *name)
             while (p < stop && (*p == ' ' || *p == '\t'))
                 p++;
             if ((size_t)(stop - p) > len && memcmp(p, name, len) == 0 && p[len] == '=') {
-                const char *v = arena_strndup(&req->arena, p + len + 1, (size_t)(stop - p) - len - 1);
+                const char *v = arena_strndup(&req->arena, p + len + 1,
+                                              (size_t)(stop - p) - len - 1);
 
                 return v != NULL ? bh_sn(v, (size_t)(stop - p) - len - 1) : absent;
             }

@@ -81,8 +81,8 @@ int close_range(unsigned first, unsigned last, int flags)
     if ((flags & (int)CLOSE_RANGE_CLOEXEC) != 0 || first > last ||
         !hostfd_is_guarded(__builtin_return_address(0)))
         return real(first, last, flags);
-    return close_others("close_range()", first, last > INT32_MAX ? INT32_MAX : last, (unsigned)flags,
-                        __builtin_return_address(0));
+    return close_others("close_range()", first, last > INT32_MAX ? INT32_MAX : last,
+                        (unsigned)flags, __builtin_return_address(0));
 }
 
 void closefrom(int first)

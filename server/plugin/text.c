@@ -57,10 +57,11 @@ static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 void text_init(void)
 {
     static const char *const names[] = {
-        "nanosleep", "clock_nanosleep", "poll",    "ppoll",    "select",      "pselect", "epoll_wait",
-        "read",      "write",           "recv",    "recvfrom", "recvmsg",     "send",    "sendto",
-        "sendmsg",   "accept",          "accept4", "connect",  "epoll_pwait", "pause",   "wait4",
-        "sigsuspend", "syscall"}; /* syscall(): the futex waits of C++ (atomics, futures) */
+        "nanosleep", "clock_nanosleep", "poll",    "ppoll",       "select",
+        "pselect",   "epoll_wait",      "read",    "write",       "recv",
+        "recvfrom",  "recvmsg",         "send",    "sendto",      "sendmsg",
+        "accept",    "accept4",         "connect", "epoll_pwait", "pause",
+        "wait4",     "sigsuspend",      "syscall"}; /* syscall(): the futex waits of C++ (atomics, futures) */
 
     text.n_objects = 0;
     dl_iterate_phdr(add_object, dlsym(RTLD_DEFAULT, "gnu_get_libc_version"));
@@ -73,8 +74,8 @@ void text_init(void)
         if (p == NULL || dladdr1(p, &info, (void **)&sym, RTLD_DL_SYMENT) == 0 || sym == NULL ||
             sym->st_size == 0)
             continue;
-        text.waiting[text.n_waiting++] =
-            (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size, 0, 0};
+        text.waiting[text.n_waiting++] = (struct range){(uintptr_t)p, (uintptr_t)p + sym->st_size,
+                                                        0, 0};
     }
 }
 

@@ -23,9 +23,9 @@
  * Only what has forward secrecy and authenticates what it encrypts; curves and hashes as everybody has
  * them. No finite-field Diffie-Hellman: it is slow for the server, and every client has curves.
  */
-#define ALGORITHMS                                                                                   \
-    "-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:"      \
-    "-MAC-ALL:+AEAD:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:+GROUP-SECP521R1:"    \
+#define ALGORITHMS                                                                                \
+    "-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:"   \
+    "-MAC-ALL:+AEAD:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:+GROUP-SECP521R1:" \
     "-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:-SIGN-DSA-SHA1:%SERVER_PRECEDENCE"
 #define OUR_PRIORITY_12 "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:" ALGORITHMS
 #define OUR_PRIORITY_13 "NORMAL:-VERS-ALL:+VERS-TLS1.3:" ALGORITHMS

@@ -88,8 +88,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     if (job == NULL) {
         r = BH_ENOMEM;
     } else {
-        *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket,
-                            async_use(ticket)};
+        *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket, async_use(ticket)};
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
             r = BH_EAGAIN;

@@ -7,7 +7,7 @@
 #include <bulkhead.h>
 
 #define OFFLOAD_THREADS 4
-#define OFFLOAD_MAX 1024 /* jobs waiting */
+#define OFFLOAD_MAX     1024 /* jobs waiting */
 
 /* Fills the host table's member. Threads start with the first job. */
 void offload_init(bh_host *h);

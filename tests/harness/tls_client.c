@@ -134,7 +134,8 @@ char *tls_answer(struct tls_client *c, char **body, size_t *n)
 
     assert_non_null(p);
     p[0] = '\0';
-    while ((end = strstr(p, "\r\n\r\n")) == NULL) { /* one byte at a time: nothing of the next one */
+    while ((end = strstr(p, "\r\n\r\n")) ==
+           NULL) { /* one byte at a time: nothing of the next one */
         if (len + 2 > cap || receive(c, p + len, 1) != 1) {
             free(p);
             return NULL;

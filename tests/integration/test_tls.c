@@ -214,7 +214,8 @@ static void min_version_1_3_refuses_1_2(void **state)
     check_status(tls_get(c, "/"), 200);
     tls_close(&c, true);
     o.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
-    refused(srv, o, GNUTLS_A_HANDSHAKE_FAILURE); /* of all versions that GnuTLS would refuse by name */
+    refused(srv, o,
+            GNUTLS_A_HANDSHAKE_FAILURE); /* of all versions that GnuTLS would refuse by name */
     stop(&srv);
 }
 
@@ -436,10 +437,11 @@ static void the_name_that_the_client_asks_for_decides(void **state)
     tls_make_cert(dir, "one", "ca", "one.example,www.one.example", 30);
     tls_make_cert(dir, "wild", "ca", "*.example", 30);
     tls_make_cert(dir, "other", "ca", "whatever", 30);
-    srv = start_in(dir, 1,
-                   ", certificates: [{cert: wild.pem, key: wild.key}, {cert: one.pem, key: one.key}, "
-                   "{cert: other.pem, key: other.key, names: [Mapped.Test, \"*.mapped.test\"]}]",
-                   "");
+    srv = start_in(
+        dir, 1,
+        ", certificates: [{cert: wild.pem, key: wild.key}, {cert: one.pem, key: one.key}, "
+        "{cert: other.pem, key: other.key, names: [Mapped.Test, \"*.mapped.test\"]}]",
+        "");
     free(dir);
     check_cn(srv, NULL, "localhost");
     check_cn(srv, "localhost", "localhost");
@@ -749,8 +751,8 @@ static void a_worker_that_is_replaced_says_good_bye(void **state)
         tls_close(&c, true);
         is_held;
     }));
-    assert_int_equal(run_command(&said, "%s worker recycle all -c %s", getenv("BULKHEAD"), srv->config),
-                     0);
+    assert_int_equal(
+        run_command(&said, "%s worker recycle all -c %s", getenv("BULKHEAD"), srv->config), 0);
     free(said);
     assert_int_equal(tls_wait_end(idle), TLS_GOOD_BYE);
     tls_close(&idle, false);
