@@ -1,8 +1,8 @@
 /*
- * range.c - which part of a representation a Range header asks for (RFC 9110 14.2).
+ * range.c - which parts of a representation a Range header asks for (RFC 9110 14.2).
  *
- * One range is honoured. For several, RFC 9110 15.3.7.2 allows to send the whole, which is what
- * happens: multipart answers are a well known way to make a server work, and hardly used otherwise.
+ * Ranges that overlap become one, so that an answer is never longer than the whole with its part
+ * heads: asking for the same megabyte a thousand times is not to be answered by a gigabyte.
  */
 #include "range.h"
 
@@ -33,40 +33,93 @@ static bool take_number(bh_str *s, uint64_t *out)
     return any;
 }
 
-int range_parse(bh_str value, uint64_t size, uint64_t *first, uint64_t *len)
+enum spec { SPEC_BAD, SPEC_OUTSIDE, SPEC_GOOD };
+
+/* One range, up to a comma or the end. */
+static enum spec take_spec(bh_str *s, uint64_t size, struct range *out)
 {
     uint64_t from, to;
-    bool has_from, has_to;
+    bool has_from = take_number(s, &from), has_to;
+
+    if (s->n == 0 || *s->p != '-')
+        return SPEC_BAD;
+    s->p++;
+    s->n--;
+    has_to = take_number(s, &to);
+    if ((!has_from && !has_to) || (has_from && has_to && to < from))
+        return SPEC_BAD;
+    if (!has_from) { /* the last so many bytes */
+        if (to == 0 || size == 0)
+            return SPEC_OUTSIDE;
+        out->len = to < size ? to : size;
+        out->first = size - out->len;
+        return SPEC_GOOD;
+    }
+    if (from >= size)
+        return SPEC_OUTSIDE;
+    out->first = from;
+    out->len = has_to && to < size ? to - from + 1 : size - from;
+    return SPEC_GOOD;
+}
+
+static bool overlap(const struct range *a, const struct range *b)
+{
+    return a->first < b->first + b->len && b->first < a->first + a->len;
+}
+
+/* Adds r, which takes in what it overlaps, at the place of the first of these. */
+static int add(struct range *v, int n, struct range r)
+{
+    int at = n, k = 0;
+
+    for (int i = 0; i < n; i++) {
+        uint64_t end;
+
+        if (v[i].len == 0 || !overlap(&v[i], &r))
+            continue; /* taken in already, or apart */
+        end = v[i].first + v[i].len > r.first + r.len ? v[i].first + v[i].len : r.first + r.len;
+        r.first = v[i].first < r.first ? v[i].first : r.first;
+        r.len = end - r.first;
+        at = i < at ? i : at;
+        v[i].len = 0;
+        i = -1; /* it has grown, and may reach others now; each round takes one in */
+    }
+    v[at] = r;
+    n = at == n ? n + 1 : n;
+    for (int i = 0; i < n; i++)
+        if (v[i].len > 0)
+            v[k++] = v[i];
+    return k;
+}
+
+int range_parse(bh_str value, uint64_t size, struct range out[RANGE_MAX])
+{
+    bool is_last_of_empty = false;
+    int n = 0, specs = 0;
 
     if (value.p == NULL || value.n < 6 || strncasecmp(value.p, "bytes=", 6) != 0)
         return RANGE_WHOLE;
     value.p += 6;
     value.n -= 6;
-    skip_blanks(&value);
-    has_from = take_number(&value, &from);
-    if (value.n == 0 || *value.p != '-')
-        return RANGE_WHOLE;
-    value.p++;
-    value.n--;
-    has_to = take_number(&value, &to);
-    skip_blanks(&value);
-    if (value.n > 0 || (!has_from && !has_to))
-        return RANGE_WHOLE;
+    for (;;) {
+        struct range r;
+        enum spec spec;
 
-    if (!has_from) { /* the last so many bytes */
-        if (to == 0)
-            return RANGE_UNSATISFIABLE;
-        if (size == 0)
-            return RANGE_WHOLE; /* satisfiable, says the RFC, but Content-Range cannot say so */
-        *len = to < size ? to : size;
-        *first = size - *len;
-        return RANGE_PART;
+        for (skip_blanks(&value); value.n > 0 && *value.p == ','; skip_blanks(&value)) {
+            value.p++; /* an empty element of a list: RFC 9110 5.6.1.2 */
+            value.n--;
+        }
+        if (value.n == 0)
+            break;
+        is_last_of_empty = size == 0 && *value.p == '-' && value.n > 1 && value.p[1] != '0';
+        spec = take_spec(&value, size, &r);
+        skip_blanks(&value);
+        if (spec == SPEC_BAD || (value.n > 0 && *value.p != ',') || ++specs > RANGE_MAX)
+            return RANGE_WHOLE;
+        if (spec == SPEC_GOOD)
+            n = add(out, n, r);
     }
-    if (has_to && to < from)
-        return RANGE_WHOLE;
-    if (from >= size)
-        return RANGE_UNSATISFIABLE;
-    *first = from;
-    *len = has_to && to < size ? to - from + 1 : size - from;
-    return RANGE_PART;
+    if (specs == 0 || (specs == 1 && is_last_of_empty))
+        return RANGE_WHOLE; /* satisfiable, says the RFC, but Content-Range cannot say so */
+    return n > 0 ? n : RANGE_UNSATISFIABLE;
 }

@@ -10,6 +10,7 @@
 #include "beneath.h"
 #include "cache.h"
 #include "mime.h"
+#include "multipart.h"
 #include "precondition.h"
 #include "range.h"
 
@@ -24,6 +25,8 @@
 #define SECOND_NS 1000000000LL
 /* A file that changed so lately may change again without its time showing it. */
 #define FRESH_NS (2 * SECOND_NS)
+/* Several ranges are put together in memory, and read on the spot: no more than this. */
+#define MULTIPART_MAX 1048576
 
 struct config {
     const char *root, *not_found;
@@ -227,26 +230,32 @@ static bool is_unchanged(const struct cache_entry *e, const struct stat *st)
            e->info.size == (uint64_t)st->st_size;
 }
 
+static bool read_all(int fd, char *buf, uint64_t first, uint64_t len)
+{
+    while (len > 0) {
+        ssize_t got = pread(fd, buf, (size_t)len, (off_t)first);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false; /* it shrank, or cannot be read */
+        buf += got;
+        first += (uint64_t)got;
+        len -= (uint64_t)got;
+    }
+    return true;
+}
+
 /* Into the cache, and borrowed from it. NULL: it doesn't go there, or changed under our eyes. */
 static struct cache_entry *load(struct site *s, bh_str key, int fd, const struct file_info *info)
 {
     struct cache_entry *e;
     struct stat after;
-    uint64_t n = 0;
 
     if (s->cache == NULL || info->size > s->cfg->cache_file_max ||
         (e = cache_entry_create(s->cache, key, info)) == NULL)
         return NULL;
-    while (n < info->size) {
-        ssize_t got = pread(fd, e->body + n, (size_t)(info->size - n), (off_t)n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        n += (uint64_t)got;
-    }
-    if (n == info->size && fstat(fd, &after) == 0 && is_unchanged(e, &after)) {
+    if (read_all(fd, e->body, 0, info->size) && fstat(fd, &after) == 0 && is_unchanged(e, &after)) {
         e->checked_ns = bh_now_ns(BH_CLOCK_LOOP);
         e->is_fresh = bh_now_ns(BH_CLOCK_LOOP_REAL) - info->mtime_ns < FRESH_NS;
         cache_add(s->cache, e);
@@ -331,36 +340,79 @@ static bh_rc send_part(bh_req *req, struct found *f, int32_t status, uint64_t fi
     return bh_reply_ref(req, status, type, f->entry->body + first, (size_t)len);
 }
 
-/* The representation is there, the preconditions hold: all of it, or a range. */
+/* Several ranges, as multipart/byteranges. */
+static bh_rc send_parts(bh_req *req, const struct found *f, const struct range *range, int n)
+{
+    char type[MULTIPART_TYPE_SIZE], *body, *p;
+    struct multipart m;
+    size_t len = 0;
+
+    if (!multipart_init(&m, f->info->type, f->info->size))
+        return BH_FAIL;
+    for (int i = 0; i <= n; i++) {
+        len += multipart_head(&m, i == 0, i < n ? &range[i] : NULL, NULL, 0);
+        len += i < n ? (size_t)range[i].len : 0;
+    }
+    body = p = bh_alloc(req, len + 1); /* a byte for the NUL that snprintf() adds */
+    if (body == NULL)
+        return BH_FAIL;
+    for (int i = 0; i <= n; i++) {
+        p += multipart_head(&m, i == 0, i < n ? &range[i] : NULL, p, (size_t)(body + len - p) + 1);
+        if (i == n)
+            break;
+        if (f->entry != NULL)
+            memcpy(p, f->entry->body + range[i].first, (size_t)range[i].len);
+        else if (!read_all(f->fd, p, range[i].first, range[i].len))
+            return BH_FAIL;
+        p += range[i].len;
+    }
+    multipart_type(&m, type);
+    return bh_reply_ref(req, 206, type, body, len);
+}
+
+/* Worth a 206? Those that are too much to be put together in memory are not. */
+static bool can_be_sent(const struct range *range, int n)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += range[i].len;
+    return n == 1 || sum <= MULTIPART_MAX;
+}
+
+/* The representation is there, the preconditions hold: all of it, or some ranges. */
 static bh_rc send_found(bh_req *req, struct found *f, bool is_get, int64_t now_s)
 {
     const struct file_info *info = f->info;
     const struct validators v = {info->etag, info->modified, info->mtime_ns / SECOND_NS};
-    bh_str range = is_get ? bh_header(req, "Range") : bh_s(NULL);
-    uint64_t first = 0, len = info->size;
-    int what = RANGE_WHOLE;
+    bh_str value = is_get ? bh_header(req, "Range") : bh_s(NULL);
+    struct range range[RANGE_MAX];
+    int n = RANGE_WHOLE;
     char text[80];
 
-    if (range.p != NULL && bh_header_nth(req, BH_REQ, "Range", 1).p == NULL &&
+    if (value.p != NULL && bh_header_nth(req, BH_REQ, "Range", 1).p == NULL &&
         precondition_allows_range(req, &v, now_s))
-        what = range_parse(range, info->size, &first, &len);
+        n = range_parse(value, info->size, range);
 
-    if (what == RANGE_UNSATISFIABLE) {
+    if (bh_resp_header(req, "Accept-Ranges", "bytes") != BH_OK)
+        return BH_FAIL;
+    if (n == RANGE_UNSATISFIABLE) {
         snprintf(text, sizeof text, "bytes */%" PRIu64, info->size);
         if (bh_resp_header(req, "Content-Range", text) != BH_OK)
             return BH_FAIL;
         return bh_reply(req, 416, "text/plain; charset=utf-8", "416 Range Not Satisfiable\n");
     }
-    if (bh_resp_header(req, "Accept-Ranges", "bytes") != BH_OK ||
-        bh_resp_header(req, "Last-Modified", info->modified) != BH_OK)
+    if (bh_resp_header(req, "Last-Modified", info->modified) != BH_OK)
         return BH_FAIL;
-    if (what == RANGE_WHOLE)
+    if (n == RANGE_WHOLE || !can_be_sent(range, n))
         return send_part(req, f, 200, 0, info->size);
-    snprintf(text, sizeof text, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, first + len - 1,
-             info->size);
+    if (n > 1)
+        return send_parts(req, f, range, n);
+    snprintf(text, sizeof text, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, range[0].first,
+             range[0].first + range[0].len - 1, info->size);
     if (bh_resp_header(req, "Content-Range", text) != BH_OK)
         return BH_FAIL;
-    return send_part(req, f, 206, first, len);
+    return send_part(req, f, 206, range[0].first, range[0].len);
 }
 
 static bh_rc answer_found(struct site *s, bh_req *req, struct found *f, bool is_get)
@@ -464,8 +516,10 @@ static bh_rc static_on_request(void *self, bh_req *req, void *ctx)
 
     (void)ctx;
     if (!is_get && !bh_str_eq(method, "HEAD")) {
-        if (bh_resp_header(req, "Allow", "GET, HEAD") != BH_OK)
+        if (bh_resp_header(req, "Allow", "GET, HEAD, OPTIONS") != BH_OK)
             return BH_FAIL;
+        if (bh_str_eq(method, "OPTIONS"))
+            return bh_reply(req, 200, NULL, "");
         return bh_reply(req, 405, "text/plain; charset=utf-8", "405 Method Not Allowed\n");
     }
     if (!is_servable(s, path))

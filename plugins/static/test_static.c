@@ -173,7 +173,7 @@ static void a_redirect_does_not_lead_to_another_host(void **state)
 
 static void other_methods_are_not_allowed(void **state)
 {
-    static const char *const methods[] = {"POST", "PUT", "DELETE", "OPTIONS", "get"};
+    static const char *const methods[] = {"POST", "PUT", "DELETE", "PATCH", "get"};
     bht *t = site();
 
     (void)state;
@@ -181,7 +181,7 @@ static void other_methods_are_not_allowed(void **state)
         bh_req *r = ask(t, methods[i], "/hello.txt", NULL, NULL, NULL, NULL);
 
         assert_int_equal(bht_status(r), 405);
-        assert_string_equal(bht_resp_header(r, "Allow"), "GET, HEAD");
+        assert_string_equal(bht_resp_header(r, "Allow"), "GET, HEAD, OPTIONS");
     }
     bht_close(t);
 }
@@ -472,48 +472,183 @@ static void a_range_past_the_end_is_416(void **state)
     bht_close(t);
 }
 
+/* "FIRST+LEN FIRST+LEN", "whole" or "416". */
+static const char *ranges(const char *value, uint64_t size)
+{
+    static char text[1024];
+    struct range v[RANGE_MAX];
+    int n = range_parse(bh_s(value), size, v);
+    size_t len = 0;
+
+    if (n == RANGE_WHOLE)
+        return "whole";
+    if (n == RANGE_UNSATISFIABLE)
+        return "416";
+    for (int i = 0; i < n; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%llu+%llu", i > 0 ? " " : "",
+                                (unsigned long long)v[i].first, (unsigned long long)v[i].len);
+    return text;
+}
+
 static void ranges_are_read_as_the_rfc_has_them(void **state)
 {
     static const struct {
         const char *value;
         uint64_t size;
-        int what;
-        uint64_t first, len;
+        const char *what;
     } rows[] = {
-        {"bytes=0-0", 10, RANGE_PART, 0, 1},
-        {"Bytes= 2-5 ", 10, RANGE_PART, 2, 4},
-        {"bytes=2-", 10, RANGE_PART, 2, 8},
-        {"bytes=9-99", 10, RANGE_PART, 9, 1},
-        {"bytes=-4", 10, RANGE_PART, 6, 4},
-        {"bytes=-40", 10, RANGE_PART, 0, 10},
-        {"bytes=0-18446744073709551615", 10, RANGE_PART, 0, 10},
-        {"bytes=0-99999999999999999999999", 10, RANGE_PART, 0, 10},
-        {"bytes=-99999999999999999999999", 10, RANGE_PART, 0, 10},
-        {"bytes=10-", 10, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=99999999999999999999999-", 10, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=-0", 10, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=0-", 0, RANGE_UNSATISFIABLE, 0, 0},
-        {"bytes=-5", 0, RANGE_WHOLE, 0, 0},
-        {"bytes=5-2", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=0-1,3-4", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=-", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=a-b", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=1 - 2", 10, RANGE_WHOLE, 0, 0},
-        {"bytes=+1-2", 10, RANGE_WHOLE, 0, 0},
-        {"lines=1-2", 10, RANGE_WHOLE, 0, 0},
-        {"", 10, RANGE_WHOLE, 0, 0},
+        {"bytes=0-0", 10, "0+1"},
+        {"Bytes= 2-5 ", 10, "2+4"},
+        {"bytes=2-", 10, "2+8"},
+        {"bytes=9-99", 10, "9+1"},
+        {"bytes=-4", 10, "6+4"},
+        {"bytes=-40", 10, "0+10"},
+        {"bytes=0-18446744073709551615", 10, "0+10"},
+        {"bytes=0-99999999999999999999999", 10, "0+10"},
+        {"bytes=-99999999999999999999999", 10, "0+10"},
+        {"bytes=10-", 10, "416"},
+        {"bytes=99999999999999999999999-", 10, "416"},
+        {"bytes=-0", 10, "416"},
+        {"bytes=0-", 0, "416"},
+        {"bytes=-5", 0, "whole"},
+        {"bytes=5-2", 10, "whole"},
+        {"bytes=", 10, "whole"},
+        {"bytes=,", 10, "whole"},
+        {"bytes=-", 10, "whole"},
+        {"bytes=a-b", 10, "whole"},
+        {"bytes=1 - 2", 10, "whole"},
+        {"bytes=1-2 3-4", 10, "whole"},
+        {"bytes=+1-2", 10, "whole"},
+        {"bytes=0x1-2", 10, "whole"},
+        {"bytes 0-1", 10, "whole"},
+        {"lines=1-2", 10, "whole"},
+        {"", 10, "whole"},
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        uint64_t first = 0, len = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_string_equal(ranges(rows[i].value, rows[i].size), rows[i].what);
+}
 
-        assert_int_equal(range_parse(bh_s(rows[i].value), rows[i].size, &first, &len),
-                         rows[i].what);
-        assert_int_equal(first, rows[i].first);
-        assert_int_equal(len, rows[i].len);
-    }
+static void several_ranges_keep_their_order_and_do_not_overlap(void **state)
+{
+    static const struct {
+        const char *value, *what;
+    } rows[] = {
+        {"bytes=0-1,3-4", "0+2 3+2"},
+        {"bytes=3-4,0-1", "3+2 0+2"},
+        {"bytes= 0-1 ,\t3-4 ", "0+2 3+2"},
+        {"bytes=,0-1,,3-4,", "0+2 3+2"},
+        {"bytes=0-4,5-9", "0+5 5+5"}, /* side by side is not overlapping */
+        {"bytes=0-0,-1", "0+1 9+1"},
+        {"bytes=0-,-1", "0+10"},
+        {"bytes=0-5,3-7", "0+8"},
+        {"bytes=0-5,1-2", "0+6"},
+        {"bytes=7-8,0-1,1-7", "0+9"},
+        {"bytes=9-,0-1,4-5,1-4", "9+1 0+6"},
+        {"bytes=2-3,2-3,2-3", "2+2"},
+        {"bytes=0-1,20-30", "0+2"}, /* what is outside is left out */
+        {"bytes=20-30,-0", "416"},
+        {"bytes=0-1,5-2", "whole"}, /* one that is no range spoils all */
+        {"bytes=0-1,x", "whole"},
+        {"bytes=0-1;3-4", "whole"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_string_equal(ranges(rows[i].value, 10), rows[i].what);
+}
+
+static void too_many_ranges_are_answered_with_the_whole(void **state)
+{
+    char value[4096] = "bytes=";
+    struct range v[RANGE_MAX];
+    size_t n = strlen(value);
+
+    (void)state;
+    for (int i = 0; i < RANGE_MAX; i++)
+        n += (size_t)snprintf(value + n, sizeof value - n, "%d-%d,", 2 * i, 2 * i);
+    assert_int_equal(range_parse(bh_s(value), 1000, v), RANGE_MAX);
+    snprintf(value + n, sizeof value - n, "900-");
+    assert_int_equal(range_parse(bh_s(value), 1000, v), RANGE_WHOLE);
+}
+
+/* The body that RFC 9110 14.6 asks for, with the boundary that the answer names. */
+static void assert_parts(bh_req *r, const char *type, const char *const *range,
+                         const char *const *text, int n, size_t size)
+{
+    static const char prefix[] = "multipart/byteranges; boundary=";
+    const char *outer = bht_resp_header(r, "Content-Type");
+    static char body[BIG + 4096];
+    size_t len = 0;
+
+    assert_int_equal(bht_status(r), 206);
+    assert_null(bht_resp_header(r, "Content-Range"));
+    assert_memory_equal(outer, prefix, sizeof prefix - 1);
+    for (int i = 0; i < n; i++)
+        len += (size_t)snprintf(
+            body + len, sizeof body - len,
+            "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %s/%zu\r\n\r\n%s",
+            i > 0 ? "\r\n" : "", outer + sizeof prefix - 1, type, range[i], size, text[i]);
+    snprintf(body + len, sizeof body - len, "\r\n--%s--\r\n", outer + sizeof prefix - 1);
+    assert_string_equal(bht_resp_body(r), body);
+}
+
+static void several_ranges_come_in_parts(void **state)
+{
+    static const char *const range[] = {"7-11", "0-4"}, *const text[] = {"world", "hello"};
+    static const char *const big_range[] = {"0-2", "26-28", "99998-99999"};
+    static const char *const big_text[] = {"abc", "abc", "cd"};
+    bht *t = site();
+    bh_req *r = ask(t, "GET", "/hello.txt", "Range", "bytes=7-11,0-4", NULL, NULL);
+
+    (void)state;
+    assert_parts(r, "text/plain; charset=utf-8", range, text, 2, 13);
+    r = ask(t, "GET", "/big.bin", "Range", "bytes=0-2,26-28,-2", NULL, NULL);
+    assert_parts(r, "application/octet-stream", big_range, big_text, 3, BIG);
+    bht_close(t);
+}
+
+static void several_ranges_that_melt_into_one_come_plain(void **state)
+{
+    bht *t = site();
+    bh_req *r = ask(t, "GET", "/hello.txt", "Range", "bytes=0-4,2-7", NULL, NULL);
+
+    (void)state;
+    assert_int_equal(bht_status(r), 206);
+    assert_string_equal(bht_resp_header(r, "Content-Range"), "bytes 0-7/13");
+    assert_string_equal(bht_resp_body(r), "hello, w");
+    bht_close(t);
+}
+
+static void ranges_too_large_to_be_put_together_get_the_whole(void **state)
+{
+    static char huge[1100000];
+    bht *t = site();
+    bh_req *r;
+
+    (void)state;
+    memset(huge, 'x', sizeof huge);
+    set_mtime(bht_file("www/huge.bin", huge, sizeof huge), OLD);
+    r = ask(t, "GET", "/huge.bin", "Range", "bytes=0-599999,600001-", NULL, NULL);
+    assert_int_equal(bht_status(r), 200);
+    r = ask(t, "GET", "/huge.bin", "Range", "bytes=1-", NULL, NULL);
+    assert_int_equal(bht_status(r), 206);
+    r = ask(t, "GET", "/huge.bin", "Range", "bytes=0-99,200-299", NULL, NULL);
+    assert_int_equal(bht_status(r), 206);
+    bht_close(t);
+}
+
+static void options_says_what_may_be_asked(void **state)
+{
+    bht *t = site();
+    bh_req *r = ask(t, "OPTIONS", "/hello.txt", NULL, NULL, NULL, NULL);
+
+    (void)state;
+    assert_int_equal(bht_status(r), 200);
+    assert_string_equal(bht_resp_header(r, "Allow"), "GET, HEAD, OPTIONS");
+    assert_string_equal(bht_resp_body(r), "");
+    bht_close(t);
 }
 
 /* ---- the cache ------------------------------------------------------------------------------- */
@@ -767,6 +902,12 @@ int main(void)
         TEST(a_range_is_partial_content_from_memory_and_from_disk),
         TEST(a_range_past_the_end_is_416),
         TEST(ranges_are_read_as_the_rfc_has_them),
+        TEST(several_ranges_keep_their_order_and_do_not_overlap),
+        TEST(too_many_ranges_are_answered_with_the_whole),
+        TEST(several_ranges_come_in_parts),
+        TEST(several_ranges_that_melt_into_one_come_plain),
+        TEST(ranges_too_large_to_be_put_together_get_the_whole),
+        TEST(options_says_what_may_be_asked),
         TEST(a_kept_file_is_believed_for_a_while_and_then_read_again),
         TEST(an_unchanged_file_is_not_read_again),
         TEST(a_file_that_changed_just_before_is_read_again),

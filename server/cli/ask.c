@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/diag.h"
 #include "cli/cli.h"
 #include "conf/config.h"
+#include "conf/yaml.h"
 
 #define PATIENCE_MS 5000
 
@@ -19,8 +21,34 @@ struct socket_of { /* the socket that a config names; or what its usual name is 
     bool is_off;
 };
 
+#define ARENA_LIMIT (16u << 20)
+
+/* control.socket as it is written in a file that has mistakes elsewhere. */
+static void read_socket_key(const char *path, struct socket_of *out)
+{
+    const struct yaml_node *root = NULL, *node;
+    char path_of[2 * PATH_MAX] = "";
+    struct arena arena;
+    struct diag diag;
+
+    diag_init(&diag);
+    arena_init(&arena, ARENA_LIMIT);
+    yaml_load(path, &arena, &diag, &root);
+    node = root != NULL ? yaml_get(yaml_get(root, "control"), "socket") : NULL;
+    if (node != NULL && node->kind == YAML_SCALAR && node->len > 0) {
+        out->is_off = strcmp(node->text, "off") == 0;
+        if (!out->is_off)
+            snprintf(path_of, sizeof path_of, "%s%s%s", node->text[0] == '/' ? "" : out->dir,
+                     node->text[0] == '/' ? "" : "/", node->text);
+    }
+    if (strlen(path_of) < sizeof out->named)
+        memcpy(out->named, path_of, strlen(path_of) + 1);
+    arena_fini(&arena);
+    diag_fini(&diag);
+}
+
 /* A config that has mistakes by now may be that of a server that runs: its place is enough. */
-static int read_config(const char *path, const char *command, struct socket_of *out)
+static int read_config(const char *path, struct socket_of *out)
 {
     const char *slash = strrchr(path, '/');
     char folder[PATH_MAX];
@@ -39,10 +67,7 @@ static int read_config(const char *path, const char *command, struct socket_of *
     if (r == -ENOENT)
         return r;
     if (r < 0) {
-        fprintf(stderr,
-                "%s: %s has mistakes (see bulkhead check); looking for the socket in the usual "
-                "places\n",
-                command, path);
+        read_socket_key(path, out);
         return 0;
     }
     if (cfg->control.socket != NULL)
@@ -130,7 +155,7 @@ int ask_server(const struct ask *ask, enum control_command command, int argument
 
     *text = NULL;
     if (ask->socket == NULL) {
-        r = read_config(config, ask->command, &s);
+        r = read_config(config, &s);
         if (r < 0) {
             fprintf(stderr,
                     "%s: %s: %s; name the config with -c FILE, or the socket with --socket\n",

@@ -48,7 +48,7 @@ static int validate(const struct config *cfg, struct setup *setup, struct diag *
         fprintf(stderr, "bulkhead check: no shared memory\n");
         return CLI_FAILED;
     }
-    r = setup_copy(cfg, setup, diag);
+    r = setup_copy(cfg, setup, NULL, diag);
     fflush(NULL); /* the child must not print it again */
     if (r == 0)
         r = master_preflight(cfg, setup, shm, &cli_roles, 1);

@@ -1,7 +1,12 @@
 #include "cli/roles.h"
 
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/diag.h"
+#include "conf/align.h"
 #include "conf/config.h"
 #include "plugin/hook.h"
 #include "plugin/manifest.h"
@@ -10,35 +15,111 @@
 #include "worker/preflight.h"
 #include "worker/worker.h"
 
-static const struct setup *the_setup; /* what crash records say of plugins comes from here */
-
-void cli_roles_use(const struct setup *setup)
+static void tell_of(const struct config *cfg, const struct setup *setup, int i,
+                    struct recorder_plugin *out)
 {
-    the_setup = setup;
+    const struct setup_plugin *s = &setup->plugin[i];
+
+    *out = (struct recorder_plugin){.instance = cfg->plugin[i].name,
+                                    .module = cfg->plugin[i].module,
+                                    .object = s->object,
+                                    .copy = s->copy,
+                                    .place = (uint32_t)i + 1};
+    if (s->manifest == NULL)
+        return; /* the place of a removed one */
+    out->version = s->manifest->desc->version;
+    out->build_id = s->manifest->build_id;
 }
 
-static int run_recorder(const struct config *cfg, struct shm *shm)
+/* The plugins of the current config at their places; then those of earlier ones. */
+static int run_recorder(const struct recorder_view *view, struct shm *shm)
 {
-    struct recorder_plugin *plugin = calloc((size_t)cfg->n_plugins + 1, sizeof *plugin);
-    int r;
+    int n = view->cfg[0]->n_plugins, n_all = 0;
+    struct recorder_plugin *plugin;
 
+    for (int g = 0; g < view->n; g++)
+        n_all += view->cfg[g]->n_plugins;
+    plugin = calloc((size_t)n_all + 1, sizeof *plugin);
     if (plugin == NULL)
         return 1;
-    for (int i = 0; i < cfg->n_plugins; i++) {
-        const struct setup_plugin *s = &the_setup->plugin[i];
-
-        plugin[i] = (struct recorder_plugin){.instance = cfg->plugin[i].name,
-                                             .module = cfg->plugin[i].module,
-                                             .object = s->object,
-                                             .version = s->manifest->desc->version,
-                                             .build_id = s->manifest->build_id};
-    }
-    r = recorder_run(cfg, shm, plugin, cfg->n_plugins);
+    n_all = 0;
+    for (int g = 0; g < view->n; g++)
+        for (int i = 0; i < view->cfg[g]->n_plugins; i++)
+            tell_of(view->cfg[g], view->setup[g], i, &plugin[n_all++]);
+    n = recorder_run(view->cfg[0], shm, plugin, n, n_all - n);
     free(plugin);
-    return r;
+    return n;
+}
+
+/* ---- reload ---- */
+
+static void unload(const struct config *cfg, const struct setup *setup,
+                   const struct setup *const *others, int n_others, bool keeps_memory)
+{
+    /* They were made by load(): the master only borrows them as const. */
+    struct config *own_cfg = (struct config *)(uintptr_t)cfg;
+    struct setup *own_setup = (struct setup *)(uintptr_t)setup;
+
+    setup_remove_copies(own_setup, others, n_others);
+    if (keeps_memory)
+        return;
+    setup_destroy(&own_setup);
+    config_destroy(&own_cfg);
+}
+
+static int load(const struct config *before, const struct setup *before_setup, const bool *in_use,
+                bool *is_fresh, struct diag *diag, const struct config **out_cfg,
+                const struct setup **out_setup)
+{
+    struct setup *setup = NULL;
+    struct config *cfg;
+    int r = config_load(before->path, diag, &cfg);
+
+    if (r < 0)
+        return r;
+    r = config_align(cfg, before, in_use, is_fresh);
+    if (r < 0)
+        diag_add(diag, cfg->path, 0, 0,
+                 r == -ENOSPC ? "try again when old workers have ended" : NULL, "%s",
+                 r == -ENOSPC ? "too many plugins have come and gone while workers of earlier "
+                                "configs still work"
+                              : "out of memory");
+    if (r == 0)
+        r = setup_create(cfg, diag, &setup);
+    if (r == 0)
+        r = setup_copy(cfg, setup, before_setup, diag);
+    if (r < 0) {
+        if (setup != NULL)
+            setup_remove_copies(setup, &before_setup, 1);
+        setup_destroy(&setup);
+        config_destroy(&cfg);
+        return r;
+    }
+    *out_cfg = cfg;
+    *out_setup = setup;
+    return 0;
+}
+
+static void describe(const struct setup *setup, int i, char *buf, size_t size)
+{
+    const struct setup_plugin *sp = &setup->plugin[i];
+
+    if (sp->manifest != NULL)
+        snprintf(buf, size, "%s sha256:%.12s", sp->manifest->desc->version, sp->sha256);
+    else
+        snprintf(buf, size, "%s", "");
+}
+
+static const char *object(const struct setup *setup, int i)
+{
+    return setup->plugin[i].object;
 }
 
 const struct master_roles cli_roles = {
+    .object = object,
+    .load = load,
+    .describe = describe,
+    .unload = unload,
     .worker = worker_run,
     .recorder = run_recorder,
     .preflight = worker_preflight,

@@ -17,9 +17,10 @@ static const char help[] =
     "usage: bulkhead run [-c FILE]\n"
     "\n"
     "Serves in the foreground. SIGTERM or SIGINT: no new connections, requests in flight get\n"
-    "limits.timeouts.drain to end; a second one, or SIGQUIT: ends at once. SIGHUP: certificates and\n"
-    "keys are read again. SIGUSR1: log files are opened anew. SIGUSR2: the executable is run again, with the config as it is now, and takes over\n"
-    "listening sockets and connections; this one ends when its requests have.\n"
+    "limits.timeouts.drain to end; a second one, or SIGQUIT: ends at once. SIGHUP: config, plugins and\n"
+    "certificates are loaded anew. SIGUSR1: log files are opened anew. SIGUSR2: the executable is run\n"
+    "again, with the config as it is now, and takes over listening sockets and connections; this one\n"
+    "ends when its requests have.\n"
     "\n"
     "  -c, --config FILE   default: /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
     "\n"
@@ -72,10 +73,9 @@ int cli_run(int argc, char **argv)
         diag_fini(&diag);
         return CLI_BAD_INPUT;
     }
-    r = setup_copy(cfg, setup, &diag);
+    r = setup_copy(cfg, setup, NULL, &diag);
     diag_print(&diag, stderr);
     diag_fini(&diag);
-    cli_roles_use(setup);
     roles.argv = arguments(argc, argv);
     r = r < 0 ? CLI_FAILED : master_run(cfg, setup, &roles);
     object_dir_remove();

@@ -62,19 +62,20 @@ static void show_workers(const json_t *status)
     struct table t;
     size_t i;
 
-    table_init(&t, 8);
-    table_row(&t, "WORKER", "PID", "STATE", "UP", "REQUESTS", "CONNECTIONS", "MEMORY", "IN");
+    table_init(&t, 9);
+    table_row(&t, "WORKER", "PID", "STATE", "GEN", "UP", "REQUESTS", "CONNECTIONS", "MEMORY", "IN");
     json_array_foreach(workers, i, w)
     {
-        char slot[32], pid[32], up[32], requests[32], connections[32], memory[32] = "-";
+        char slot[32], pid[32], gen[32], up[32], requests[32], connections[32], memory[32] = "-";
 
         snprintf(slot, sizeof slot, "%lld", number_of(w, "slot"));
         snprintf(pid, sizeof pid, "%lld", number_of(w, "pid"));
+        snprintf(gen, sizeof gen, "%lld", number_of(w, "generation"));
         snprintf(requests, sizeof requests, "%lld", number_of(w, "requests"));
         snprintf(connections, sizeof connections, "%lld", number_of(w, "connections"));
         if (json_is_integer(json_object_get(w, "memory_kib")))
             snprintf(memory, sizeof memory, "%.1f MiB", (double)number_of(w, "memory_kib") / 1024);
-        table_row(&t, slot, pid, text_of(w, "state"),
+        table_row(&t, slot, pid, text_of(w, "state"), gen,
                   print_duration(number_of(w, "uptime_s"), up, sizeof up), requests, connections,
                   memory, text_of(w, "in"));
     }
@@ -170,10 +171,11 @@ static void show(const json_t *status)
     char up[32];
     size_t i;
 
-    printf("bulkhead %s, pid %lld, %s, up %s, %lld requests\nconfig %s\n",
+    printf("bulkhead %s, pid %lld, %s, up %s, %lld requests\nconfig %s, generation %lld\n",
            text_of(status, "version"), number_of(status, "pid"), text_of(status, "state"),
            print_duration(number_of(status, "uptime_s"), up, sizeof up),
-           number_of(status, "requests"), text_of(status, "config"));
+           number_of(status, "requests"), text_of(status, "config"),
+           number_of(status, "generation"));
     if (json_is_true(json_object_get(recorder, "running")))
         printf("recorder pid %lld\n", number_of(recorder, "pid"));
     json_array_foreach(problems, i, problem)

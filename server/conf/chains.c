@@ -175,6 +175,8 @@ void chains_settle(struct schema_reader *r, struct draft *d)
     for (int i = 0; i < d->n_routes; i++) {
         settle_route(r, d, i);
         cfg->route[i] = d->route[i].route;
+        cfg->route[i].number = (uint32_t)i + 1;
     }
     cfg->n_routes = d->n_routes;
+    cfg->last_route = (uint32_t)d->n_routes;
 }

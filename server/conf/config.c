@@ -204,6 +204,14 @@ fail:
     return r;
 }
 
+const char *config_route_name(const struct config *cfg, uint32_t number)
+{
+    for (int i = 0; i < cfg->n_routes; i++)
+        if (cfg->route[i].number == number)
+            return cfg->route[i].name;
+    return NULL;
+}
+
 void config_destroy(struct config **cfgp)
 {
     struct config *cfg = *cfgp;

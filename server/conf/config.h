@@ -105,6 +105,7 @@ struct config_plugin {
     int log_level;                /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
+    bool is_removed; /* a reload has taken it out: this is only its place (conf/align.h) */
 };
 
 /* What a header field or a query parameter must be for a route to match. */
@@ -116,6 +117,7 @@ struct config_condition {
 struct config_route {
     struct config_pos pos;
     const char *name; /* "route 1", or its own */
+    uint32_t number;  /* what counters know it by, from 1; kept over reloads (conf/align.h) */
     const char *host; /* lower case, without port, or ".example.org" for all below it; NULL: any */
     size_t host_len;
     uint16_t port;    /* 0: any */
@@ -166,11 +168,12 @@ struct config {
     const char **module_path; /* absolute directories, in order; the built-in one last */
     int n_module_paths;
 
-    struct config_plugin *plugin;
+    struct config_plugin *plugin; /* after a reload with places of removed ones */
     int n_plugins;
 
     struct config_route *route;
     int n_routes;
+    uint32_t last_route; /* the highest number given so far */
 
     struct {
         const char *path; /* absolute; "-": stderr */
@@ -202,6 +205,10 @@ struct config {
         const char *socket; /* absolute; "off"; NULL: at the usual place (ipc/control.h) */
     } control;
 
+    struct {
+        bool watch; /* the file, and the objects of plugins */
+    } reload;
+
     struct config_breaker breaker; /* for plugins that say nothing else */
 
     struct arena *arena; /* owns all of the above */
@@ -213,6 +220,11 @@ struct config {
  * 10,000 nodes (aliases count each time). */
 int config_load(const char *path, struct diag *diag, struct config **out);
 void config_destroy(struct config **cfgp);
+
+/* The name of the route with that number; NULL: there is none. */
+const char *config_route_name(const struct config *cfg, uint32_t number);
+/* Do they match the same requests? */
+bool config_route_is_same(const struct config_route *a, const struct config_route *b);
 
 /* The folders that end every module_path: those of the installation and of a build tree, whether
  * they exist or not. Their number; strings in arena. */

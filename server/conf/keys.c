@@ -442,6 +442,12 @@ static const struct schema control_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema reload_keys[] = {
+    {"watch", SCHEMA_ENUM, OFF(struct config, reload.watch), .form = "false|true", .def = "false",
+     .help = "true: reload by itself when this file or a plugin object changes"},
+    {NULL, SCHEMA_END},
+};
+
 const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
@@ -467,6 +473,6 @@ const struct schema config_keys[] = {
      .help = "When a plugin that crashes repeatedly is not called; `on_error` says what follows"},
     {"control", SCHEMA_MAP, .keys = control_keys, .help = "The socket for commands"},
     {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
-    {"reload", SCHEMA_ABSENT, .help = "reloading" NOT_YET "; restart the server"},
+    {"reload", SCHEMA_MAP, .keys = reload_keys, .help = "How the config is loaded anew"},
     {NULL, SCHEMA_END},
 };

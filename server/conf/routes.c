@@ -218,7 +218,7 @@ static bool same_conditions(const struct config_condition *a, int n_a,
     return n_a == n_b;
 }
 
-static bool is_same_match(const struct config_route *a, const struct config_route *b)
+bool config_route_is_same(const struct config_route *a, const struct config_route *b)
 {
     if (!same_text(a->host, b->host) || a->port != b->port || !same_text(a->path, b->path) ||
         a->is_prefix != b->is_prefix || a->n_methods != b->n_methods ||
@@ -244,7 +244,7 @@ void route_settle_match(struct schema_reader *r, struct draft *d, int i, const c
     for (int j = 0; j < i; j++) {
         const struct config_route *other = &d->route[j].route;
 
-        if (route->path != NULL && is_same_match(route, other)) {
+        if (route->path != NULL && config_route_is_same(route, other)) {
             schema_error(r, &place, where, "the first match wins",
                          "can never match: the route in line %d matches the same", other->pos.line);
             break;

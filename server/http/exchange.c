@@ -64,14 +64,30 @@ void *exchange_on_uri(void *listener, const char *uri, struct MHD_Connection *mh
     return x;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
 static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char *name,
                                  size_t name_len, const char *value, size_t value_len)
 {
     struct exchange *x = arg;
 
     (void)kind;
+    if (value == NULL)
+        value = "";
+    /* Blanks around a value are no part of it (RFC 9110 5.5); the library leaves some. It lies in the
+     * connection's pool, writable, and is to be NUL-terminated for plugins. */
+    for (; value_len > 0 && is_blank(value[0]); value_len--)
+        value++;
+    if (value_len > 0 && is_blank(value[value_len - 1])) {
+        while (is_blank(value[value_len - 1]))
+            value_len--;
+        ((char *)(uintptr_t)value)[value_len] = '\0';
+    }
     return fields_append(&x->req.arena, &x->req.hdr[BH_REQ], bh_sn(name, name_len),
-                         bh_sn(value != NULL ? value : "", value_len))
+                         bh_sn(value, value_len))
                ? MHD_YES
                : MHD_NO;
 }

@@ -394,10 +394,13 @@ static void stop_accepting(struct listener *l)
     fd_close(&fd);
 }
 
-void front_stop_accepting(struct front *f)
+void front_stop_accepting(struct front *f, unsigned last)
 {
-    for (int i = 0; i < f->n_listeners; i++)
+    for (int i = 0; i < f->n_listeners; i++) {
+        if (i < 31 && (last & 1u << i) != 0 && !f->listener[i].is_quiet)
+            accept_rest(f->listener[i].daemon);
         stop_accepting(&f->listener[i]);
+    }
 }
 
 void front_drain(struct front *f)

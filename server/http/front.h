@@ -64,7 +64,7 @@ int front_give_idle(struct front *f,
                     void *arg);
 
 /* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
-void front_stop_accepting(struct front *f);
+void front_stop_accepting(struct front *f, unsigned last);
 
 /* In the fault handler of a worker that is about to die: leaves the texts of the requests that
  * another may run again in the slot's replay area. Async-signal-safe; may fault, for what it reads

@@ -161,7 +161,7 @@ static void find_chain(struct exchange *x, const struct route_query *q)
 
     if (route != NULL) {
         req->route = route->name;
-        req->route_number = (uint32_t)(route - f->cfg->route) + 1;
+        req->route_number = route->number;
         if (!chain_enter(req, f->chain[route - f->cfg->route], route->n_chain))
             refuse(x, 503, "out of memory");
     } else if (!other_method) {

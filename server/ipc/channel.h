@@ -24,7 +24,8 @@ enum channel_kind {
     /* master to worker */
     CHANNEL_SERVE = 1, /* to one that stands by: serve post `number` */
     CHANNEL_ADOPT,     /* connections to take over, as their entries say */
-    CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle */
+    CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle.
+                        * number: bits of listeners that nobody else has: take in what waits there */
     CHANNEL_KEYS,      /* one descriptor: certificates and keys from now on (tls/bundle.h) */
     /* worker to master */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */

@@ -103,15 +103,26 @@ void child_become(const struct user *user, pid_t parent, bool ignore_quit, const
     set_signals(ignore_quit);
 }
 
-/* Listening sockets: a worker keeps those of its post, or, while it stands by, all. */
-static void close_masters(struct master *m, const struct child *self, int post)
+/* A worker keeps those of its post, or, while it stands by, all of its config. */
+static struct listen_set *close_listeners(struct master *m, const struct child *self, int post)
 {
+    bool is_next = self->gen != m->generation;
+    struct listen_set *own = is_next ? &m->reload.listeners : &m->listeners;
+    struct listen_set *other = is_next ? &m->listeners : &m->reload.listeners;
+
+    listen_close_others(other, -1);
     if (is_recorder(self) || post >= 0)
-        listen_close_others(&m->listeners, is_recorder(self) ? -1 : post);
+        listen_close_others(own, is_recorder(self) ? -1 : post);
+    return own;
+}
+
+void child_close_masters(struct master *m)
+{
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     fd_close(&m->upgrade.channel_fd);
     fd_close(&m->predecessor_fd);
+    fd_close(&m->watch.fd);
     for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].ready_fd);
         fd_close(&m->worker[i].channel_fd);
@@ -123,27 +134,37 @@ static void close_masters(struct master *m, const struct child *self, int post)
 static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_t parent,
                                int ready_fd, int channel_fd)
 {
+    const struct listen_set *listeners = close_listeners(m, c, post);
     struct worker_seat seat = {.slot = c->index,
                                .post = post,
-                               .n_posts = m->cfg->n_workers,
-                               .listen_fds = m->listeners.fd,
+                               .n_posts = c->gen->cfg->n_workers,
+                               .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
                                .channel_fd = channel_fd,
-                               .keys_fd = m->keys.fd};
+                               .keys_fd = c->gen->keys.fd};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
-    close_masters(m, c, post);
-    if (is_recorder(c))
-        keys_close(m);
+    child_close_masters(m);
+    keys_close(m, is_recorder(c) ? -1 : seat.keys_fd);
+    if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */
+        (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
+                       c->gen->cfg->log.format == CONFIG_LOG_JSON);
     child_become(&m->user, parent, is_recorder(c), role);
     if (is_recorder(c)) {
-        status = m->roles->recorder(m->cfg, m->shm);
+        struct recorder_view view = {.n = 0};
+
+        for (const struct generation *g = c->gen; g != NULL && view.n < RECORDER_VIEWS;
+             g = g->older) {
+            view.cfg[view.n] = g->cfg;
+            view.setup[view.n++] = g->setup;
+        }
+        status = m->roles->recorder(&view, m->shm);
     } else {
         /* The master says so as well, but later than we can die. */
         atomic_store(&m->shm->worker[c->index].pid, getpid());
-        status = m->roles->worker(m->cfg, m->setup, m->shm, &seat);
+        status = m->roles->worker(c->gen->cfg, c->gen->setup, m->shm, &seat);
     }
     /* Not exit(): what the master registered with atexit() is not ours to run. */
     fflush(NULL);
@@ -199,7 +220,7 @@ static int fork_child(struct master *m, struct child *c, int post)
     return 0;
 }
 
-int child_start(struct master *m, struct child *c, int post)
+int child_start(struct master *m, struct child *c, int post, const struct generation *gen)
 {
     int64_t now = clock_mono_ms();
     int r;
@@ -207,11 +228,12 @@ int child_start(struct master *m, struct child *c, int post)
     must(!child_is_alive(c) && c->ready_fd == -1 && c->channel_fd == -1);
     c->was_told_to_end = false;
     c->message_len = 0;
+    c->gen = gen;
     r = fork_child(m, c, post);
     if (r < 0)
         return r;
     c->post = post;
-    c->keys_edition = m->keys.edition;
+    c->keys_edition = gen->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */

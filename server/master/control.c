@@ -302,6 +302,16 @@ static void take_clients(struct control *c)
     }
 }
 
+/* One that fails at once has a result as well. */
+static int begin_reload(struct master *m, bool is_dry, char **text)
+{
+    uint32_t id = 0;
+
+    if (reload_begin(m, "bulkhead reload", is_dry, true, &id) == -EBUSY)
+        return -EBUSY;
+    return asprintf(text, "{\"id\":%u}", (unsigned)id) < 0 ? -ENOMEM : 0;
+}
+
 static int answer(struct master *m, const struct control_request *request, char **text)
 {
     if (request->magic != CONTROL_MAGIC || request->version != CONTROL_VERSION)
@@ -313,6 +323,10 @@ static int answer(struct master *m, const struct control_request *request, char 
         if (m->phase != MASTER_SERVING)
             return -EBUSY;
         return request->argument < -1 ? -EINVAL : master_recycle(m, request->argument);
+    case CONTROL_RELOAD: return begin_reload(m, request->argument != 0, text);
+    case CONTROL_RELOAD_RESULT:
+        *text = reload_result(m, (uint32_t)request->argument);
+        return *text != NULL ? 0 : -ENOENT;
     default: return -ENOSYS;
     }
 }

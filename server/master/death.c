@@ -221,8 +221,8 @@ static void charge_plugin(const struct master *m, const struct blame *b, int sig
                                     .window_ms = p->breaker.window_ms,
                                     .open_ms = p->breaker.open_ms,
                                     .trials = p->breaker.trials};
-    uint32_t route = b->route <= (uint32_t)m->cfg->n_routes && is_for_request(m, b->hook) ? b->route
-                                                                                          : 0;
+    bool is_known = config_route_name(m->cfg, b->route) != NULL;
+    uint32_t route = is_known && is_for_request(m, b->hook) ? b->route : 0;
     uint64_t place = (uint64_t)b->hook << 8 | (uint8_t)signo;
     struct quarantine_news news[2];
     char text[512];
@@ -231,8 +231,7 @@ static void charge_plugin(const struct master *m, const struct blame *b, int sig
     atomic_fetch_add(&shared->worker_deaths, 1);
     n = quarantine_charge(&shared->quarantine, &limits, clock_mono_ms(), route, place, news);
     for (int i = 0; i < n; i++) {
-        quarantine_tell(&news[i], &limits,
-                        news[i].route != 0 ? m->cfg->route[news[i].route - 1].name : NULL,
+        quarantine_tell(&news[i], &limits, config_route_name(m->cfg, news[i].route),
                         p->on_error == CONFIG_FAIL_OPEN ? "served without it" : "answered 503",
                         text, sizeof text);
         log_error("plugin '%s': %s", p->name, text);

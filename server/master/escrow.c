@@ -125,15 +125,15 @@ static void take_one(struct master *m, struct child *c, int fd, int taken,
     bool is_culprit = fd == atomic_load(&m->shm->worker[c->index].call.fd);
     uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
-    struct channel_entry entry = {.listener = (uint16_t)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff),
-                                  .is_last = (flags & SHM_CONN_EXTRA) != 0,
-                                  .client = conn->client};
+    struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0, .client = conn->client};
+    int listener = reload_map_listener(m, c, (int)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff));
 
-    if (entry.listener >= m->cfg->n_listeners || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
+    if (listener < 0 || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
         len = 0;
-    if (entry.listener >= m->cfg->n_listeners)
-        entry.listener = 0;
+    entry.listener = (uint16_t)(listener >= 0 ? listener : 0);
     entry.what = judge(flags, is_culprit, len);
+    if (listener < 0 && entry.what == ADOPT_IDLE)
+        entry.what = ADOPT_CUT; /* a reload has closed that listener */
     count(&c->haul, entry.what);
     if (entry.what == ADOPT_REPLAY)
         hold(m, taken, c->post, entry, shm_replay(m->shm, (uint32_t)c->index) + at, len);

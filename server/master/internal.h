@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "conf/align.h"
 #include "conf/config.h"
+#include "conf/diff.h"
 #include "master/control.h"
 #include "master/inherit.h"
 #include "master/listen.h"
@@ -17,6 +19,7 @@
 #include "master/respawn.h"
 #include "master/status.h"
 #include "master/user.h"
+#include "master/watch.h"
 
 #define MASTER_READY_MS 10000 /* from fork to "ready" */
 
@@ -25,6 +28,7 @@
 #define MASTER_SIGNAL_EVENT  UINT32_MAX
 #define MASTER_UPGRADE_EVENT (UINT32_MAX - 1)
 #define MASTER_CONTROL_EVENT (UINT32_MAX - 2)
+#define MASTER_WATCH_EVENT   (UINT32_MAX - 3)
 
 enum master_phase {
     MASTER_STARTING, /* until every worker is ready */
@@ -46,11 +50,12 @@ enum child_state {
  * index) is a place in shared memory, which the process keeps for life. */
 enum child_duty {
     DUTY_NONE,
-    DUTY_STANDBY,  /* has opened all plugins, and waits for a post */
-    DUTY_SERVING,  /* holds its post, or will once it is ready */
-    DUTY_RETIRING, /* serves until its successor does */
-    DUTY_LEAVING,  /* has a successor; finishes what it has begun */
-    DUTY_PARKED,   /* stands still after a fault; its connections were taken, it was killed */
+    DUTY_STANDBY,   /* has opened all plugins, and waits for a post */
+    DUTY_CANDIDATE, /* the same, for a config that is being loaded (reload.c) */
+    DUTY_SERVING,   /* holds its post, or will once it is ready */
+    DUTY_RETIRING,  /* serves until its successor does */
+    DUTY_LEAVING,   /* has a successor; finishes what it has begun */
+    DUTY_PARKED,    /* stands still after a fault; its connections were taken, it was killed */
 };
 
 #define CHILD_RECORDER (-1) /* as an index */
@@ -60,8 +65,27 @@ struct haul { /* what became of a parked worker's connections */
     int n_idle, n_replayed, n_refused, n_cut;
 };
 
+struct keys { /* certificates and keys, as they were last read: keys.c */
+    int fd;   /* -1: no listener needs them */
+    uint32_t edition;
+    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
+    int64_t next_ms;          /* when they are looked at */
+};
+
+/* A config as it was loaded once, and what was made for it. Those before the current one are kept as
+ * long as workers with it live. */
+struct generation {
+    uint64_t number; /* from 1 */
+    const struct config *cfg;
+    const struct setup *setup;
+    bool is_borrowed; /* of master_run()'s caller */
+    struct keys keys;
+    struct generation *older;
+};
+
 struct child {
-    int index; /* slot of the worker, or CHILD_RECORDER */
+    int index;                    /* slot of the worker, or CHILD_RECORDER */
+    const struct generation *gen; /* that it was forked with */
     enum child_state state;
     enum child_duty duty;
     int post;       /* -1: none */
@@ -89,14 +113,6 @@ struct post {
     struct respawn respawn;
 };
 
-struct keys { /* certificates and keys, as they were last read: keys.c */
-    int fd;   /* -1: no listener needs them */
-    uint32_t edition;
-    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
-    int64_t next_ms;          /* when they are looked at */
-    int64_t tickets_until_ms;
-};
-
 struct channel_message;
 struct held; /* a connection on its way between two workers: escrow.c */
 struct escrow {
@@ -105,9 +121,34 @@ struct escrow {
     bool cannot_take; /* pidfd_getfd() is denied: workers hand over by themselves. It was said. */
 };
 
+enum reload_state {
+    RELOAD_IDLE,
+    RELOAD_TRYING,    /* the plugins, in a process of their own */
+    RELOAD_PREPARING, /* workers with the new config open all plugins */
+};
+
+struct reload {
+    enum reload_state state;
+    uint32_t id; /* of the one under way, or of the last */
+    bool is_dry, is_wanted_again;
+    const char *reason;
+    int64_t began_ms;
+    struct generation *next; /* what may become the current one */
+    struct listen_set listeners;
+    bool is_fresh[CONFIG_MAX_PLACES]; /* plugins of `next` that were not there before */
+    struct changes changes;
+    struct preflight *preflight;
+    char *result; /* JSON of the last one; NULL: there was none */
+    int64_t result_ns;
+    bool has_failed; /* the last one */
+    char why[512];   /* then: the first of the reasons */
+};
+
 struct master {
-    const struct config *cfg;
+    const struct config *cfg; /* of the current generation, as is setup */
     const struct setup *setup;
+    struct generation *generation;
+    struct reload reload;
     const struct master_roles *roles;
     struct shm *shm;
     struct listen_set listeners;
@@ -125,7 +166,10 @@ struct master {
         struct respawn respawn;
     } standby;
     struct escrow escrow;
-    struct keys keys;
+    struct { /* session tickets' keys are made of it, in all generations */
+        unsigned char secret[64];
+        int64_t until_ms; /* 0: there is none yet */
+    } tickets;
     struct {            /* SIGUSR2: the new master */
         pid_t pid;      /* 0: there is none */
         int channel_fd; /* to it; -1: none */
@@ -136,6 +180,7 @@ struct master {
     int predecessor_fd; /* to the old master, which hands its connections over; -1: none */
     struct control control;
     struct history history;
+    struct watch watch;
 };
 
 /* ---- start.c ---- */
@@ -151,7 +196,9 @@ int master_prepare(struct master *m);
 
 void child_init(struct child *c, int index, const struct config *cfg);
 /* Forks; 0 or -errno. A worker for that post, or, with post -1, one that stands by. */
-int child_start(struct master *m, struct child *c, int post);
+int child_start(struct master *m, struct child *c, int post, const struct generation *gen);
+/* In a child: closes what is the master's alone; listening sockets are another matter. */
+void child_close_masters(struct master *m);
 bool child_is_alive(const struct child *c);
 /* "worker 0", "recorder" */
 void child_name(const struct child *c, char *buf, size_t size);
@@ -177,6 +224,8 @@ void posts_ready(struct master *m, struct child *c);
 /* It is no more; was: what its duty and post were. */
 void posts_ended(struct master *m, struct child *c, enum child_duty was, int post, bool was_serving,
                  const char *reason);
+/* Workers that stand by with a new config take over all posts; those with the old one go. */
+void posts_change_generation(struct master *m);
 /* Its successor shall take over, gracefully: outcome Q, recycling. why: for the log. */
 void posts_retire(struct master *m, struct child *c, const char *why);
 /* All: their connections go to another server's workers. */
@@ -185,6 +234,11 @@ void posts_dismiss_all(struct master *m);
 void posts_read_channel(struct master *m, struct child *c);
 /* It has ended: all that it had sent, then the channel is closed. */
 void posts_read_last(struct master *m, struct child *c);
+/* The one that stands by, as far as it has the current config; a free slot. Or NULL. */
+struct child *posts_find_standby(struct master *m);
+struct child *posts_find_free_slot(struct master *m);
+/* The one place where a duty changes. */
+void posts_set_duty(struct child *c, enum child_duty duty);
 extern int posts_stuck_ms; /* patience with a loop that does not turn; tests have less */
 /* Workers that hold a post and are ready. */
 int posts_count_ready(const struct master *m);
@@ -217,16 +271,34 @@ void escrow_close(struct master *m);
 
 /* ---- keys.c ---- */
 
-/* Reads certificates and keys; 0, or -errno and it has been said. */
+/* Reads a generation's certificates and keys; 0, or -errno and what is wrong in diag. */
+int keys_load(struct master *m, struct generation *g, struct diag *diag);
+/* That of the first one; what is wrong has been said. */
 int keys_open(struct master *m);
-/* In a child, too. */
-void keys_close(struct master *m);
-/* Reads them again and hands them to the workers, or leaves it when they are not right; why: for the
- * log. */
-void keys_reload(struct master *m, const char *why);
-/* Looks whether the files have changed; hands out what could not be handed out before. */
+/* In a child: closes those of all generations, but that one. */
+void keys_close(const struct master *m, int keep_fd);
+/* Looks whether files have changed, reads them again if so; hands out what could not be handed out. */
 void keys_tick(struct master *m, int64_t now_ms);
 int64_t keys_next_ms(const struct master *m);
+
+/* ---- reload.c ---- */
+
+/* Begins to load the config anew. reason: for the log. is_dry: only says what would change. is_forced:
+ * also when nothing has changed, for what the config names and we don't look at (key files and so
+ * on). 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
+int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced, uint32_t *id);
+void reload_tick(struct master *m, int64_t now_ms);
+/* A worker with the new config is ready, or has ended. */
+void reload_candidate_ended(struct master *m, const char *reason);
+/* The server stops: whatever is under way is given up. */
+void reload_abandon(struct master *m, const char *why);
+/* JSON, malloc'd; NULL: no such number, or no memory. {"state": "running"} while it is. */
+char *reload_result(const struct master *m, uint32_t id);
+void reload_fini(struct master *m);
+/* Gives back generations that no worker has any more. */
+void reload_sweep(struct master *m);
+/* The listener of the current config that was number i in c's; -1: it is gone. */
+int reload_map_listener(const struct master *m, const struct child *c, int i);
 
 /* ---- upgrade.c ---- */
 
@@ -267,6 +339,23 @@ void death_clear(const struct master *m, int worker);
 /* ---- preflight.c ---- */
 
 extern int preflight_wall_ms; /* patience; tests have less */
+
+/*
+ * A trial that does not keep anybody waiting. m: the master in whose loop it runs; NULL: there is
+ * none yet, and what is wrong goes to stderr as well. consequence: "nothing was started". 0 or
+ * -errno; then preflight_step() until it says something else than -EAGAIN: 0, all is well; -ENOEXEC:
+ * it is not; -EINTR.
+ */
+struct preflight;
+int preflight_start(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                    struct master *m, const struct master_roles *roles, int validate_only,
+                    const struct user *user, struct listen_set *listeners, const char *consequence,
+                    struct preflight **out);
+int preflight_step(struct preflight *p);
+/* What was wrong, a line each; "" when nothing was. */
+const char *preflight_said(const struct preflight *p);
+/* Ends it, if it is not over, and frees. */
+void preflight_end(struct preflight **pp);
 
 /* As master_preflight(), but -errno; -EINTR: a signal to stop is pending. listeners, which its
  * child closes, may be NULL. */

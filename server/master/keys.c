@@ -1,13 +1,14 @@
 /*
  * keys.c - certificates and keys: read by the master, used by the workers.
  *
- * The master may be the only one who can read them, so it reads, once at the start, on SIGHUP, and when
- * a file has changed; checks that they are good; and hands them to the workers as a sealed memory file
+ * The master may be the only one who can read them, so it reads, for each generation, and again when a
+ * file has changed; checks that they are good; and hands them to the workers as a sealed memory file
  * (tls/bundle.h): by inheritance, or, when they run already, through their channels. What a newcomer
  * would get wrong: a certificate and its key are renewed by two writes. So a change counts only when it
  * has stood for a while, and what does not fit together leaves everything as it was.
  */
 #include <errno.h>
+#include <gnutls/crypto.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,40 +22,61 @@
 #include "tls/set.h"
 
 #define LOOK_MS   1000                 /* between two looks at the files: a few stat(2) */
-#define TICKET_MS (24 * 3600 * 1000ll) /* the keys of session tickets are good for so long */
+#define TICKET_MS (24 * 3600 * 1000ll) /* a secret is good for so long */
 
-static void log_diag(const struct diag *diag, bool is_error)
+_Static_assert(sizeof(((struct master *)0)->tickets.secret) == BUNDLE_SECRET, "one secret");
+
+static void log_errors(const struct diag *diag)
 {
     char line[1024];
 
     for (int i = 0; i < diag->n; i++) {
         diag_format(diag, i, line, sizeof line);
-        if (is_error)
-            log_error("%s", line);
-        else
-            log_warn("%s:%d:%d: %s", diag->item[i].file, diag->item[i].line, diag->item[i].column,
-                     diag->item[i].what);
+        log_error("%s", line);
     }
 }
 
-/* Reads and checks; the new ones take the place of the old ones, or nothing changes. */
-static int load(struct master *m, bool new_tickets, struct diag *diag)
+static void log_warnings(const struct diag *diag)
 {
-    struct keys *k = &m->keys;
+    for (int i = 0; i < diag->n; i++)
+        log_warn("%s:%d:%d: %s", diag->item[i].file, diag->item[i].line, diag->item[i].column,
+                 diag->item[i].what);
+}
+
+static void renew_secret(struct master *m)
+{
+    int64_t now = clock_mono_ms();
+
+    if (now < m->tickets.until_ms)
+        return;
+    /* Should the system have no randomness, sessions are resumed by the old one. */
+    if (gnutls_rnd(GNUTLS_RND_KEY, m->tickets.secret, sizeof m->tickets.secret) == 0)
+        m->tickets.until_ms = now + TICKET_MS;
+}
+
+int keys_load(struct master *m, struct generation *g, struct diag *diag)
+{
+    struct keys *k = &g->keys;
     struct tls_set *set = NULL;
     struct diag warnings;
     int fd = -1, r;
 
+    if (!bundle_is_needed(g->cfg))
+        return 0;
+    renew_secret(m);
+    if (m->tickets.until_ms == 0)
+        return -EIO;
     diag_init(&warnings);
-    k->signature = bundle_signature(m->cfg); /* before: a change while we read is seen later */
-    r = bundle_create(m->cfg, new_tickets ? -1 : k->fd, diag, &fd);
+    k->signature = k->seen = bundle_signature(
+        g->cfg); /* before: a change meanwhile is seen later */
+    r = bundle_create(g->cfg, m->tickets.secret, diag, &fd);
     if (r == 0)
-        r = tls_set_load(m->cfg, fd, diag, &warnings, &set);
-    tls_set_put(&set); /* the master has no use for them */
+        r = tls_set_load(g->cfg, fd, diag, &warnings, &set);
+    tls_set_put(&set); /* the master has no use for it */
     if (r == 0) {
         /* At the start they stood on stderr when the config was read. */
-        if (m->phase != MASTER_STARTING || strcmp(m->cfg->log.path, "-") != 0)
-            log_diag(&warnings, false);
+        if (m->phase != MASTER_STARTING || strcmp(g->cfg->log.path, "-") != 0)
+            log_warnings(&warnings);
         fd_close(&k->fd);
         k->fd = fd;
         k->edition++;
@@ -62,8 +84,6 @@ static int load(struct master *m, bool new_tickets, struct diag *diag)
         fd_close(&fd);
     }
     diag_fini(&warnings);
-    if (new_tickets && r == 0)
-        k->tickets_until_ms = clock_mono_ms() + TICKET_MS;
     return r;
 }
 
@@ -72,10 +92,8 @@ int keys_open(struct master *m)
     struct diag diag;
     int r;
 
-    if (!bundle_is_needed(m->cfg))
-        return 0;
     diag_init(&diag);
-    r = load(m, true, &diag);
+    r = keys_load(m, m->generation, &diag);
     if (r < 0) {
         diag_print(&diag, stderr);
         master_say(m, "certificates or keys cannot be used: %s; nothing was started", strerror(-r));
@@ -84,9 +102,20 @@ int keys_open(struct master *m)
     return r;
 }
 
-void keys_close(struct master *m)
+static void close_one(const struct keys *k, int keep_fd)
 {
-    fd_close(&m->keys.fd);
+    int fd = k->fd;
+
+    if (fd != keep_fd)
+        fd_close(&fd);
+}
+
+void keys_close(const struct master *m, int keep_fd)
+{
+    for (const struct generation *g = m->generation; g != NULL; g = g->older)
+        close_one(&g->keys, keep_fd);
+    if (m->reload.next != NULL)
+        close_one(&m->reload.next->keys, keep_fd);
 }
 
 /* ---- renewal ---- */
@@ -97,57 +126,50 @@ static void hand_out(struct master *m)
         struct child *c = &m->worker[i];
         struct channel_message msg = {.kind = CHANNEL_KEYS, .n = 1};
 
-        if (c->keys_edition == m->keys.edition || !child_is_alive(c) || c->channel_fd < 0)
+        if (!child_is_alive(c) || c->channel_fd < 0 || c->keys_edition == c->gen->keys.edition)
             continue;
-        if (channel_send(c->channel_fd, &msg, &m->keys.fd, NULL) != -EAGAIN)
-            c->keys_edition = m->keys.edition; /* an error is its end, which is seen elsewhere */
+        if (channel_send(c->channel_fd, &msg, &c->gen->keys.fd, NULL) != -EAGAIN)
+            c->keys_edition =
+                c->gen->keys.edition; /* an error is its end, which is seen elsewhere */
     }
 }
 
-void keys_reload(struct master *m, const char *why)
+static void load_again(struct master *m, const char *why)
 {
     struct diag diag;
     int r;
 
-    if (!bundle_is_needed(m->cfg))
-        return;
     diag_init(&diag);
-    r = load(m, false, &diag);
-    m->keys.seen = m->keys.signature;
+    r = keys_load(m, m->generation, &diag);
     if (r < 0) {
-        log_diag(&diag, true);
+        log_errors(&diag);
         log_error("%s: certificates and keys stay as they were, until the files are right", why);
     } else {
         log_info("%s: certificates and keys were read again, and are used from now on", why);
-        hand_out(m);
     }
     diag_fini(&diag);
 }
 
 void keys_tick(struct master *m, int64_t now_ms)
 {
-    struct keys *k = &m->keys;
+    struct keys *k = &m->generation->keys;
     uint64_t signature;
 
-    if (k->fd < 0 || now_ms < k->next_ms || m->phase >= MASTER_DRAINING)
+    if (k->fd < 0 || now_ms < k->next_ms || m->phase != MASTER_SERVING)
         return;
     k->next_ms = now_ms + LOOK_MS;
     signature = bundle_signature(m->cfg);
     if (signature != k->signature && signature == k->seen)
-        keys_reload(m, "a file has changed");
+        load_again(m, "a file has changed");
+    else if (now_ms >= m->tickets.until_ms)
+        load_again(m, "a new day");
     k->seen = signature;
-    if (now_ms >= k->tickets_until_ms) {
-        struct diag diag;
-
-        diag_init(&diag);
-        if (load(m, true, &diag) < 0) /* said already: the files are not right */
-            k->tickets_until_ms = now_ms + LOOK_MS * 60;
-        diag_fini(&diag);
-    }
     hand_out(m);
 }
 
 int64_t keys_next_ms(const struct master *m)
 {
-    return m->keys.fd < 0 ? INT64_MAX : m->keys.next_ms;
+    const struct keys *k = &m->generation->keys;
+
+    return k->fd < 0 || m->phase != MASTER_SERVING ? INT64_MAX : k->next_ms;
 }

@@ -229,7 +229,7 @@ static int inherit_unix(const struct config_listener *cl, struct inherit *in,
     struct stat st;
 
     if (fd >= 0 && lstat(cl->addr.un.sun_path, &st) == 0)
-        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino};
+        *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino, .is_inherited = true};
     while (fd >= 0 && (more = inherit_take(in, &cl->addr.sa, cl->addr_len)) >= 0)
         fd_close(&more);
     return fd;
@@ -282,8 +282,12 @@ int listen_open(struct listen_set *set, const struct config *cfg, struct inherit
             first_error = first_error < 0 ? first_error : r;
         }
     }
-    if (first_error < 0)
+    if (first_error < 0) {
+        for (int i = 0; i < cfg->n_listeners; i++)
+            if (set->path[i].is_inherited)
+                set->path[i].ino = 0;
         listen_close(set);
+    }
     return first_error;
 }
 

@@ -8,6 +8,7 @@
 #ifndef MASTER_LISTEN_H
 #define MASTER_LISTEN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -17,6 +18,7 @@ struct diag;
 struct listen_path { /* the file of a Unix socket, as we made it */
     dev_t dev;
     ino_t ino;
+    bool is_inherited; /* made by another, who may go on with it */
 };
 
 struct listen_set {

@@ -27,7 +27,9 @@
 
 #define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
+#define SLOTS_PER_POST  4
 #define FLUSH_MS        5000 /* for the recorder's last lines */
+#define RELOAD_TICK_MS  5    /* between two looks at what a reload waits for */
 #define ESCROW_RETRY_MS 5    /* a worker's channel is full, or it is not there yet */
 
 static const char *const phase_names[] = {
@@ -70,12 +72,14 @@ static void enter(struct master *m, enum master_phase phase)
     case MASTER_SERVING:
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
+        watch_update(m);
         master_announce(m);
         upgrade_announce(m);
         notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
+        reload_abandon(m, "the server stops");
         if (m->is_succeeded)
             listen_leave_paths(&m->listeners);
         else
@@ -181,6 +185,11 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
     death_clear(m, c->index);
     if (m->phase >= MASTER_DRAINING)
         return;
+    if (was == DUTY_CANDIDATE) {
+        if (!is_fine || m->reload.state == RELOAD_PREPARING)
+            reload_candidate_ended(m, reason);
+        return;
+    }
     if (!was_serving && (!is_fine || was == DUTY_PARKED))
         worker_not_ready(m, c, reason);
     if (m->phase == MASTER_STARTING && was_serving) {
@@ -212,7 +221,7 @@ static void start_recorder(struct master *m)
     int r;
 
     respawn_started(&m->recorder.respawn, clock_mono_ms());
-    r = child_start(m, &m->recorder, -1);
+    r = child_start(m, &m->recorder, -1, m->generation);
     if (r < 0)
         start_recorder_later(m, strerror(-r));
 }
@@ -223,6 +232,10 @@ static void recorder_ended(struct master *m, int status)
 
     if (m->phase >= MASTER_FLUSHING)
         return;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->recorder.gen != m->generation) {
+        start_recorder(m); /* it was told to make room */
+        return;
+    }
     death_describe(status, how, sizeof how);
     log_error("the recorder %s", how);
     start_recorder_later(m, NULL);
@@ -280,8 +293,8 @@ static void read_signals(struct master *m)
         case SIGINT:
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
-            log_warn("SIGHUP: reload is not in this version; the configuration stays as it is");
-            keys_reload(m, "SIGHUP"); /* certificates are read again all the same */
+            if (reload_begin(m, "SIGHUP", false, true, NULL) == -EBUSY)
+                log_warn("SIGHUP: no reload: the server is starting, stopping or being upgraded");
             break;
         case SIGUSR1: reopen_logs(m); break;
         case SIGUSR2: upgrade_begin(m); break;
@@ -299,7 +312,10 @@ static void late_worker(struct master *m, struct child *c)
 
     death_where(m, c->index, where, sizeof where);
     snprintf(why, sizeof why, "it said nothing for %d ms (%s)", MASTER_READY_MS, where);
-    worker_not_ready(m, c, why);
+    if (c->duty == DUTY_CANDIDATE)
+        reload_candidate_ended(m, why);
+    else
+        worker_not_ready(m, c, why);
     child_kill(c, SIGKILL); /* the rest when it is reaped */
     c->due_ms = INT64_MAX;
 }
@@ -319,6 +335,8 @@ static void do_what_is_due(struct master *m)
     posts_tick(m, now);
     keys_tick(m, now);
     upgrade_tick(m, now);
+    reload_tick(m, now);
+    watch_tick(m, now);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -342,6 +360,8 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (watch_next_ms(m) < at_ms)
+        at_ms = watch_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
@@ -349,6 +369,8 @@ static int time_left_ms(const struct master *m)
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
+    if (m->reload.state != RELOAD_IDLE && left_ms > RELOAD_TICK_MS)
+        left_ms = RELOAD_TICK_MS;
     return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
 }
 
@@ -373,6 +395,8 @@ static void loop(struct master *m)
 
             if (which == MASTER_CONTROL_EVENT) {
                 control_run(m);
+            } else if (which == MASTER_WATCH_EVENT) {
+                watch_read(m);
             } else if (which == MASTER_UPGRADE_EVENT) {
                 upgrade_read(m);
             } else if (which < (uint32_t)m->n_slots) {
@@ -434,23 +458,27 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
                          .exit_status = MASTER_STOPPED,
                          .epoll_fd = -1,
                          .signal_fd = -1,
-                         .keys.fd = -1,
                          .upgrade.channel_fd = -1,
                          .inherited.channel_fd = -1,
                          .predecessor_fd = -1};
     m->listeners.cfg = cfg;
     control_init(&m->control);
+    watch_init(&m->watch);
     history_init(&m->history);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
-    /* For each post one that serves and one that leaves, and the one that stands by. */
-    m->n_slots = 2 * cfg->n_workers + 1;
+    /* After a reload for each post one that serves, and several that finish what they have begun. */
+    m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
     m->worker = calloc((size_t)m->n_slots, sizeof m->worker[0]);
     m->post = calloc((size_t)cfg->n_workers, sizeof m->post[0]);
-    if (m->worker == NULL || m->post == NULL) {
+    m->generation = calloc(1, sizeof *m->generation);
+    if (m->worker == NULL || m->post == NULL || m->generation == NULL) {
         free(m->worker);
         free(m->post);
+        free(m->generation);
         return -ENOMEM;
     }
+    *m->generation = (struct generation){
+        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
@@ -462,15 +490,16 @@ static void master_fini(struct master *m)
 {
     listen_close(&m->listeners);
     control_close(&m->control);
+    watch_close(&m->watch);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
     escrow_close(m);
-    keys_close(m);
     fd_close(&m->upgrade.channel_fd);
     fd_close(&m->predecessor_fd);
     for (int i = 0; i < m->n_slots; i++)
         fd_close(&m->worker[i].channel_fd);
     shm_destroy(&m->shm);
+    reload_fini(m);
     free(m->worker);
     free(m->post);
 }

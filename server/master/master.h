@@ -9,7 +9,7 @@
  *   SIGTERM, SIGINT  stop: no new connections, up to limits.drain_ms for the open ones. A second
  *                    one stops at once, a third one kills.
  *   SIGQUIT          stop at once.
- *   SIGHUP           noted, ignored.
+ *   SIGHUP           the config is loaded anew (reload.c).
  *   SIGUSR2          upgrade: the executable (its path as it was at the start) is run again with the
  *                    same arguments, and takes over everything (upgrade.c).
  *   SIGUSR1          log files are opened anew, here and in every child.
@@ -17,9 +17,13 @@
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "ipc/seat.h"
 
 struct config;
+struct diag;
 struct setup;
 struct shm;
 
@@ -27,6 +31,16 @@ struct shm;
 enum {
     MASTER_STOPPED = 0, /* as asked, gracefully or at once */
     MASTER_FAILED = 1,  /* did not come up; stderr says why */
+};
+
+#define RECORDER_VIEWS 16
+
+/* What the recorder may meet: the config that is served, and before it those with which workers still
+ * finish what they have begun. Plugins have the same places in all. */
+struct recorder_view {
+    int n;
+    const struct config *cfg[RECORDER_VIEWS]; /* [0]: the current one */
+    const struct setup *setup[RECORDER_VIEWS];
 };
 
 /*
@@ -46,8 +60,23 @@ struct master_roles {
                   const struct worker_seat *seat);
 
     /* Writes crash records and log lines until SIGTERM, then drains what is left and returns. By
-     * then all workers have ended. */
-    int (*recorder)(const struct config *cfg, struct shm *shm);
+     * then all workers have ended. SIGUSR2: returns at once, another one goes on. */
+    int (*recorder)(const struct recorder_view *view, struct shm *shm);
+
+    /* Loads the config file of `before` anew, with its plugins, as it is now: every mistake in diag.
+     * in_use and is_fresh: config_align(). 0, or -errno and nothing to give back. NULL: there is no
+     * reload. */
+    int (*load)(const struct config *before, const struct setup *before_setup, const bool *in_use,
+                bool *is_fresh, struct diag *diag, const struct config **cfg,
+                const struct setup **setup);
+    /* What tells one version of a plugin's object from another: "1.0.0 sha256:0123..." */
+    void (*describe)(const struct setup *setup, int i, char *buf, size_t size);
+    /* The path of a plugin's object. */
+    const char *(*object)(const struct setup *setup, int i);
+    /* Gives back what load() made, files included that none of the others needs. keeps_memory: it
+     * was not made by load(), only files go. */
+    void (*unload)(const struct config *cfg, const struct setup *setup,
+                   const struct setup *const *others, int n_others, bool keeps_memory);
 
     /* Tries all plugins: dlopen, validate, open, close; validate_only, for `check`: no open. Runs
      * in a child with limits. To report_fd it writes lines (one write each, so that a crash loses

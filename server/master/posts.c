@@ -26,8 +26,9 @@
 int posts_stuck_ms = 15000;
 
 static const char *const duty_names[] = {
-    [DUTY_NONE] = "none",         [DUTY_STANDBY] = "standby", [DUTY_SERVING] = "serving",
-    [DUTY_RETIRING] = "retiring", [DUTY_LEAVING] = "leaving", [DUTY_PARKED] = "parked",
+    [DUTY_NONE] = "none",       [DUTY_STANDBY] = "standby",   [DUTY_CANDIDATE] = "candidate",
+    [DUTY_SERVING] = "serving", [DUTY_RETIRING] = "retiring", [DUTY_LEAVING] = "leaving",
+    [DUTY_PARKED] = "parked",
 };
 
 const char *duty_name(enum child_duty duty)
@@ -35,8 +36,7 @@ const char *duty_name(enum child_duty duty)
     return duty_names[duty];
 }
 
-/* The one place where a duty changes. */
-static void set_duty(struct child *c, enum child_duty duty)
+void posts_set_duty(struct child *c, enum child_duty duty)
 {
     log_debug("worker %d (pid %d): %s -> %s", c->index, (int)c->pid, duty_names[c->duty],
               duty_names[duty]);
@@ -57,7 +57,7 @@ void posts_init(struct master *m)
 
 /* ---- finding ---- */
 
-static struct child *find_free_slot(struct master *m)
+struct child *posts_find_free_slot(struct master *m)
 {
     for (int i = 0; i < m->n_slots; i++)
         if (m->worker[i].state == CHILD_DOWN)
@@ -65,10 +65,11 @@ static struct child *find_free_slot(struct master *m)
     return NULL;
 }
 
-static struct child *find_standby(struct master *m)
+struct child *posts_find_standby(struct master *m)
 {
     for (int i = 0; i < m->n_slots; i++)
-        if (m->worker[i].duty == DUTY_STANDBY && m->worker[i].state != CHILD_DOWN)
+        if (m->worker[i].duty == DUTY_STANDBY && m->worker[i].state != CHILD_DOWN &&
+            m->worker[i].gen == m->generation)
             return &m->worker[i];
     return NULL;
 }
@@ -91,7 +92,10 @@ static void dismiss(struct master *m, struct child *c)
 {
     struct channel_message msg = {.kind = CHANNEL_HAND_OVER};
 
-    set_duty(c, DUTY_LEAVING);
+    for (int i = 0; i < c->gen->cfg->n_listeners && i < 31; i++)
+        if (reload_map_listener(m, c, i) < 0)
+            msg.number |= 1 << i; /* nobody else takes in what waits there */
+    posts_set_duty(c, DUTY_LEAVING);
     c->due_ms = clock_mono_ms() + (int64_t)m->cfg->limits.drain_ms + LEAVE_EXTRA_MS;
     if (c->channel_fd < 0 || channel_send(c->channel_fd, &msg, NULL, NULL) < 0)
         child_kill(c, SIGTERM); /* the old way: it closes idle connections */
@@ -110,7 +114,7 @@ void posts_dismiss_all(struct master *m)
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
-        if (c->duty == DUTY_STANDBY || c->state == CHILD_STARTING)
+        if (c->duty == DUTY_STANDBY || c->duty == DUTY_CANDIDATE || c->state == CHILD_STARTING)
             child_kill(c, SIGQUIT);
         else if (c->duty == DUTY_SERVING || c->duty == DUTY_RETIRING)
             dismiss(m, c);
@@ -126,10 +130,11 @@ static bool appoint_standby(struct master *m, struct child *c, int post)
         child_kill(c, SIGKILL);
         return false;
     }
-    log_info("worker %d (pid %d), which stood by, takes over", c->index, (int)c->pid);
+    if (c->duty == DUTY_STANDBY)
+        log_info("worker %d (pid %d), which stood by, takes over", c->index, (int)c->pid);
     c->post = post;
     c->started_ms = clock_mono_ms();
-    set_duty(c, DUTY_SERVING);
+    posts_set_duty(c, DUTY_SERVING);
     m->post[post].holder = c->index;
     dismiss_predecessors(m, post);
     return true;
@@ -152,24 +157,24 @@ static void put_off(struct post *p, int64_t now, bool was_serving, int slot, con
 static void fill(struct master *m, int post, int64_t now)
 {
     struct post *p = &m->post[post];
-    struct child *c = find_standby(m);
+    struct child *c = posts_find_standby(m);
     int r;
 
     respawn_started(&p->respawn, now);
     if (c != NULL && c->state == CHILD_RUNNING && appoint_standby(m, c, post))
         return;
-    c = find_free_slot(m);
+    c = posts_find_free_slot(m);
     if (c == NULL) { /* those that leave have a deadline */
         p->due_ms = now + 50;
         return;
     }
-    r = child_start(m, c, post);
+    r = child_start(m, c, post, m->generation);
     if (r < 0) {
         put_off(p, now, false, c->index, strerror(-r));
         return;
     }
     p->holder = c->index;
-    set_duty(c, DUTY_SERVING);
+    posts_set_duty(c, DUTY_SERVING);
     if (m->phase == MASTER_SERVING)
         log_info("worker %d is started", c->index);
 }
@@ -192,6 +197,33 @@ void posts_ready(struct master *m, struct child *c)
         dismiss_predecessors(m, c->post);
 }
 
+void posts_change_generation(struct master *m)
+{
+    int64_t now = clock_mono_ms();
+
+    for (int i = 0; i < m->n_slots; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->gen == m->generation || !child_is_alive(c))
+            continue;
+        if (c->duty == DUTY_STANDBY || (c->duty == DUTY_SERVING && c->state == CHILD_STARTING))
+            child_kill(c, SIGQUIT);
+        else if (c->duty == DUTY_SERVING)
+            posts_set_duty(c, DUTY_RETIRING);
+    }
+    for (int post = 0; post < m->cfg->n_workers; post++) {
+        struct child *c = NULL;
+
+        m->post[post].holder = -1;
+        m->post[post].is_to_recycle = false;
+        for (int i = 0; i < m->n_slots && c == NULL; i++)
+            if (m->worker[i].duty == DUTY_CANDIDATE && m->worker[i].state == CHILD_RUNNING)
+                c = &m->worker[i];
+        if (c == NULL || !appoint_standby(m, c, post))
+            fill(m, post, now);
+    }
+}
+
 /* ---- going ---- */
 
 void posts_retire(struct master *m, struct child *c, const char *why)
@@ -201,7 +233,7 @@ void posts_retire(struct master *m, struct child *c, const char *why)
     if (c->duty != DUTY_SERVING || m->phase != MASTER_SERVING)
         return; /* it goes already */
     log_info("worker %d (pid %d) is to be replaced: %s", c->index, (int)c->pid, why);
-    set_duty(c, DUTY_RETIRING);
+    posts_set_duty(c, DUTY_RETIRING);
     m->post[c->post].holder = -1;
     m->post[c->post].due_ms = now;
     fill(m, c->post, now);
@@ -217,7 +249,7 @@ static void retire_on_request(struct master *m, struct child *c, const char *why
     if (c->duty != DUTY_SERVING || p == NULL || m->phase != MASTER_SERVING)
         return;
     log_warn("worker %d (pid %d) asks to be replaced: %s", c->index, (int)c->pid, why);
-    set_duty(c, DUTY_RETIRING);
+    posts_set_duty(c, DUTY_RETIRING);
     p->holder = -1;
     put_off(p, now, true, c->index, NULL);
     if (p->due_ms <= now)
@@ -229,7 +261,9 @@ void posts_ended(struct master *m, struct child *c, enum child_duty was, int pos
 {
     int64_t now = clock_mono_ms();
 
-    if (was == DUTY_STANDBY) {
+    if (was == DUTY_STANDBY && c->gen != m->generation) {
+        m->standby.due_ms = now; /* a reload has ended it */
+    } else if (was == DUTY_STANDBY) {
         uint32_t delay_ms = respawn_ended(&m->standby.respawn, now, was_serving);
 
         m->standby.due_ms = now + delay_ms;
@@ -252,26 +286,26 @@ static void tick_standby(struct master *m, int64_t now)
     struct child *c;
     int r;
 
-    if (m->cfg->escrow.standby == 0 || m->standby.due_ms > now || find_standby(m) != NULL)
+    if (m->cfg->escrow.standby == 0 || m->standby.due_ms > now || posts_find_standby(m) != NULL)
         return;
-    c = find_free_slot(m);
+    c = posts_find_free_slot(m);
     if (c == NULL || posts_count_ready(m) < m->cfg->n_workers)
         return; /* those that serve first */
     respawn_started(&m->standby.respawn, now);
-    r = child_start(m, c, -1);
+    r = child_start(m, c, -1, m->generation);
     if (r < 0) {
         m->standby.due_ms = now + respawn_ended(&m->standby.respawn, now, false);
         log_error("cannot start a worker to stand by: %s", strerror(-r));
         return;
     }
-    set_duty(c, DUTY_STANDBY);
+    posts_set_duty(c, DUTY_STANDBY);
 }
 
 /* One after the other, each by the worker that stands by then, so that the machine keeps its
  * capacity. */
 static void tick_recycling(struct master *m)
 {
-    const struct child *standby = find_standby(m);
+    const struct child *standby = posts_find_standby(m);
 
     if (m->cfg->escrow.standby > 0 && (standby == NULL || standby->state != CHILD_RUNNING))
         return;
@@ -327,7 +361,7 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     log_error("worker %d (pid %d) has not moved for %d ms, outside of plugins; it is replaced",
               c->index, (int)c->pid, posts_stuck_ms);
     kill(c->pid, SIGSTOP);
-    set_duty(c, DUTY_PARKED);
+    posts_set_duty(c, DUTY_PARKED);
     escrow_take(m, c);
 }
 
@@ -408,10 +442,12 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
     case CHANNEL_GIVE:
         for (uint32_t i = 0; i < msg->n; i++) {
             struct channel_entry idle = {.what = ADOPT_IDLE, .client = msg->entry[i].client};
-            int listener = msg->entry[i].listener;
+            int listener = reload_map_listener(m, c, msg->entry[i].listener), fd = fds[i];
 
-            escrow_put(m, c->post, listener < m->cfg->n_listeners ? listener : 0, &idle, fds[i],
-                       NULL, 0);
+            if (listener >= 0)
+                escrow_put(m, c->post, listener, &idle, fd, NULL, 0);
+            else
+                fd_close(&fd);
         }
         return;
     case CHANNEL_REPLACE:
@@ -423,7 +459,7 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
             break; /* it was killed by somebody else meanwhile */
         if (c->duty == DUTY_PARKED)
             break; /* by our own wish */
-        set_duty(c, DUTY_PARKED);
+        posts_set_duty(c, DUTY_PARKED);
         escrow_take(m, c);
         break;
     case CHANNEL_SURRENDER: escrow_surrendered(m, c, msg, fds); return;

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -33,6 +34,8 @@ int preflight_wall_ms = 15000;
 
 enum ending { ENDED_BY_ITSELF, ENDED_LATE, ENDED_TALKATIVE, ENDED_BY_US };
 
+#define SAID_MAX 8192 /* bytes of mistakes that are kept, for who asked */
+
 struct report {
     char line[PATH_MAX + 256]; /* printable; longer ones are cut */
     size_t len;
@@ -40,6 +43,20 @@ struct report {
     char plugin[128], stage[32], object[PATH_MAX]; /* where it is */
     bool is_ok;                                    /* the last line was "ok" */
     bool had_error;
+    bool is_quiet; /* nothing on stderr: somebody else tells it */
+    size_t said_len;
+    char said[SAID_MAX];
+};
+
+struct preflight {
+    const struct config *cfg;
+    const char *consequence;
+    struct report rep;
+    enum ending ending;
+    pid_t pid;
+    int fd; /* the report */
+    int status;
+    int64_t end_ms;
 };
 
 /* ---- In the child ---- */
@@ -93,6 +110,18 @@ static void copy_field(const char *line, const char *key, bool to_end, char *out
     out[n] = '\0';
 }
 
+static void say(struct report *rep, const char *line)
+{
+    int n = snprintf(rep->said + rep->said_len, sizeof rep->said - rep->said_len, "%s\n", line);
+
+    if (n > 0)
+        rep->said_len += (size_t)n;
+    if (rep->said_len >= sizeof rep->said)
+        rep->said_len = sizeof rep->said - 1;
+    if (!rep->is_quiet)
+        fprintf(stderr, "%s\n", line);
+}
+
 static void end_line(struct report *rep)
 {
     const char *line = rep->line;
@@ -111,7 +140,7 @@ static void end_line(struct report *rep)
             copy_field(line, " object ", true, rep->object, sizeof rep->object);
     } else if (strstr(line, "error: ") != NULL || (rep->had_error && line[0] == ' ')) {
         rep->had_error = true; /* its hint is indented */
-        fprintf(stderr, "%s\n", line);
+        say(rep, line);
         log_error("preflight: %s", line);
     } else if (!rep->is_ok && line[0] != '\0') {
         log_debug("preflight: %s", line);
@@ -152,37 +181,33 @@ static bool is_stop_pending(void)
             sigismember(&pending, SIGQUIT) == 1);
 }
 
-/* Reads until the child is gone, by itself or otherwise; its group goes with it. */
-static enum ending watch(pid_t pid, int fd, struct report *rep, int *status)
+/* Takes what is there; true when the child is gone, by itself or otherwise. Its group goes with it. */
+static bool step(struct preflight *p)
 {
-    int64_t end_ms = clock_mono_ms() + preflight_wall_ms;
-    enum ending ending = ENDED_BY_ITSELF;
-    bool is_open = true;
+    struct report *rep = &p->rep;
     pid_t r;
 
-    while ((r = waitpid(pid, status, ending == ENDED_BY_ITSELF ? WNOHANG : 0)) == 0 ||
-           (r < 0 && errno == EINTR)) {
-        struct pollfd pfd = {.fd = is_open ? fd : -1, .events = POLLIN};
-
-        /* The end of the file and that of the process are a moment apart. */
-        if (poll(&pfd, 1, is_open ? TICK_MS : 1) > 0)
-            is_open = read_report(fd, rep) && rep->total < REPORT_MAX;
-        if (is_stop_pending())
-            ending = ENDED_BY_US;
-        else if (rep->total >= REPORT_MAX)
-            ending = ENDED_TALKATIVE;
-        else if (clock_mono_ms() >= end_ms)
-            ending = ENDED_LATE;
-        if (ending != ENDED_BY_ITSELF)
-            kill(pid, SIGKILL);
-    }
+    while (rep->total < REPORT_MAX && read_report(p->fd, rep))
+        continue;
+    if (rep->total >= REPORT_MAX)
+        p->ending = ENDED_TALKATIVE;
+    else if (clock_mono_ms() >= p->end_ms)
+        p->ending = ENDED_LATE;
+    if (p->ending != ENDED_BY_ITSELF)
+        kill(p->pid, SIGKILL);
+    do {
+        r = waitpid(p->pid, &p->status, p->ending == ENDED_BY_ITSELF ? WNOHANG : 0);
+    } while (r < 0 && errno == EINTR);
+    if (r == 0)
+        return false;
     /* What it left in the pipe; then what it left running, which may hold the other end. */
-    while (rep->total < REPORT_MAX && read_report(fd, rep))
+    while (rep->total < REPORT_MAX && read_report(p->fd, rep))
         continue;
     if (rep->len > 0)
         end_line(rep);
-    kill(-pid, SIGKILL);
-    return ending;
+    kill(-p->pid, SIGKILL);
+    p->pid = 0;
+    return true;
 }
 
 /* ---- What to tell ---- */
@@ -214,59 +239,71 @@ static void describe_end(enum ending ending, int status, const char *in, char *b
         snprintf(buf, size, "ended the process with exit(%d) in %s", WEXITSTATUS(status), in);
 }
 
-static void tell(const struct config *cfg, const struct report *rep, enum ending ending, int status)
+static void tell(struct preflight *p)
 {
+    struct report *rep = &p->rep;
     const struct config_plugin *plugin = NULL;
-    char stage[48], what[160], who[PATH_MAX + 192] = "the trial of the plugins";
+    char stage[48], what[160], who[PATH_MAX + 192] = "the trial of the plugins",
+                                              line[PATH_MAX + 768];
     const char *in = describe_stage(rep->stage, stage, sizeof stage);
     struct diag diag;
 
-    for (int i = 0; i < cfg->n_plugins && plugin == NULL; i++) {
-        if (strcmp(cfg->plugin[i].name, rep->plugin) == 0)
-            plugin = &cfg->plugin[i];
+    for (int i = 0; i < p->cfg->n_plugins && plugin == NULL; i++) {
+        if (strcmp(p->cfg->plugin[i].name, rep->plugin) == 0)
+            plugin = &p->cfg->plugin[i];
     }
     if (rep->plugin[0] != '\0')
         snprintf(who, sizeof who, "plugin '%s' (%s)", rep->plugin,
                  rep->object[0] != '\0' ? rep->object
                  : plugin != NULL       ? plugin->module
                                         : "?");
-    describe_end(ending, status, in, what, sizeof what);
+    describe_end(p->ending, p->status, in, what, sizeof what);
     diag_init(&diag);
-    diag_add(&diag, cfg->path, plugin != NULL ? plugin->pos.line : 0,
-             plugin != NULL ? plugin->pos.column : 0, NULL, "%s %s; nothing was started", who,
-             what);
-    diag_print(&diag, stderr);
+    diag_add(&diag, p->cfg->path, plugin != NULL ? plugin->pos.line : 0,
+             plugin != NULL ? plugin->pos.column : 0, NULL, "%s %s; %s", who, what, p->consequence);
+    diag_format(&diag, 0, line, sizeof line);
+    say(rep, line);
     diag_fini(&diag);
-    log_error("preflight: %s %s; nothing was started", who, what);
+    log_error("preflight: %s %s; %s", who, what, p->consequence);
 }
 
 /* ---- The whole ---- */
 
-int preflight_run(const struct config *cfg, const struct setup *setup, struct shm *shm,
-                  const struct master_roles *roles, int validate_only, const struct user *user,
-                  struct listen_set *listeners)
+int preflight_start(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                    struct master *m, const struct master_roles *roles, int validate_only,
+                    const struct user *user, struct listen_set *listeners, const char *consequence,
+                    struct preflight **out)
 {
-    struct report rep = {.len = 0};
-    enum ending ending;
-    int fd[2], status = 0, r;
-    bool is_exit_0;
-    pid_t parent = getpid(), pid;
+    struct preflight *p = calloc(1, sizeof *p);
+    pid_t parent = getpid();
+    int fd[2], r;
 
-    if (pipe2(fd, O_CLOEXEC) < 0)
-        return -errno;
+    if (p == NULL)
+        return -ENOMEM;
+    if (pipe2(fd, O_CLOEXEC) < 0) {
+        r = -errno;
+        free(p);
+        return r;
+    }
     /* Ignored by whoever started us, it would take the children's status away. */
     signal(SIGCHLD, SIG_DFL);
     fflush(NULL);
-    pid = fork();
-    if (pid < 0) {
+    p->pid = fork();
+    if (p->pid < 0) {
         r = -errno;
-        fprintf(stderr, "bulkhead: cannot try the plugins: %s\n", strerror(-r));
         fd_close(&fd[0]);
         fd_close(&fd[1]);
+        free(p);
         return r;
     }
-    if (pid == 0) {
+    if (p->pid == 0) {
+        int status;
+
         fd_close(&fd[0]);
+        if (m != NULL)
+            child_close_masters(m);
+        if (m != NULL)
+            keys_close(m, -1);
         if (listeners != NULL)
             listen_close_others(listeners, -1);
         become_trial(user, parent);
@@ -274,20 +311,78 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
         fflush(NULL);
         _exit(status);
     }
-    setpgid(pid, pid); /* whoever is first */
+    setpgid(p->pid, p->pid); /* whoever is first */
     fd_close(&fd[1]);
     fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    ending = watch(pid, fd[0], &rep, &status);
-    fd_close(&fd[0]);
+    p->cfg = cfg;
+    p->consequence = consequence;
+    p->fd = fd[0];
+    p->end_ms = clock_mono_ms() + preflight_wall_ms;
+    p->rep.is_quiet = m != NULL;
+    *out = p;
+    return 0;
+}
 
-    is_exit_0 = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (ending == ENDED_BY_US)
-        r = -EINTR;
-    else
-        r = ending == ENDED_BY_ITSELF && rep.is_ok && is_exit_0 ? 0 : -ENOEXEC;
+int preflight_step(struct preflight *p)
+{
+    bool is_exit_0;
+    int r;
+
+    if (p->pid != 0 && !step(p))
+        return -EAGAIN;
+    is_exit_0 = WIFEXITED(p->status) && WEXITSTATUS(p->status) == 0;
+    if (p->ending == ENDED_BY_US)
+        return -EINTR;
+    r = p->ending == ENDED_BY_ITSELF && p->rep.is_ok && is_exit_0 ? 0 : -ENOEXEC;
     /* A role that has said what is wrong has come to an orderly end. */
-    if (r == -ENOEXEC && !(rep.had_error && ending == ENDED_BY_ITSELF && WIFEXITED(status)))
-        tell(cfg, &rep, ending, status);
+    if (r == -ENOEXEC &&
+        !(p->rep.had_error && p->ending == ENDED_BY_ITSELF && WIFEXITED(p->status)))
+        tell(p);
+    return r;
+}
+
+const char *preflight_said(const struct preflight *p)
+{
+    return p->rep.said;
+}
+
+void preflight_end(struct preflight **pp)
+{
+    struct preflight *p = *pp;
+
+    *pp = NULL;
+    if (p == NULL)
+        return;
+    if (p->pid != 0) {
+        p->ending = ENDED_BY_US;
+        step(p);
+    }
+    fd_close(&p->fd);
+    free(p);
+}
+
+int preflight_run(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                  const struct master_roles *roles, int validate_only, const struct user *user,
+                  struct listen_set *listeners)
+{
+    struct preflight *p = NULL;
+    int r = preflight_start(cfg, setup, shm, NULL, roles, validate_only, user, listeners,
+                            "nothing was started", &p);
+
+    if (p == NULL) {
+        fprintf(stderr, "bulkhead: cannot try the plugins: %s\n", strerror(-r));
+        return r;
+    }
+    while ((r = preflight_step(p)) == -EAGAIN) {
+        /* The end of the file and that of the process are a moment apart. */
+        struct pollfd pfd = {.fd = p->fd, .events = POLLIN};
+
+        if (poll(&pfd, 1, TICK_MS) > 0 && (pfd.revents & POLLIN) == 0)
+            poll(NULL, 0, 1);
+        if (is_stop_pending())
+            p->ending = ENDED_BY_US;
+    }
+    preflight_end(&p);
     return r;
 }
 

@@ -116,7 +116,7 @@ int master_prepare(struct master *m)
     r = make_crash_dir(m);
     if (r < 0)
         return r;
-    r = shm_create((uint32_t)m->n_slots, (uint32_t)cfg->n_plugins, &m->shm);
+    r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);
     if (r < 0)
         master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
     return r;

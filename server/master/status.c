@@ -102,6 +102,7 @@ static json_t *worker_json(const struct master *m, const struct child *c, int64_
     if (is_in_plugin)
         death_where(m, c->index, where, sizeof where);
     json_object_set_new(json, "in", is_in_plugin ? text_json(where) : json_null());
+    json_object_set_new(json, "generation", json_integer((json_int_t)c->gen->number));
     return json;
 }
 
@@ -152,13 +153,13 @@ static json_t *blocked_json(const struct master *m, const struct quarantine *q,
 
     for (int i = 0; i < QUARANTINE_BLOCKS; i++) {
         const struct quarantine_block *b = &q->block[i];
-        uint32_t route = quarantine_route_of(b);
+        const char *route = config_route_name(m->cfg, quarantine_route_of(b));
         json_t *json;
 
-        if (route == 0 || route > (uint32_t)m->cfg->n_routes || breaker_is_closed(&b->breaker))
+        if (route == NULL || breaker_is_closed(&b->breaker))
             continue;
         json = breaker_json(&b->breaker, limits, now_ms);
-        json_object_set_new(json, "route", text_json(m->cfg->route[route - 1].name));
+        json_object_set_new(json, "route", text_json(route));
         json_array_append_new(list, json);
     }
     return list;
@@ -250,6 +251,8 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "%d of %d workers are missing", n_missing, m->cfg->n_workers);
     if (!child_is_alive(&m->recorder))
         add_problem(list, "the recorder is not running: crash records wait");
+    if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
+        add_problem(list, "the last reload failed: %s", m->reload.why);
     json_array_foreach(plugins, i, plugin)
     {
         add_problems_of(list, plugin);
@@ -285,6 +288,20 @@ static json_int_t count_requests(const struct master *m)
     return (json_int_t)n;
 }
 
+/* How the last one went. */
+static json_t *reload_json(const struct master *m)
+{
+    const struct reload *r = &m->reload;
+
+    if (r->state != RELOAD_IDLE)
+        return json_pack("{s:s}", "state", "running");
+    if (r->result == NULL)
+        return json_null();
+    return json_pack("{s:s, s:o, s:o}", "state", r->has_failed ? "failed" : "done", "time",
+                     time_json(r->result_ns), "why",
+                     r->has_failed ? text_json(r->why) : json_null());
+}
+
 char *status_json(const struct master *m)
 {
     int64_t now_ms = clock_mono_ms();
@@ -292,7 +309,8 @@ char *status_json(const struct master *m)
     char *text;
 
     for (int i = 0; i < m->cfg->n_plugins; i++)
-        json_array_append_new(plugins, plugin_json(m, i, now_ms));
+        if (!m->cfg->plugin[i].is_removed)
+            json_array_append_new(plugins, plugin_json(m, i, now_ms));
     json = json_pack("{s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:{s:b, s:i}, s:o, s:{s:I, s:o}}",
                      "version", BULKHEAD_VERSION, "state", phase_name(m->phase), "pid",
                      (int)getpid(), "started", time_json(m->history.started_real_ns), "uptime_s",
@@ -304,6 +322,8 @@ char *status_json(const struct master *m)
                      ends_json(&m->history));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "plugins", plugins);
+    json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));
+    json_object_set_new(json, "reload", reload_json(m));
     text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     return text;

@@ -24,6 +24,8 @@ struct recorder_plugin { /* what the recorder is told of a plugin; as config->pl
     const char *object;   /* absolute path of the .so */
     const char *version;  /* NULL: none */
     const char *build_id; /* hexadecimal; NULL or "": none */
+    const char *copy;     /* what is mapped; NULL: not known */
+    uint32_t place;       /* index + 1 */
 };
 
 struct record_frame {

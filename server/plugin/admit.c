@@ -23,9 +23,7 @@ static struct quarantine *quarantine_of(const bh_inst *inst)
 static void tell(const bh_inst *inst, const struct quarantine_news *news)
 {
     const struct config *cfg = inst->config;
-    const char *route = news->route > 0 && news->route <= (uint32_t)cfg->n_routes
-                            ? cfg->route[news->route - 1].name
-                            : NULL;
+    const char *route = config_route_name(cfg, news->route);
     bool is_bad = news->change == BREAKER_OPENED || news->change == BREAKER_REOPENED;
     char text[512];
 

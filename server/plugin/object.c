@@ -45,6 +45,8 @@ int object_dir_create(const char *user, struct diag *diag)
     const char *tmp = getenv("TMPDIR");
     int r;
 
+    if (copy_dir[0] != '\0' && copy_dir_pid == getpid())
+        return 0;
     if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > 90)
         tmp = "/tmp";
     snprintf(copy_dir, sizeof copy_dir, "%s/bulkhead-%ld-XXXXXX", tmp, (long)getpid());

@@ -23,7 +23,7 @@ struct object {
     void *(*cxa_globals)(void); /* the C++ run-time's per-thread state, or NULL */
 };
 
-/* Where copies go: made before the first fork, in $TMPDIR or /tmp, with a folder in it for those that
+/* Where copies go: made once, before the first fork, in $TMPDIR or /tmp, with a folder in it for those that
  * workers make (fresh.h). user: server.user, who may write there; NULL: as this process. 0 or
  * -errno. */
 int object_dir_create(const char *user, struct diag *diag);

@@ -116,7 +116,7 @@ struct bh_req {
     size_t body_cap;   /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;
     const char *route, *listener;
-    uint32_t route_number; /* index + 1 in the config; 0: none */
+    uint32_t route_number; /* config_route.number; 0: none */
 
     struct entry *entry;
     int n_entries;

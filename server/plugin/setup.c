@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/diag.h"
@@ -127,8 +128,11 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
         return -ENOMEM;
     s->n = cfg->n_plugins;
     for (int i = 0; i < s->n; i++) {
-        int r = read_object(cfg, s, i, diag);
+        int r = 0;
 
+        if (cfg->plugin[i].is_removed)
+            continue;
+        r = read_object(cfg, s, i, diag);
         if (r == 0)
             r = check_plugin(cfg, &cfg->plugin[i], s->plugin[i].manifest, diag);
         if (r < 0 && result == 0)
@@ -141,20 +145,69 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
     return result;
 }
 
-int setup_copy(const struct config *cfg, struct setup *s, struct diag *diag)
+/* The place in `in` of the same object: with sha256, of the same bytes as well. -1: it has none. */
+static int find_copy(const struct setup *in, int n, const char *object, const char *sha256)
+{
+    for (int i = 0; i < n; i++) {
+        const struct setup_plugin *sp = &in->plugin[i];
+
+        if (sp->copy != NULL && strcmp(sp->object, object) == 0 &&
+            (sha256 == NULL || strcmp(sp->sha256, sha256) == 0))
+            return i;
+    }
+    return -1;
+}
+
+static int take_copy(struct setup_plugin *sp, const struct setup_plugin *from)
+{
+    sp->copy = strdup(from->copy);
+    memcpy(sp->sha256, from->sha256, sizeof sp->sha256);
+    return sp->copy != NULL ? 0 : -ENOMEM;
+}
+
+/* A copy first, and then its digest: the file may change under our hands. */
+static int copy_object(struct setup_plugin *sp, const struct setup *before, struct diag *diag)
+{
+    int r = object_copy(sp->object, diag, &sp->copy), k;
+
+    if (r == 0)
+        r = digest_file(sp->copy, sp->sha256);
+    k = r == 0 && before != NULL ? find_copy(before, before->n, sp->object, sp->sha256) : -1;
+    if (k < 0)
+        return r;
+    unlink(sp->copy);
+    free(sp->copy);
+    return take_copy(sp, &before->plugin[k]);
+}
+
+int setup_copy(const struct config *cfg, struct setup *s, const struct setup *before,
+               struct diag *diag)
 {
     int r = object_dir_create(cfg->user, diag);
 
     for (int i = 0; r == 0 && i < s->n; i++) {
         struct setup_plugin *sp = &s->plugin[i];
+        int k;
 
-        for (int j = 0; j < i && sp->copy == NULL; j++)
-            if (strcmp(s->plugin[j].object, sp->object) == 0)
-                sp->copy = strdup(s->plugin[j].copy);
-        if (sp->copy == NULL)
-            r = object_copy(sp->object, diag, &sp->copy);
+        if (sp->object == NULL)
+            continue;
+        k = find_copy(s, i, sp->object, NULL);
+        r = k >= 0 ? take_copy(sp, &s->plugin[k]) : copy_object(sp, before, diag);
     }
     return r;
+}
+
+void setup_remove_copies(struct setup *s, const struct setup *const *others, int n)
+{
+    for (int i = 0; i < s->n; i++) {
+        struct setup_plugin *sp = &s->plugin[i];
+        bool is_used = sp->copy == NULL;
+
+        for (int k = 0; k < n && !is_used; k++)
+            is_used = find_copy(others[k], others[k]->n, sp->object, sp->sha256) >= 0;
+        if (!is_used)
+            unlink(sp->copy); /* by several instances: more than once */
+    }
 }
 
 void setup_destroy(struct setup **sp)

@@ -23,16 +23,17 @@
 static struct {
     const struct config *cfg;
     struct shm *shm;
-    const struct recorder_plugin *plugin;
-    int n_plugins;
-    bool is_dir_bad;       /* said so already */
-    struct shm_crash copy; /* of the record being worked on: it may still change in there */
+    const struct recorder_plugin *plugin; /* as they are now, and after them the older ones */
+    int n_plugins, n_older;
+    struct recorder_plugin *met; /* n_plugins: as that worker had them */
+    bool is_dir_bad;             /* said so already */
+    struct shm_crash copy;       /* of the record being worked on: it may still change in there */
     struct record_trace trace;
     int64_t *orphan_ms; /* per slot: since when it looks like one; 0: does not */
 } crashes;
 
 void crashes_init(const struct config *cfg, struct shm *shm, const struct recorder_plugin *plugin,
-                  int n_plugins)
+                  int n_plugins, int n_older)
 {
     int r = record_dir_open(cfg->crash.dir);
 
@@ -40,6 +41,8 @@ void crashes_init(const struct config *cfg, struct shm *shm, const struct record
     crashes.shm = shm;
     crashes.plugin = plugin;
     crashes.n_plugins = n_plugins;
+    crashes.n_older = n_older;
+    crashes.met = calloc((size_t)n_plugins + 1, sizeof *crashes.met);
     crashes.orphan_ms = calloc((size_t)shm->n_workers * SHM_CRASH_SLOTS, sizeof(int64_t));
     if (r < 0)
         log_error("crash.dir %s: %s; no crash can be recorded", cfg->crash.dir, strerror(-r));
@@ -118,19 +121,37 @@ static void tell(const struct record_source *src)
                  f->function[0] != '\0' ? f->function : "?", f->module);
 }
 
+/* What the worker that crashed had loaded, which may be what an earlier config named. */
+static const struct recorder_plugin *find_met(const struct shm_crash *crash)
+{
+    const struct recorder_plugin *older = crashes.plugin + crashes.n_plugins;
+
+    if (crashes.n_older == 0 || crashes.met == NULL)
+        return crashes.plugin;
+    memcpy(crashes.met, crashes.plugin, (size_t)crashes.n_plugins * sizeof *crashes.met);
+    for (uint32_t i = 0; i < crash->n_modules; i++) {
+        const struct shm_module *m = &crash->module[i];
+
+        for (int k = crashes.n_older - 1; k >= 0 && m->plugin != 0; k--)
+            if (older[k].place <= (uint32_t)crashes.n_plugins && older[k].copy != NULL &&
+                strcmp(older[k].copy, m->path) == 0)
+                crashes.met[older[k].place - 1] = older[k];
+    }
+    return crashes.met;
+}
+
 static void write_slot(uint32_t worker, uint32_t slot)
 {
     struct shm_worker *w = &crashes.shm->worker[worker];
     struct shm_crash *crash = &w->crash[slot];
-    struct record_source src = {.crash = &crashes.copy,
-                                .plugin = crashes.plugin,
-                                .n_plugins = crashes.n_plugins,
-                                .worker = worker};
+    struct record_source src = {
+        .crash = &crashes.copy, .n_plugins = crashes.n_plugins, .worker = worker};
     uint32_t n_tries = crash->n_tries++;
     const struct shm_fold *fold;
 
     memcpy(&crashes.copy, crash, sizeof crashes.copy);
     record_clean(&crashes.copy, worker, slot);
+    src.plugin = find_met(&crashes.copy);
     src.hook = hook_name(crashes.copy.hook);
     fold = find_fold(w, crashes.copy.id);
     if (fold != NULL) {
@@ -141,7 +162,7 @@ static void write_slot(uint32_t worker, uint32_t slot)
         src.trace_missing = "the worker was killed and left no registers";
     } else if (n_tries == 0) {
         alarm(SYMBOLISE_MAX_S);
-        symbolise(&crashes.copy, crashes.plugin, crashes.n_plugins, &crashes.trace);
+        symbolise(&crashes.copy, src.plugin, crashes.n_plugins, &crashes.trace);
         alarm(0);
         src.trace = &crashes.trace;
     } else {

@@ -13,7 +13,7 @@ struct shm;
 
 /* Once; all that is passed stays the caller's and must stay. */
 void crashes_init(const struct config *cfg, struct shm *shm, const struct recorder_plugin *plugin,
-                  int n_plugins);
+                  int n_plugins, int n_older);
 
 /* Writes the records of one worker that are complete, those that a dead worker left incomplete, and
  * new counts of repeats. is_last: the recorder ends, waits for nothing. True when something was

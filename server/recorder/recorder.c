@@ -92,6 +92,7 @@ static int take_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
         return -errno;
     signal(SIGINT, SIG_IGN);
@@ -102,31 +103,35 @@ static int take_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* True when it is time to end. */
-static bool handle_signals(int fd)
+enum told { TOLD_NOTHING, TOLD_TO_MAKE_ROOM, TOLD_TO_END };
+
+static enum told handle_signals(int fd)
 {
     struct signalfd_siginfo si;
-    bool is_over = false;
+    enum told told = TOLD_NOTHING;
 
     while (read(fd, &si, sizeof si) == (ssize_t)sizeof si) {
         if (si.ssi_signo == SIGTERM)
-            is_over = true;
+            told = TOLD_TO_END;
+        if (si.ssi_signo == SIGUSR2 && told == TOLD_NOTHING)
+            told = TOLD_TO_MAKE_ROOM;
         if (si.ssi_signo == SIGUSR1) {
             sinks_reopen();
             log_reopen();
         }
     }
-    return is_over;
+    return told;
 }
 
 int recorder_run(const struct config *cfg, struct shm *shm, const struct recorder_plugin *plugin,
-                 int n)
+                 int n, int n_older)
 {
     int signal_fd = take_signals();
     struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN},
                             {.fd = shm->wake_fd, .events = POLLIN}};
     uint64_t kicks;
     int64_t end_ms;
+    enum told told;
     bool is_busy;
 
     prctl(PR_SET_NAME, "bh-recorder");
@@ -135,7 +140,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
         return 1;
     }
     unsetenv("DEBUGINFOD_URLS"); /* debug information is looked for on this machine only */
-    crashes_init(cfg, shm, plugin, n);
+    crashes_init(cfg, shm, plugin, n, n_older);
     do {
         atomic_store(&shm->asleep, SHM_AWAKE);
         while (read(shm->wake_fd, &kicks, sizeof kicks) > 0)
@@ -148,8 +153,13 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
         if (!is_busy)
             symbolise_rest();
         poll(fds, 2, is_busy ? NAP_MS : -1);
-    } while (!handle_signals(signal_fd));
+        told = handle_signals(signal_fd);
+    } while (told == TOLD_NOTHING);
 
+    if (told == TOLD_TO_MAKE_ROOM) { /* all that it knows is in shared memory, or in the files */
+        sinks_flush();
+        return 0;
+    }
     end_ms = clock_mono_ms() + LAST_MS;
     while (make_pass(shm, true) && clock_mono_ms() < end_ms)
         ;

@@ -14,9 +14,9 @@ struct config;
 struct shm;
 
 /* Runs until SIGTERM, then writes what is left; returns the exit status. SIGUSR1: opens all log
- * files anew. To be called in a process of its own, with one thread, that ignores nothing yet.
- * plugin: as cfg->plugin, n of them. */
+ * files anew. SIGUSR2: ends at once, for a successor. To be called in a process of its own, with one thread, that ignores nothing yet.
+ * plugin: as cfg->plugin, n of them; then n_older of earlier configs, whose workers may still live. */
 int recorder_run(const struct config *cfg, struct shm *shm, const struct recorder_plugin *plugin,
-                 int n);
+                 int n, int n_older);
 
 #endif

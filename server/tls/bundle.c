@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,38 +91,26 @@ static int put_file(int fd, const struct config *cfg, const struct config_file *
     return put(fd, buf, (uint32_t)n);
 }
 
-static int put_ticket_key(int fd, struct bundle *before)
+/* A ticket of one listener must not open another, which may ask more of its clients. */
+static int put_ticket_key(int fd, const char *listener, const unsigned char *secret)
 {
-    gnutls_datum_t made = {NULL, 0};
-    const unsigned char *p;
-    size_t n;
+    unsigned char key[BUNDLE_TICKET_KEY];
     int r;
 
-    if (before->p != NULL && bundle_next(before, &p, &n) && n == BUNDLE_TICKET_KEY)
-        return put(fd, p, BUNDLE_TICKET_KEY);
-    if (gnutls_session_ticket_key_generate(&made) < 0)
-        return -ENOMEM;
-    r = made.size == BUNDLE_TICKET_KEY ? put(fd, made.data, made.size) : -EINVAL;
-    gnutls_memset(made.data, 0, made.size);
-    gnutls_free(made.data);
+    if (gnutls_hmac_fast(GNUTLS_MAC_SHA512, secret, BUNDLE_SECRET, listener, strlen(listener),
+                         key) < 0)
+        return -EIO;
+    r = put(fd, key, sizeof key);
+    gnutls_memset(key, 0, sizeof key);
     return r;
 }
 
-static void skip(struct bundle *b, int n)
+static int put_listener(int fd, const struct config *cfg, const struct config_listener *l,
+                        const unsigned char *secret, unsigned char *buf, struct diag *diag)
 {
-    const unsigned char *p;
-    size_t len;
+    const struct config_tls *tls = &l->tls;
+    int r = put_ticket_key(fd, l->name, secret), e;
 
-    while (n-- > 0 && bundle_next(b, &p, &len))
-        continue;
-}
-
-static int put_listener(int fd, const struct config *cfg, const struct config_tls *tls,
-                        struct bundle *before, unsigned char *buf, struct diag *diag)
-{
-    int r = put_ticket_key(fd, before), e;
-
-    skip(before, tls->n_certificates * 2 + (tls->client_ca.path != NULL));
     for (int i = 0; i < tls->n_certificates; i++) {
         e = put_file(fd, cfg, &tls->certificate[i].cert, buf, diag);
         r = r < 0 ? r : e;
@@ -135,9 +124,9 @@ static int put_listener(int fd, const struct config *cfg, const struct config_tl
     return r;
 }
 
-int bundle_create(const struct config *cfg, int keys_of, struct diag *diag, int *out)
+int bundle_create(const struct config *cfg, const unsigned char secret[BUNDLE_SECRET],
+                  struct diag *diag, int *out)
 {
-    struct bundle before = {NULL, 0, 0};
     unsigned char *buf;
     int fd, r = 0, e;
 
@@ -150,15 +139,12 @@ int bundle_create(const struct config *cfg, int keys_of, struct diag *diag, int 
         r = buf == NULL ? -ENOMEM : -errno;
         goto out;
     }
-    if (keys_of >= 0)
-        (void)bundle_map(keys_of, &before); /* else new ones, which do as well */
     for (int i = 0; i < cfg->n_listeners; i++) {
         if (!cfg->listener[i].tls.is_on)
             continue;
-        e = put_listener(fd, cfg, &cfg->listener[i].tls, &before, buf, diag);
+        e = put_listener(fd, cfg, &cfg->listener[i], secret, buf, diag);
         r = r < 0 ? r : e;
     }
-    bundle_unmap(&before);
     gnutls_memset(buf, 0, BUNDLE_FILE_MAX);
     if (r == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)

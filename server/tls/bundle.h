@@ -18,13 +18,15 @@ struct diag;
 
 #define BUNDLE_FILE_MAX   (1u << 20) /* bytes of one file */
 #define BUNDLE_TICKET_KEY 64         /* as gnutls_session_ticket_key_generate() makes them */
+#define BUNDLE_SECRET     64
 
 /* Does any listener speak TLS? */
 bool bundle_is_needed(const struct config *cfg);
 
 /* Reads all files into a new bundle; 0 and its descriptor (-1 when none is needed), or -errno and every
- * file that cannot be read in diag. Its ticket keys are those of the bundle `keys_of`, or, with -1, new. */
-int bundle_create(const struct config *cfg, int keys_of, struct diag *diag, int *out);
+ * file that cannot be read in diag. Each listener's ticket key is made of the secret and its name. */
+int bundle_create(const struct config *cfg, const unsigned char secret[BUNDLE_SECRET],
+                  struct diag *diag, int *out);
 
 /* Changes when a file does: its inode, size or time. */
 uint64_t bundle_signature(const struct config *cfg);

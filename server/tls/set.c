@@ -499,10 +499,11 @@ int tls_set_load(const struct config *cfg, int bundle_fd, struct diag *diag, str
 
 int tls_check(const struct config *cfg, struct diag *diag, struct diag *warnings)
 {
+    static const unsigned char no_secret[BUNDLE_SECRET];
     struct tls_set *set = NULL;
     int fd, r;
 
-    r = bundle_create(cfg, -1, diag, &fd);
+    r = bundle_create(cfg, no_secret, diag, &fd);
     if (r == 0)
         r = tls_set_load(cfg, fd, diag, warnings, &set);
     if (r < 0 && diag != NULL && diag->n_errors == 0)

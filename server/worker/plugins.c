@@ -34,8 +34,12 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
         r = -ENOMEM;
     for (int i = 0; r == 0 && i < cfg->n_plugins; i++) {
         const struct setup_plugin *s = &setup->plugin[i];
-        struct object *object = find_object(out, s->object);
+        struct object *object;
 
+        out->n = i + 1;
+        if (cfg->plugin[i].is_removed)
+            continue;
+        object = find_object(out, s->object);
         if (object == NULL) {
             if (progress != NULL)
                 progress(arg, cfg->plugin[i].name, hook_name(HOOK_LOAD), s->object);
@@ -45,8 +49,6 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
         }
         if (r == 0)
             r = instance_create(cfg, i, object, shm, worker, diag, &out->inst[i]);
-        if (r == 0)
-            out->n = i + 1;
     }
     if (r < 0)
         plugins_unload(out);

@@ -53,7 +53,7 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
     int r = 0, first = 0;
 
     for (int i = 0; i < plugins->n; i++) {
-        if (plugins->inst[i]->desc->validate == NULL)
+        if (plugins->inst[i] == NULL || plugins->inst[i]->desc->validate == NULL)
             continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_VALIDATE), NULL);
         r = instance_validate(plugins->inst[i], diag);
@@ -61,6 +61,8 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
             first = r;
     }
     for (int i = 0; !validate_only && first == 0 && i < plugins->n; i++) {
+        if (plugins->inst[i] == NULL)
+            continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_OPEN), NULL);
         r = instance_open(plugins->inst[i], diag);
         if (r < 0)
@@ -69,8 +71,10 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
     if (first == 0)
         first = report_ejected(cfg, diag);
     for (int i = plugins->n - 1; first == 0 && i >= 0; i--) {
-        say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);
-        instance_destroy(&plugins->inst[i]);
+        if (plugins->inst[i] != NULL) {
+            say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);
+            instance_destroy(&plugins->inst[i]);
+        }
         plugins->n = i;
     }
     return first;

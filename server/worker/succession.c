@@ -91,7 +91,7 @@ void succession_read(void)
         if (msg.kind == CHANNEL_HAND_OVER && worker.front != NULL && !worker.is_leaving) {
             worker.is_leaving = true;
             worker_prepare_to_leave();
-            front_stop_accepting(worker.front);
+            front_stop_accepting(worker.front, (unsigned)msg.number);
         }
         if (msg.kind == CHANNEL_KEYS && msg.n > 0)
             use_keys(fds[0]);

@@ -143,7 +143,8 @@ int worker_serve(int post)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
-            instance_start(worker.plugins.inst[i]);
+            if (worker.plugins.inst[i] != NULL)
+                instance_start(worker.plugins.inst[i]);
     return r;
 }
 
@@ -189,7 +190,8 @@ static int start(const struct setup *setup, struct diag *diag)
         return r;
     r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
-        r = instance_open(worker.plugins.inst[i], diag);
+        if (worker.plugins.inst[i] != NULL)
+            r = instance_open(worker.plugins.inst[i], diag);
     if (r == 0 && worker.seat->post >= 0)
         r = worker_serve(worker.seat->post);
     return r;
@@ -225,7 +227,8 @@ void worker_prepare_to_leave(void)
 {
     worker.leave_until_ms = clock_mono_ms() + worker.cfg->limits.drain_ms;
     for (int i = 0; i < worker.plugins.n; i++)
-        instance_drain(worker.plugins.inst[i]);
+        if (worker.plugins.inst[i] != NULL)
+            instance_drain(worker.plugins.inst[i]);
 }
 
 /* Outcome Q: without the plugin, until a successor is there. */
@@ -235,7 +238,8 @@ static void take_ejected(void)
     const char *why;
 
     while (eject_take(&plugin, &why)) {
-        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n)
+        if (plugin > 0 && plugin <= (uint32_t)worker.plugins.n &&
+            worker.plugins.inst[plugin - 1] != NULL)
             instance_eject(worker.plugins.inst[plugin - 1], why);
         else
             log_warn("this worker asks to be replaced: %s", why);

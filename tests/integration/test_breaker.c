@@ -15,24 +15,29 @@
 /* Routes /a, /b, /c and the rest lead through f, which crashes as the query says. */
 static struct server *start(const char *breaker, const char *policy)
 {
-    return server_start("version: 1\n"
-                        "server: {workers: 1}\n"
-                        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
-                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                        "breaker: {%s}\n"
-                        "respawn: {restarts: 1000}\n"
-                        "plugins:\n"
-                        "  f: {module: fault, on_error: %s, config: {from_request: true, reply: "
-                        "false}}\n"
-                        "  ok: {module: respond, config: {body: ok}}\n"
-                        "routes:\n"
-                        "  - {name: a, match: {path: /a}, chain: [f, ok]}\n"
-                        "  - {name: b, match: {path: /b}, chain: [f, ok]}\n"
-                        "  - {name: c, match: {path: /c}, chain: [f, ok]}\n"
-                        "  - {match: {path: /without}, chain: [ok]}\n"
-                        "  - {name: rest, chain: [f, ok]}\n"
-                        "crash: {dir: @DIR@/crashes}\n",
-                        breaker, policy);
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: 1}\n"
+        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "breaker: {%s}\n"
+        "respawn: {restarts: 1000}\n"
+        "plugins:\n"
+        "  f: {module: fault, on_error: %s, config: {from_request: true, reply: "
+        "false}}\n"
+        "  ok: {module: respond, config: {body: ok}}\n"
+        "routes:\n"
+        "  - {name: a, match: {path: /a}, chain: [f, ok]}\n"
+        "  - {name: b, match: {path: /b}, chain: [f, ok]}\n"
+        "  - {name: c, match: {path: /c}, chain: [f, ok]}\n"
+        "  - {match: {path: /without}, chain: [ok]}\n"
+        "  - {name: rest, chain: [f, ok]}\n"
+        "crash: {dir: @DIR@/crashes}\n",
+        breaker, policy);
+
+    /* A worker that dies before the master has seen that it is ready ends the start. */
+    server_wait_log(srv, "serving on");
+    return srv;
 }
 
 static int status_of(struct server *srv, const char *target)

@@ -243,7 +243,19 @@ static void a_broken_config_does_not_hide_the_server(void **state)
     (void)state;
     server_rewrite_config(srv, "version: 1\nlisteners: what\n");
     assert_int_equal(ask(srv, "status", "", &text), 0);
-    assert_non_null(strstr(text, "has mistakes"));
+    assert_non_null(strstr(text, "serving"));
+    free(text);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void nor_when_it_names_the_socket(void **state)
+{
+    struct server *srv = start(1, "control: {socket: c.sock}\n");
+    char *text;
+
+    (void)state;
+    server_rewrite_config(srv, "version: 1\nlisteners: what\ncontrol: {socket: c.sock}\n");
+    assert_int_equal(ask(srv, "status", "", &text), 0);
     assert_non_null(strstr(text, "serving"));
     free(text);
     assert_int_equal(server_stop(&srv), 0);
@@ -558,6 +570,7 @@ int main(void)
         cmocka_unit_test(status_tells_how_workers_ended),
         cmocka_unit_test(without_a_server_it_says_so),
         cmocka_unit_test(a_broken_config_does_not_hide_the_server),
+        cmocka_unit_test(nor_when_it_names_the_socket),
         cmocka_unit_test(the_config_may_name_the_socket),
         cmocka_unit_test(there_need_not_be_one),
         cmocka_unit_test(a_named_socket_of_another_server_is_an_error),

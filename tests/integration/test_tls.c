@@ -802,7 +802,32 @@ static void a_stop_finishes_requests_and_says_good_bye(void **state)
 
 /* ---- renewal ---- */
 
-static void a_renewed_certificate_is_used_after_sighup(void **state)
+/* Waits until certificates have been read again for the nth time. */
+static void wait_for_renewal(const struct server *srv, int n)
+{
+    eventually(({
+        char *log = server_log(srv);
+        int seen = 0;
+
+        for (const char *p = log; (p = strstr(p, "were read again")) != NULL; p++)
+            seen++;
+        free(log);
+        seen >= n;
+    }));
+}
+
+static bool shows(const struct server *srv, const char *wanted)
+{
+    struct tls_client *c = open_well(srv, plainly);
+    char *cn = tls_server_cn(c);
+    bool is_it = strcmp(cn, wanted) == 0;
+
+    free(cn);
+    tls_close(&c, true);
+    return is_it;
+}
+
+static void a_renewed_certificate_is_noticed_and_nobody_interrupted(void **state)
 {
     struct server *srv = start(2, "");
     struct tls_client *before = open_well(srv, plainly);
@@ -810,32 +835,47 @@ static void a_renewed_certificate_is_used_after_sighup(void **state)
     (void)state;
     check_status(tls_get(before, "/"), 200);
     tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
-    kill(srv->pid, SIGHUP);
-    server_wait_log(srv, "SIGHUP: certificates and keys were read again");
-    for (int i = 0; i < 10; i++) /* by every worker; at once: the channel is read before accept() */
-        eventually(({
-            struct tls_client *c = open_well(srv, plainly);
-            char *cn = tls_server_cn(c);
-            bool is_new = strcmp(cn, "renewed") == 0;
-
-            free(cn);
-            tls_close(&c, true);
-            is_new;
-        }));
-    check_status(tls_get(before, "/"), 200); /* nobody was interrupted */
+    wait_for_renewal(srv, 1);
+    for (int i = 0; i < 10; i++) /* each worker */
+        eventually(shows(srv, "renewed"));
+    check_status(tls_get(before, "/"), 200);
     tls_close(&before, true);
     stop(&srv);
 }
 
-static void a_renewed_certificate_is_noticed(void **state)
+/* A worker that is started later, and one that stood by, have it too. */
+static void successors_have_the_renewed_certificate(void **state)
 {
     struct server *srv = start(1, "");
 
     (void)state;
-    tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
-    server_wait_log(srv, "a file has changed: certificates and keys were read again");
     eventually(server_children(srv, "standby", NULL, 0) == 1);
-    check_cn(srv, "localhost", "renewed");
+    tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
+    wait_for_renewal(srv, 1);
+    for (int i = 0; i < 2; i++) {
+        pid_t worker = 0;
+
+        eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
+        kill(worker, SIGKILL);
+        eventually(kill(worker, 0) < 0);
+        eventually(shows(srv, "renewed"));
+    }
+    stop(&srv);
+}
+
+static void a_reload_reads_certificates_too(void **state)
+{
+    struct server *srv = start(1, "");
+    struct tls_client *before = open_well(srv, plainly);
+
+    (void)state;
+    check_status(tls_get(before, "/"), 200);
+    tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
+    kill(srv->pid, SIGHUP);
+    server_wait_log(srv, "generation 2 serves");
+    eventually(shows(srv, "renewed"));
+    assert_int_equal(tls_wait_end(before), TLS_GOOD_BYE); /* its worker has gone */
+    tls_close(&before, false);
     stop(&srv);
 }
 
@@ -847,14 +887,15 @@ static void files_that_do_not_fit_change_nothing(void **state)
     (void)state;
     tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
     file_write(key, "%s", old); /* only one of the two was renewed */
-    kill(srv->pid, SIGHUP);
     server_wait_log(srv, "certificates and keys stay as they were");
     log = server_log(srv);
     assert_non_null(strstr(log, "bulkhead.yaml:4:"));
     assert_non_null(strstr(log, "does not belong to the certificate"));
     free(log);
     check_cn(srv, "localhost", "localhost");
-    kill(srv->pid, SIGHUP);
+    tls_make_cert(srv->dir, "site", "ca", "renewed", 30);
+    wait_for_renewal(srv, 1);
+    eventually(shows(srv, "renewed"));
     free(old);
     free(key);
     stop(&srv);
@@ -889,7 +930,7 @@ static void *make_load(void *arg)
 
 static void renewals_under_load_drop_nothing(void **state)
 {
-    enum { THREADS = 4, RENEWALS = 20 };
+    enum { THREADS = 4, RENEWALS = 3 };
     struct server *srv = start(2, "");
     struct load load = {.srv = srv};
     pthread_t thread[THREADS];
@@ -898,19 +939,10 @@ static void renewals_under_load_drop_nothing(void **state)
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, make_load, &load), 0);
     for (int i = 0; i < RENEWALS; i++) {
-        char *log;
-        int n = atomic_load(&load.n_done), seen = 0;
+        int n = atomic_load(&load.n_done);
 
         tls_make_cert(srv->dir, "site", "ca", "localhost", 30);
-        kill(srv->pid, SIGHUP);
-        eventually(({
-            log = server_log(srv);
-            seen = 0;
-            for (const char *p = log; (p = strstr(p, "were read again")) != NULL; p++)
-                seen++;
-            free(log);
-            seen > i;
-        }));
+        wait_for_renewal(srv, i + 1);
         eventually(atomic_load(&load.n_done) >= n + 2 * THREADS);
     }
     atomic_store(&load.must_stop, true);
@@ -972,8 +1004,9 @@ int main(void)
         TEST(the_request_that_kills_its_worker_ends_by_a_fin),
         TEST(a_worker_that_is_replaced_says_good_bye),
         TEST(a_stop_finishes_requests_and_says_good_bye),
-        TEST(a_renewed_certificate_is_used_after_sighup),
-        TEST(a_renewed_certificate_is_noticed),
+        TEST(a_renewed_certificate_is_noticed_and_nobody_interrupted),
+        TEST(successors_have_the_renewed_certificate),
+        TEST(a_reload_reads_certificates_too),
         TEST(files_that_do_not_fit_change_nothing),
         TEST(renewals_under_load_drop_nothing),
         TEST(browsers_are_told_to_keep_to_https),

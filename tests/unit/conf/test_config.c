@@ -542,14 +542,14 @@ static void conditions_of_a_route_are_judged(void **state)
     assert_mistake(BASE PLUGINS "routes: [{match: {headers: {a: [b]}}, chain: [p]}]\n",
                    "4:32: routes[1].match.headers: a wants a value", "\"*\"");
     assert_mistake(BASE PLUGINS "routes: [{match: {query: {a: }}, chain: [p]}]\n",
-                   "routes[1].match.query: a wants a value", "\"*\"");
+                   "4:30: routes[1].match.query: a wants a value", "\"*\"");
     assert_mistake(BASE PLUGINS "routes: [{match: {methods: [TRACE]}, chain: [p]}]\n",
                    "4:28: routes[1]: TRACE cannot be served", "405");
-    load_well(BASE PLUGINS "routes: [{match: {path: /a}, chain: [p]},\n"
-                           "  {match: {path: /a, headers: {a: b}}, chain: [p]}]\n");
     assert_mistake(BASE PLUGINS "routes: [{match: {headers: {a: b}}, chain: [p]},\n"
                                 "  {match: {headers: {a: b}}, chain: [p]}]\n",
-                   "routes[2]: can never match: the route in line 4 matches the same", NULL);
+                   "5:3: routes[2]: can never match: the route in line 4 matches the same", NULL);
+    load_well(BASE PLUGINS "routes: [{match: {path: /a}, chain: [p]},\n"
+                           "  {match: {path: /a, headers: {a: b}}, chain: [p]}]\n");
 }
 
 static void methods_are_upper_case_tokens(void **state)
@@ -678,6 +678,9 @@ int main(void)
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),
         TEST(paths_have_two_stars_at_the_end_only),
+        TEST(one_star_may_stand_anywhere),
+        TEST(hosts_are_names_addresses_or_all_below_a_name),
+        TEST(conditions_of_a_route_are_judged),
         TEST(methods_are_upper_case_tokens),
         TEST(methods_that_must_not_run_twice_are_refused),
         TEST(too_long_chains_are_refused),

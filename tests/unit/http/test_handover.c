@@ -499,7 +499,7 @@ static void the_client_notices_nothing_even_when_the_giver_ends(void **state)
     (void)state;
     get(client, "/1");
     assert_answer(client, "a /1");
-    front_stop_accepting(front[A]);
+    front_stop_accepting(front[A], 0);
     assert_int_equal(give_all(A), 1);
     front_drain(front[A]);
     front_destroy(&front[A]);
@@ -951,7 +951,7 @@ static void without_accepting_connections_go_on(void **state)
     (void)state;
     get(old, "/1");
     assert_answer(old, "a /1");
-    front_stop_accepting(front[A]);
+    front_stop_accepting(front[A], 0);
     new = client_tcp(A); /* another process's to accept */
     step();
     assert_int_equal(n_conns(A), 1);

@@ -317,11 +317,11 @@ static void note_reopen(int signo)
     atomic_fetch_add(&stage->n_reopened, 1);
 }
 
-static int fake_recorder(const struct config *c, struct shm *shm)
+static int fake_recorder(const struct recorder_view *view, struct shm *shm)
 {
     int alive = 0;
 
-    (void)c;
+    (void)view;
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = note}, NULL);
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = note_reopen}, NULL);
     atomic_store(&stage->recorder_pid, getpid());
@@ -817,7 +817,7 @@ static void sigusr1_reaches_the_recorder_and_sighup_is_survived(void **state)
     kill(master, SIGHUP);
     kill(master, SIGUSR1);
     eventually(stage->n_reopened == 1);
-    eventually(log_has("reload is not in this version"));
+    eventually(log_has("SIGHUP: no reload"));
     assert_true(ask("ping\n"));
     kill(master, SIGTERM);
     assert_int_equal(wait_end(), MASTER_STOPPED);

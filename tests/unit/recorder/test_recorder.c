@@ -44,7 +44,7 @@ static void start_recorder(void)
     sigprocmask(SIG_BLOCK, &blocked, &mine);
     recorder = fork();
     if (recorder == 0)
-        _exit(recorder_run(&cfg, shm, &plugin, 1));
+        _exit(recorder_run(&cfg, shm, &plugin, 1, 0));
     sigprocmask(SIG_SETMASK, &mine, NULL);
     assert_true(recorder > 0);
 }

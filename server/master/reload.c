@@ -1,0 +1,543 @@
+/*
+ * reload.c - another config, and other plugins, without losing a request.
+ *
+ * One transaction. The config and its plugins are loaded and tried; workers with them are forked and
+ * open all plugins, beside those that serve (PREPARE). Only when every one of them is ready do they
+ * take over the posts, all in one turn of the loop, and the old ones hand over what is idle and finish
+ * the rest (COMMIT). Whatever goes wrong before that leaves everything as it was.
+ *
+ * What a newcomer would get wrong: nothing in here waits. The loop goes on turning meanwhile, workers
+ * die and are replaced, by such with the config that is current then.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/diag.h"
+#include "base/fd.h"
+#include "base/text.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
+#include "master/notify.h"
+#include "obs/log.h"
+#include "obs/timestamp.h"
+
+/* ---- generations ---- */
+
+static bool has_workers(const struct master *m, const struct generation *g)
+{
+    if (child_is_alive(&m->recorder) && m->recorder.gen == g)
+        return true;
+    for (int i = 0; i < m->n_slots; i++)
+        if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)
+            return true;
+    return false;
+}
+
+/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
+static void discard(struct master *m, struct generation *g)
+{
+    const struct setup *others[64];
+    int n = 0;
+
+    for (const struct generation *o = m->generation; o != NULL && n < 62; o = o->older)
+        if (o != g && o->setup != NULL)
+            others[n++] = o->setup;
+    if (m->reload.next != NULL && m->reload.next != g)
+        others[n++] = m->reload.next->setup;
+    fd_close(&g->keys.fd);
+    if (m->roles->unload != NULL && g->setup != NULL)
+        m->roles->unload(g->cfg, g->setup, others, n, g->is_borrowed);
+    free(g);
+}
+
+void reload_sweep(struct master *m)
+{
+    struct generation **at = &m->generation->older;
+
+    while (*at != NULL) {
+        struct generation *g = *at;
+
+        if (has_workers(m, g)) {
+            at = &g->older;
+            continue;
+        }
+        *at = g->older;
+        log_debug("generation %" PRIu64 " is gone", g->number);
+        discard(m, g);
+    }
+}
+
+int reload_map_listener(const struct master *m, const struct child *c, int i)
+{
+    const struct config *old = c->gen->cfg, *now = m->cfg;
+
+    if (i >= old->n_listeners)
+        return -1;
+    if (old == now)
+        return i;
+    for (int k = 0; k < now->n_listeners; k++)
+        if (strcmp(now->listener[k].address, old->listener[i].address) == 0)
+            return k;
+    return -1;
+}
+
+/* ---- what is told ---- */
+
+static json_t *changes_json(const struct changes *changes)
+{
+    static const char *const whats[] = {"added", "removed", "changed"};
+    json_t *list = json_array();
+
+    for (int i = 0; i < changes->n; i++) {
+        const struct change *c = &changes->item[i];
+        char path[sizeof c->path], from[CHANGE_TEXT], to[CHANGE_TEXT];
+
+        text_printable(path, sizeof path, c->path);
+        text_printable(from, sizeof from, c->from);
+        text_printable(to, sizeof to, c->to);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:s, s:s}", "path", path, "what",
+                                        whats[c->what == '+'   ? 0
+                                              : c->what == '-' ? 1
+                                                               : 2],
+                                        "from", from, "to", to, "how", change_how_text(c->how)));
+    }
+    return list;
+}
+
+static void add_lines(json_t *list, const char *text)
+{
+    while (text != NULL && *text != '\0') {
+        size_t n = strcspn(text, "\n");
+        char line[1024], clean[1024];
+
+        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), text);
+        text_printable(clean, sizeof clean, line);
+        if (clean[0] != '\0')
+            json_array_append_new(list, json_string(clean));
+        text += n + (text[n] == '\n');
+    }
+}
+
+/* The end of the one under way, or of one that got nowhere. stage: NULL, all went well. errors: a line
+ * each. */
+static void finish(struct master *m, const char *state, const char *stage, const char *errors)
+{
+    struct reload *r = &m->reload;
+    json_t *list = json_array(), *json;
+    const char *first;
+
+    add_lines(list, errors);
+    first = json_string_value(json_array_get(list, 0));
+    r->has_failed = stage != NULL;
+    snprintf(r->why, sizeof r->why, "%s", first != NULL ? first : "");
+    json = json_pack("{s:I, s:s, s:s, s:o*, s:I, s:I, s:o, s:o}", "id", (json_int_t)r->id, "state",
+                     state, "reason", r->reason, "stage", stage != NULL ? json_string(stage) : NULL,
+                     "generation", (json_int_t)m->generation->number, "took_ms",
+                     (json_int_t)(clock_mono_ms() - r->began_ms), "changes",
+                     changes_json(&r->changes), "errors", list);
+    free(r->result);
+    r->result = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    r->result_ns = clock_real_ns();
+    json_decref(json);
+    if (stage != NULL)
+        log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
+                  r->reason, stage, m->generation->number,
+                  r->why[0] != '\0' ? r->why : "see above");
+    changes_fini(&r->changes);
+    preflight_end(&r->preflight);
+    if (r->listeners.fd != NULL)
+        listen_close(&r->listeners);
+    if (r->next != NULL) {
+        struct generation *next = r->next;
+
+        r->next = NULL;
+        discard(m, next);
+    }
+    if (r->state != RELOAD_IDLE)
+        notify_systemd("READY=1");
+    r->state = RELOAD_IDLE;
+}
+
+char *reload_result(const struct master *m, uint32_t id)
+{
+    const struct reload *r = &m->reload;
+
+    if (id != r->id)
+        return NULL;
+    if (r->state != RELOAD_IDLE)
+        return strdup("{\"state\":\"running\"}");
+    return r->result != NULL ? strdup(r->result) : NULL;
+}
+
+/* ---- what differs ---- */
+
+static const char *place_name(const struct config *cfg, int i)
+{
+    return i < cfg->n_plugins && !cfg->plugin[i].is_removed ? cfg->plugin[i].name : NULL;
+}
+
+static void find_changes(struct master *m)
+{
+    const struct generation *next = m->reload.next;
+    struct changes *out = &m->reload.changes;
+
+    config_diff(m->cfg, next->cfg, out);
+    for (int i = 0; i < m->cfg->n_plugins; i++) {
+        char from[CHANGE_TEXT], to[CHANGE_TEXT], path[160];
+
+        if (place_name(m->cfg, i) == NULL || place_name(next->cfg, i) == NULL)
+            continue;
+        m->roles->describe(m->setup, i, from, sizeof from);
+        m->roles->describe(next->setup, i, to, sizeof to);
+        if (strcmp(from, to) == 0)
+            continue;
+        snprintf(path, sizeof path, "plugins.%s (object)", next->cfg->plugin[i].name);
+        changes_add(out, '~', CHANGE_WORKERS, path, from, to);
+    }
+}
+
+static const struct change *find_refused(const struct changes *changes)
+{
+    for (int i = 0; i < changes->n; i++)
+        if (changes->item[i].how == CHANGE_RESTART)
+            return &changes->item[i];
+    return NULL;
+}
+
+/* ---- the way to commit ---- */
+
+static void diag_text(const struct diag *diag, char *buf, size_t size)
+{
+    size_t n = 0;
+
+    buf[0] = '\0';
+    for (int i = 0; i < diag->n && n + 1 < size; i++) {
+        diag_format(diag, i, buf + n, size - n - 1);
+        n += strlen(buf + n);
+        buf[n++] = '\n';
+        buf[n] = '\0';
+    }
+}
+
+/* The config file and the objects, as they are now. */
+static int load(struct master *m)
+{
+    struct reload *r = &m->reload;
+    bool in_use[CONFIG_MAX_PLACES] = {false};
+    struct generation *next = calloc(1, sizeof *next);
+    struct diag diag;
+    char text[8192];
+    int result;
+
+    if (next == NULL) {
+        finish(m, "failed", "config", "out of memory");
+        return -ENOMEM;
+    }
+    for (const struct generation *g = m->generation; g != NULL; g = g->older)
+        for (int i = 0; i < g->cfg->n_plugins; i++)
+            in_use[i] |= !g->cfg->plugin[i].is_removed;
+    next->keys.fd = -1;
+    diag_init(&diag);
+    result = m->roles->load(m->cfg, m->setup, in_use, r->is_fresh, &diag, &next->cfg, &next->setup);
+    diag_text(&diag, text, sizeof text);
+    diag_fini(&diag);
+    if (result < 0) {
+        free(next);
+        finish(m, "failed", "config", text[0] != '\0' ? text : strerror(-result));
+        return result;
+    }
+    next->number = m->generation->number + 1;
+    r->next = next;
+    return 0;
+}
+
+int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced, uint32_t *id)
+{
+    struct reload *r = &m->reload;
+    const struct change *refused;
+    char text[512];
+    int result;
+
+    if (m->phase != MASTER_SERVING || m->roles->load == NULL || m->upgrade.pid != 0)
+        return -EBUSY;
+    if (r->state != RELOAD_IDLE) {
+        if (id == NULL) { /* a signal, or a file that changed: what it asks for comes next */
+            r->is_wanted_again = true;
+            return 0;
+        }
+        return -EBUSY;
+    }
+    r->id++;
+    if (id != NULL)
+        *id = r->id;
+    r->reason = reason;
+    r->is_dry = is_dry;
+    r->began_ms = clock_mono_ms();
+    log_debug("%s: %s", reason, is_dry ? "what would change?" : "loading the config anew");
+    result = load(m);
+    if (result < 0)
+        return result;
+    find_changes(m);
+    if (r->changes.n == 0 && !is_forced && !is_dry) {
+        log_debug("%s: nothing has changed", reason);
+        finish(m, "unchanged", NULL, NULL);
+        return 0;
+    }
+    refused = find_refused(&r->changes);
+    if (refused != NULL) {
+        snprintf(text, sizeof text,
+                 "%s: %s cannot be changed by a reload: put it back, or restart the server%s",
+                 m->cfg->path, refused->path,
+                 strncmp(refused->path, "control", 7) == 0 ? "" : " (or upgrade it: SIGUSR2)");
+        finish(m, "failed", "config", text);
+        return -EPERM;
+    }
+    result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
+                             &m->listeners, "nothing was changed", &r->preflight);
+    if (result < 0) {
+        finish(m, "failed", "preflight", strerror(-result));
+        return result;
+    }
+    if (!is_dry)
+        notify_systemd("RELOADING=1");
+    r->state = RELOAD_TRYING;
+    return 0;
+}
+
+/* Sockets of addresses that both have are the same ones. */
+static int open_listeners(struct master *m, char *text, size_t size)
+{
+    struct reload *r = &m->reload;
+    size_t n = (size_t)m->cfg->n_workers * (size_t)m->cfg->n_listeners;
+    struct inherit in = {.channel_fd = -1};
+    struct diag diag;
+    int result;
+
+    in.fd = calloc(n + 1, sizeof in.fd[0]);
+    if (in.fd == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        in.fd[in.n] = fcntl(m->listeners.fd[i], F_DUPFD_CLOEXEC, 3);
+        if (in.fd[in.n] >= 0)
+            in.n++;
+    }
+    diag_init(&diag);
+    result = listen_open(&r->listeners, r->next->cfg, &in, &diag);
+    diag_text(&diag, text, size);
+    diag_fini(&diag);
+    inherit_close(&in);
+    return result;
+}
+
+/* A Unix socket's file belongs to whoever lists it last. */
+static void share_paths(struct listen_set *from, const struct listen_set *to)
+{
+    for (int i = 0; i < from->cfg->n_listeners; i++)
+        for (int k = 0; from->path != NULL && to->path != NULL && k < to->cfg->n_listeners; k++)
+            if (from->path[i].ino != 0 && from->path[i].ino == to->path[k].ino &&
+                from->path[i].dev == to->path[k].dev)
+                from->path[i].ino = 0;
+}
+
+static void dismiss_candidates(struct master *m)
+{
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].duty == DUTY_CANDIDATE)
+            child_kill(&m->worker[i], SIGQUIT);
+}
+
+static void fail_prepare(struct master *m, const char *why)
+{
+    if (m->reload.listeners.fd != NULL)
+        share_paths(&m->reload.listeners, &m->listeners);
+    finish(m, "failed", "prepare", why);
+    dismiss_candidates(m);
+}
+
+/* Counters of plugins that take the place of others begin at 0. Nobody works for those any more. */
+static void clear_places(struct master *m)
+{
+    for (int i = 0; i < m->reload.next->cfg->n_plugins; i++)
+        if (m->reload.is_fresh[i])
+            memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
+}
+
+static int load_keys(struct master *m, char *text, size_t size)
+{
+    struct diag diag;
+    int result;
+
+    diag_init(&diag);
+    result = keys_load(m, m->reload.next, &diag);
+    diag_text(&diag, text, size);
+    diag_fini(&diag);
+    return result;
+}
+
+static void prepare(struct master *m)
+{
+    struct reload *r = &m->reload;
+    char text[4096] = "";
+    int result;
+
+    result = open_listeners(m, text, sizeof text);
+    if (result < 0) {
+        finish(m, "failed", "listeners", text[0] != '\0' ? text : strerror(-result));
+        return;
+    }
+    result = load_keys(m, text, sizeof text);
+    if (result < 0) {
+        share_paths(&r->listeners, &m->listeners);
+        finish(m, "failed", "certificates", text[0] != '\0' ? text : strerror(-result));
+        return;
+    }
+    r->state = RELOAD_PREPARING;
+    clear_places(m);
+    for (int i = 0; i < r->next->cfg->n_workers; i++) {
+        struct child *c = posts_find_free_slot(m);
+
+        if (c == NULL) {
+            snprintf(
+                text, sizeof text,
+                "workers of earlier reloads still finish their requests, and there is no place "
+                "for more: try again in a moment (limits.timeouts.drain is %u ms)",
+                m->cfg->limits.drain_ms);
+            fail_prepare(m, text);
+            return;
+        }
+        result = child_start(m, c, -1, r->next);
+        if (result < 0) {
+            snprintf(text, sizeof text, "cannot fork: %s", strerror(-result));
+            fail_prepare(m, text);
+            return;
+        }
+        posts_set_duty(c, DUTY_CANDIDATE);
+    }
+}
+
+void reload_candidate_ended(struct master *m, const char *reason)
+{
+    if (m->reload.state == RELOAD_PREPARING)
+        fail_prepare(m, reason);
+}
+
+static bool all_are_ready(const struct master *m)
+{
+    int n = 0;
+
+    for (int i = 0; i < m->n_slots; i++)
+        n += m->worker[i].duty == DUTY_CANDIDATE && m->worker[i].state == CHILD_RUNNING &&
+             m->worker[i].gen == m->reload.next;
+    return n >= m->reload.next->cfg->n_workers;
+}
+
+static void reopen_log(const struct master *m)
+{
+    int r = log_open(m->cfg->log.path, m->cfg->log.level, m->cfg->log.format == CONFIG_LOG_JSON);
+
+    if (r < 0)
+        log_error("cannot open the error log %s: %s; it stays where it was", m->cfg->log.path,
+                  strerror(-r));
+    log_set_role("master");
+}
+
+static void commit(struct master *m)
+{
+    struct reload *r = &m->reload;
+    struct generation *next = r->next;
+    struct listen_set old = m->listeners;
+    int n = r->changes.n;
+
+    next->older = m->generation;
+    m->generation = next;
+    m->cfg = next->cfg;
+    m->setup = next->setup;
+    m->listeners = r->listeners;
+    r->listeners = (struct listen_set){0};
+    r->next = NULL;
+    reopen_log(m);
+    posts_change_generation(m);
+    share_paths(&old, &m->listeners);
+    listen_close(&old);
+    child_kill(&m->recorder, SIGUSR2);
+    log_info("%s: generation %" PRIu64
+             " serves (%d change%s, %d ms); workers of the one before finish "
+             "what they have begun",
+             r->reason, next->number, n, n == 1 ? "" : "s", (int)(clock_mono_ms() - r->began_ms));
+    finish(m, "done", NULL, NULL);
+}
+
+static void end_trial(struct master *m, int result)
+{
+    struct reload *r = &m->reload;
+
+    if (result == -ENOEXEC) {
+        char said[8192];
+
+        snprintf(said, sizeof said, "%s", preflight_said(r->preflight));
+        finish(m, "failed", "preflight", said);
+    } else if (result < 0) {
+        finish(m, "failed", "preflight", strerror(-result));
+    } else if (r->is_dry) {
+        finish(m, "dry run", NULL, NULL);
+    } else {
+        preflight_end(&r->preflight);
+        prepare(m);
+    }
+}
+
+void reload_tick(struct master *m, int64_t now_ms)
+{
+    struct reload *r = &m->reload;
+    static int64_t told_ms;
+    int result;
+
+    if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
+        end_trial(m, result);
+    else if (r->state == RELOAD_PREPARING && all_are_ready(m))
+        commit(m);
+    if (m->generation->older == NULL && !r->is_wanted_again)
+        return;
+    if (m->recorder.gen != m->generation && now_ms - told_ms >= 500) {
+        told_ms = now_ms; /* once more: it may not have been prepared for the signal */
+        child_kill(&m->recorder, SIGUSR2);
+    }
+    reload_sweep(m);
+    if (r->is_wanted_again && r->state == RELOAD_IDLE) {
+        r->is_wanted_again = false;
+        reload_begin(m, r->reason, false, true, NULL);
+    }
+}
+
+void reload_abandon(struct master *m, const char *why)
+{
+    m->reload.is_wanted_again = false;
+    if (m->reload.state == RELOAD_PREPARING)
+        fail_prepare(m, why);
+    else if (m->reload.state == RELOAD_TRYING)
+        finish(m, "failed", "preflight", why);
+}
+
+void reload_fini(struct master *m)
+{
+    while (m->generation != NULL) {
+        struct generation *g = m->generation;
+
+        m->generation = g->older;
+        fd_close(&g->keys.fd);
+        if (g->is_borrowed)
+            free(g); /* the files go with their folder */
+        else
+            discard(m, g);
+    }
+    free(m->reload.result);
+    m->reload.result = NULL;
+}
