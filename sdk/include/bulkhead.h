@@ -181,7 +181,9 @@ typedef struct bh_host {
     /* A fact about the request, absent when unknown:
      *   method scheme host path raw_path query protocol     (path: decoded once, normalised;
      *                                                        raw_path: as sent, query included)
-     *   client client_port listener route id                (client: textual address)
+     *   client client_port listener route id                (client: textual address, or "unix";
+     *                                                        as a trusted proxy names it, if one does)
+     *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
      *   crash_id                                            (record of a crash in this request)
      *   tls.version tls.cipher tls.sni tls.resumed          (TLSv1.3; as IANA names it; the name that

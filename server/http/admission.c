@@ -224,10 +224,13 @@ static void admit_adopted(struct conn *c)
     if (!c->is_proxy)
         seat = take_seat(f, conn_client(c), UINT32_MAX);
     set_seat(c, seat > 0 ? (uint32_t)seat : 0);
+    if (c->shared != NULL)
+        c->shared->client = c->client;
 }
 
 void admission_take(struct conn *c)
 {
+    const struct front *f = c->listener->front;
     struct arrival *a = &c->listener->front->arrival;
 
     if (a->fd != c->fd) {
@@ -237,6 +240,10 @@ void admission_take(struct conn *c)
     c->peer = a->peer;
     c->is_proxy = a->is_proxy;
     set_seat(c, a->seat);
+    if (f->cfg->listener[c->listener - f->listener].proxy_protocol != CONFIG_PROXY_OFF) {
+        c->has_preface = c->wants_proxy = true;
+        wire_set_flags(c, SHM_CONN_BUSY, 0); /* another process would not know that it is to come */
+    }
     *a = (struct arrival){.fd = -1};
 }
 

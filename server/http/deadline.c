@@ -103,7 +103,9 @@ static void expire(struct conn *c)
     }
     switch (kind) {
     case DEADLINE_HEAD:
-        if (c->is_busy)
+        if (c->wants_proxy)
+            end(c, SHM_LIMIT_PROXY);
+        else if (c->is_busy)
             deadline_clear(&c->due); /* the head is there, it is being worked on */
         else if (c->flags & SHM_CONN_BUSY)
             wire_refuse(c, 408, SHM_LIMIT_HEAD);

@@ -1,11 +1,11 @@
 #include "http/exchange.h"
 
 #include <string.h>
-#include <strings.h>
 #include <sys/ioctl.h>
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
@@ -75,6 +75,7 @@ static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char 
     struct exchange *x = arg;
 
     (void)kind;
+    name_len = guard_restore_name((char *)(uintptr_t)name, name_len); /* in the connection's pool */
     if (value == NULL)
         value = "";
     /* Blanks around a value are no part of it (RFC 9110 5.5); the library leaves some. It lies in the
@@ -93,16 +94,15 @@ static enum MHD_Result add_field(void *arg, enum MHD_ValueKind kind, const char 
 }
 
 /* What the library's memory for this connection (front_pool_size()) leaves to the fields of the
- * answer: it keeps the request's head there, a record for each field, and cookies a second time. */
+ * answer: it keeps the request's head there, and a record for each field. */
 static size_t room_for_answer(const struct bh_req *req, uint32_t head)
 {
     size_t pool = front_pool_size(head), used = req->target.n + 512;
 
     for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
         const struct field *f = &req->hdr[BH_REQ].v[i];
-        bool is_cookie = f->name.n == 6 && strncasecmp(f->name.p, "cookie", 6) == 0;
 
-        used += f->name.n + f->value.n + 68 + (is_cookie ? f->value.n : 0);
+        used += f->name.n + f->value.n + GUARD_FIELD_COST + 4;
     }
     return used + 256 > pool ? 256 : pool - used < head ? pool - used : head;
 }
@@ -125,6 +125,15 @@ void exchange_refuse(struct exchange *x, int status, const char *detail)
     x->has_reply = true;
 }
 
+/* The connection carries a request that is not one, or was too slow or too large: answered in place of
+ * whatever stood, unless that is on its way already. */
+static void refuse_wire(struct exchange *x, enum http_refusal reason)
+{
+    x->is_refused = x->is_last = true;
+    x->conn->lingers = true;
+    exchange_refuse(x, refusal_status(reason), refusal_detail(reason));
+}
+
 /* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
  * request that a worker dies of would else take one after the other along. */
 static void note_head(struct exchange *x, const char *method)
@@ -136,7 +145,7 @@ static void note_head(struct exchange *x, const char *method)
     wire_head(c, method, x->content_length);
     if (x->req.has_body)
         deadline_set(c, DEADLINE_BODY);
-    if (x->req.has_body || c->is_replay)
+    if (x->req.has_body || c->is_replay || x->is_refused)
         return;
     for (int i = 0; i < cfg->escrow.n_replay; i++)
         if (strcmp(cfg->escrow.replay[i], method) == 0) {
@@ -177,7 +186,9 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->has_body = x->content_length > 0;
     if (x->conn != NULL)
         note_head(x, method);
-    head_admit(x);
+    peer_read_head(x);
+    if (!x->is_refused)
+        head_admit(x);
 }
 
 /* ---- pausing ---- */
@@ -208,6 +219,14 @@ void exchange_resume(struct exchange *x)
     x->listener->needs_run = true;
 }
 
+void exchange_abandon(struct exchange *x)
+{
+    x->is_gone = true;
+    if (x->req.reply.kind == REPLY_STREAM)
+        stream_lose(x->req.reply.stream);
+    exchange_resume(x);
+}
+
 /* A client that closes its connection and one that only shuts down its sending side (`nc -N`, some
  * libraries) look alike to TCP until something is sent to them. nginx and Envoy take both for gone while
  * a request waits. Here a client whose end comes right behind its request, or behind a body that was not
@@ -228,14 +247,11 @@ void exchange_hang_up(struct exchange *x, bool is_whole)
     if (!x->is_suspended)
         return;
     if (!is_whole && !x->is_half_closed && is_half_close(x)) {
-        x->is_half_closed = true;
+        x->is_half_closed = x->is_last = true;
         x->listener->front->ops->watch(x->conn->fd, x, true);
         return;
     }
-    x->is_gone = true;
-    if (x->req.reply.kind == REPLY_STREAM)
-        stream_lose(x->req.reply.stream);
-    exchange_resume(x);
+    exchange_abandon(x);
 }
 
 /* ---- the life of a request ---- */
@@ -337,8 +353,12 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
     x->is_past_head = true;
     if (is_first) {
         /* A reply queued now closes the connection: only where the body is not worth reading. */
-        if (x->has_reply && x->req.has_body && x->content_length > DISCARD_MAX)
+        if (x->has_reply &&
+            (x->is_refused || (x->req.has_body && x->content_length > DISCARD_MAX))) {
+            if (x->conn != NULL)
+                x->conn->lingers = true;
             return send_reply(x);
+        }
         return MHD_YES;
     }
     if (*size > 0) {
@@ -372,6 +392,9 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
     (void)url;
     if (x == NULL || x->is_gone)
         return MHD_NO;
+    if (x->conn != NULL && !x->is_refused && x->req.phase < PHASE_RESPONSE &&
+        wire_refusal(x->conn) != REFUSAL_NONE)
+        refuse_wire(x, wire_refusal(x->conn));
     if (!x->has_begun)
         begin(x, method, version);
     exchange_publish(x);
@@ -406,8 +429,10 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)
             chain_log(req);
-        if (x->conn != NULL)
+        if (x->conn != NULL) {
             x->conn->is_busy = false;
+            x->conn->has_served = true;
+        }
         exchange_unpublish(x);
     }
     front_give_exchange(x->listener->front, x);

@@ -1,11 +1,12 @@
 /*
- * farewell.c - the last answer on connections that another process left.
+ * farewell.c - the last answer on connections that another process left, and slow ends.
  *
  * What a newcomer would get wrong: a socket that is closed while it has unread input is reset, and
  * the reset may overtake the answer. So after the answer only one half is closed; what still comes in
  * is thrown away until the client closes, or for LINGER_MS.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "http/internal.h"
 #include "http/tls.h"
 #include "obs/log.h"
+#include "plugin/hostfd.h"
 
 #define LINGER_MAX      1024
 #define LINGER_MS       2000
@@ -74,15 +76,31 @@ static void linger(struct front *f, int fd)
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 
-void farewell_linger(struct front *f, int fd)
+/* Takes fd over. */
+static void leave(struct front *f, int fd)
 {
-    if (fd < 0)
-        return;
     shutdown(fd, SHUT_WR);
     if (discard(fd))
         close(fd);
     else
         linger(f, fd);
+}
+
+static int duplicate(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy >= 0)
+        hostfd_add(copy);
+    return copy;
+}
+
+void farewell_linger(struct front *f, int fd)
+{
+    int copy = duplicate(fd);
+
+    if (copy >= 0)
+        leave(f, copy);
 }
 
 void farewell_wrong_port(struct front *f, int fd)
@@ -94,10 +112,12 @@ void farewell_wrong_port(struct front *f, int fd)
                      "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
                      "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
                      sizeof body - 1, body);
+    int copy = duplicate(fd); /* what is sent over fd is encrypted */
 
-    if (fd >= 0)
-        (void)send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    farewell_linger(f, fd);
+    if (copy < 0)
+        return;
+    (void)send(copy, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    leave(f, copy);
 }
 
 static const char *title_of(int status)
@@ -132,7 +152,7 @@ int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
         cut(fd);
         return r;
     }
-    farewell_linger(f, fd);
+    leave(f, fd);
     return 0;
 }
 
@@ -159,7 +179,7 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id)
         return 0;
     }
     if (status < 0) { /* without close_notify the client sees what is cut short */
-        farewell_linger(f, fd);
+        leave(f, fd);
         return 0;
     }
     return farewell_say(f, fd, status);

@@ -1,6 +1,5 @@
 #include "http/front.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -12,6 +11,7 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/peer.h"
 #include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
@@ -21,10 +21,8 @@
 #include "tls/set.h"
 
 #define SPARE_MAX      1024
-#define DRAIN_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
 
-extern bh_str (*host_client)(bh_req *req, bool port); /* host_request.c asks through them */
-extern bh_str (*host_tls)(bh_req *req, const char *key);
+extern bh_str (*host_tls)(bh_req *req, const char *key); /* host_request.c asks through it */
 
 /* ---- exchanges ---- */
 
@@ -109,6 +107,10 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         bool was_ended = c->is_ended;
 
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            tls_bye(c);
+        if (c->lingers && !c->is_given)
+            farewell_linger(l->front, c->fd);
         wire_close(c);
         free(c);
         *context = NULL;
@@ -117,34 +119,6 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
     }
-}
-
-static bh_str client_text(bh_req *req, bool port)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-        exchange_of(req)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    char text[INET6_ADDRSTRLEN] = "";
-    const char *s;
-    uint16_t number = 0;
-
-    if (info == NULL || info->client_addr == NULL)
-        return (bh_str){NULL, 0};
-    if (info->client_addr->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)info->client_addr;
-
-        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
-        number = ntohs(in->sin_port);
-    } else if (info->client_addr->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)info->client_addr;
-
-        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
-        number = ntohs(in6->sin6_port);
-    } else { /* a Unix socket's peer has no name */
-        return port ? (bh_str){NULL, 0} : bh_s("unix");
-    }
-    s = port ? arena_printf(&req->arena, "%u", number)
-             : arena_strndup(&req->arena, text, strlen(text));
-    return s != NULL ? bh_s(s) : (bh_str){NULL, 0};
 }
 
 /* ---- daemons ---- */
@@ -240,6 +214,15 @@ static int make_chains(struct front *f)
     return 0;
 }
 
+static struct guard_limits guard_limits_of(const struct config *cfg)
+{
+    return (struct guard_limits){.uri = cfg->limits.uri,
+                                 .head = cfg->limits.head,
+                                 .fields = cfg->limits.headers,
+                                 .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
+                                 .body = cfg->limits.body};
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {
@@ -262,7 +245,8 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     list_init(&f->unsure);
     list_init(&f->tls_ended);
     list_init(&f->tls_blocked);
-    host_client = client_text;
+    f->guard_limits = guard_limits_of(cfg);
+    host_peer = peer_text;
     host_tls = tls_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();
@@ -361,73 +345,8 @@ void front_run(struct front *f, unsigned mask)
     }
     wire_settle(f);
     tls_run(f);
+    if (f->is_draining)
+        drain_run(f);
     deadline_run(f);
     farewell_run(f);
-}
-
-/* ---- the end ---- */
-
-/* Takes in what waits to be accepted: the library accepts some ten connections at a time, and those
- * still in the queue are reset when the socket is closed. */
-static void accept_rest(struct MHD_Daemon *daemon)
-{
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_LISTEN_FD);
-    struct pollfd queue = {.events = POLLIN};
-
-    MHD_run(daemon);
-    if (info == NULL)
-        return;
-    queue.fd = info->listen_fd;
-    for (int i = 0; i < DRAIN_RUNS_MAX && poll(&queue, 1, 0) > 0; i++)
-        MHD_run(daemon);
-}
-
-static void stop_accepting(struct listener *l)
-{
-    int fd;
-
-    if (l->is_quiet)
-        return;
-    l->is_quiet = true;
-    admission_close(l);
-    fd = MHD_quiesce_daemon(l->daemon);
-    fd_close(&fd);
-}
-
-void front_stop_accepting(struct front *f, unsigned last)
-{
-    for (int i = 0; i < f->n_listeners; i++) {
-        if (i < 31 && (last & 1u << i) != 0 && !f->listener[i].is_quiet)
-            accept_rest(f->listener[i].daemon);
-        stop_accepting(&f->listener[i]);
-    }
-}
-
-void front_drain(struct front *f)
-{
-    struct list *node, *next;
-
-    f->is_draining = true;
-    for (int i = 0; i < f->n_listeners; i++) {
-        if (!f->listener[i].is_quiet)
-            accept_rest(f->listener[i].daemon);
-        stop_accepting(&f->listener[i]);
-    }
-    for (node = f->conns.next; node != &f->conns; node = next) {
-        struct conn *c = list_entry(node, struct conn, node);
-
-        next = node->next;
-        /* What the client has sent already can still be read; then comes the end. */
-        if (c->tls != NULL)
-            tls_leave(c);
-        else if (!c->is_busy && !c->is_diverted && c->fd >= 0)
-            shutdown(c->fd, SHUT_RD);
-    }
-    for (int i = 0; i < f->n_listeners; i++)
-        f->listener[i].needs_run = true;
-}
-
-bool front_is_drained(const struct front *f)
-{
-    return list_is_empty(&f->conns) && farewell_is_over(f);
 }

@@ -79,8 +79,12 @@ int front_refuse(struct front *f, int fd, int status, const char *record_id);
 
 /* ---- the end ---- */
 
-/* Stops accepting, ends idle connections, lets the others finish with `Connection: close`. */
+/* Stops accepting, ends idle connections, lets the others finish with `Connection: close`; takes until
+ * front_is_drained(), with front_run() called as ever. drain.c */
 void front_drain(struct front *f);
+/* The time for that is over: ends what is left. How many requests that were. They are logged, and what
+ * plugins deferred runs, in the next front_run(). */
+int front_cut(struct front *f);
 bool front_is_drained(const struct front *f);
 
 #endif

@@ -17,7 +17,6 @@
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/internal.h"
-#include "http/tls.h"
 #include "ipc/shm.h"
 
 /* ---- in ---- */
@@ -41,6 +40,7 @@ static struct conn *make_conn(const char *pending, size_t n, bool close_after)
     if (c == NULL)
         return NULL;
     c->is_last = close_after;
+    c->has_served = true;
     if (n == 0)
         return c;
     c->pending = malloc(n);
@@ -126,7 +126,7 @@ int front_give_idle(struct front *f,
 
         next = node->next;
         if (c->tls != NULL)
-            tls_leave(c);
+            drain_tls(c);
         if (c->x != NULL || c->is_diverted || (flags & (SHM_CONN_BUSY | SHM_CONN_TLS)) != 0)
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */

@@ -189,6 +189,8 @@ void head_admit(struct exchange *x)
     req->query = t.query;
     if (!read_host(x, &t, &host))
         return;
+    if (x->told_host.p != NULL && authority_parse(x->told_host, &host))
+        req->host = x->told_host;
     q = query_of(x, &host);
     if (is_special(x, &t, &q))
         return;

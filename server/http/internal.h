@@ -11,6 +11,7 @@
 #include "http/deadline.h"
 #include "http/exchange.h"
 #include "http/front.h"
+#include "http/guard.h"
 #include "ipc/shm.h"
 #include "plugin/request.h"
 
@@ -27,7 +28,10 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
+    bool has_served;  /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
+    bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;          /* closed slowly: the client may still be sending */
     bool is_replay;        /* its request was begun by a worker that died: not a third time */
     bool is_given;         /* another process has it: the socket is not to be touched */
     bool drops_last_chunk; /* of an answer that has no body: response.c */
@@ -37,6 +41,12 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
+    uint32_t n_begun;            /* requests of which the library has read the first line */
+    struct guard guard;
+    bool has_preface;            /* a PROXY header, or the rest of one, comes before all else */
+    bool wants_proxy;            /* nothing of it has been read */
+    bool is_over_limit;          /* the client that it names */
+    uint32_t proxy_left;         /* bytes of it that are not of interest */
     struct address peer;         /* the socket's other end */
     struct address client;       /* whom a PROXY header named instead; family 0: nobody */
     bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
@@ -78,7 +88,8 @@ struct front {
     uint32_t n_conns, n_ended;
     int64_t told_ns[2]; /* when a refusal was last logged: admission.c */
     struct list conns;
-    struct list unsure;        /* of conns of which it is not known whether they are idle */
+    struct list unsure; /* of conns of which it is not known whether they are idle, or poked */
+    struct guard_limits guard_limits;
     struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
     struct tls_set *tls;       /* for new connections; NULL: none */
@@ -88,7 +99,8 @@ struct front {
     bool has_given;            /* some in conns are no longer ours */
     struct exchange *spare;    /* free list */
     int n_spare;
-    bool is_draining;
+    bool is_draining; /* drain.c */
+    int64_t drain_fresh_ns, drain_next_ns;
     int n_listeners;
     struct listener listener[];
 };
@@ -100,8 +112,10 @@ struct exchange {
     struct conn *conn;
     struct exchange *next_spare;
     struct bh_ticket *ticket;
-    char *cut;         /* where the query was cut off the target ... */
-    char cut_bytes[2]; /* ... and what stood there */
+    struct address client; /* peer.c */
+    bh_str told_host;      /* by a trusted proxy, well-formed; absent: none did */
+    char *cut;             /* where the query was cut off the target ... */
+    char cut_bytes[2];     /* ... and what stood there */
     char *uri;
     bool has_begun;    /* the head was read */
     bool is_past_head; /* and on_request is through: what comes now is the body, or its end */
@@ -110,6 +124,7 @@ struct exchange {
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
+    bool is_refused;     /* for what the guard found: wire_refuse_request() */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -158,6 +173,8 @@ static inline void front_count_limit(struct front *f, enum shm_limit why)
 }
 
 void exchange_suspend(struct exchange *x);
+/* It ends now, unanswered. */
+void exchange_abandon(struct exchange *x);
 /* Says in shared memory which request plugins are working on, until exchange_unpublish(). */
 void exchange_publish(const struct exchange *x);
 void exchange_unpublish(const struct exchange *x);
@@ -178,9 +195,38 @@ void wire_end(struct conn *c);
 /* Answers by itself with that status, whatever the library and the plugins are at, and has the library
  * let the connection go. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why);
+/* The same, where recv() can answer 0 afterwards, so that the library closes by itself. */
+void wire_say(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
+
+/* Where bytes come from. read() answers like recv(); `again` is what it answers when there are none
+ * just now (and errno EAGAIN, where that counts). */
+struct wire_source {
+    ssize_t (*read)(const struct wire_source *source, void *buf, size_t size);
+    ssize_t again;
+    void *from;
+    int fd, flags;
+};
+
+/* What the library gets of what the source gives: checked by the guard. The one way in. */
+ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_source *source);
+/* The connection of a descriptor; NULL: not a client's. */
+struct conn *wire_find(int fd);
+
+/* Refuses the request that is being read on c, or the next one: no more of what the client sends is
+ * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
+ * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
+bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
+static inline enum http_refusal wire_refusal(const struct conn *c)
+{
+    return __builtin_expect(c->guard.refusal != REFUSAL_NONE, 0) &&
+                   c->n_begun == c->guard.n_requests
+               ? (enum http_refusal)c->guard.refusal
+               : REFUSAL_NONE;
+}
 
 /* The library forgets the connection and closes its descriptor, without a word to the client: somebody
  * else has another descriptor of it. handover.c */
@@ -201,8 +247,18 @@ void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
 
+/* ---- drain.c ---- */
+
+/* Once a turn while the front is draining. */
+void drain_run(struct front *f);
+/* A connection with TLS of a worker that leaves, be there a successor or not: as soon as it is idle it
+ * ends. To be repeated. */
+void drain_tls(struct conn *c);
+
 /* ---- farewell.c ---- */
 
+/* Closes one half, then waits for the client, on a descriptor of its own: fd stays the caller's. */
+void farewell_linger(struct front *f, int fd);
 /* Sends such an answer on a connection that nobody else works on, and closes it once the client has,
  * or after a while. Takes fd over. 0, or -errno when the answer could not be sent. */
 int farewell_say(struct front *f, int fd, int status);
@@ -213,10 +269,7 @@ void farewell_turn_away(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);
-/* No more will be sent over fd, which is taken over (-1 is fine); what comes in is thrown away until the
- * peer closes, or for a moment: it shall read what was sent before a reset reaches it. */
-void farewell_linger(struct front *f, int fd);
-/* As that, after an answer in plain text: this port speaks TLS. */
+/* As farewell_linger(), after an answer in plain text: this port speaks TLS. */
 void farewell_wrong_port(struct front *f, int fd);
 void farewell_destroy(struct front *f);
 

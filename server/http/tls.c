@@ -15,7 +15,6 @@
 #include "http/tls.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <netinet/in.h>
@@ -132,7 +131,7 @@ static void fail(struct tls_conn *t, int error)
         gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_HANDSHAKE_FAILURE);
     else
         gnutls_alert_send_appropriate(t->session, error);
-    farewell_linger(c->listener->front, fcntl(c->fd, F_DUPFD_CLOEXEC, 0));
+    farewell_linger(c->listener->front, c->fd);
 }
 
 /* ---- ... through the handshake ... ---- */
@@ -199,7 +198,7 @@ static bool hear(struct tls_conn *t, ssize_t *result)
     t->has_spoken = true;
     if (first < 'A' || first > 'Z')
         return true;
-    farewell_wrong_port(c->listener->front, fcntl(c->fd, F_DUPFD_CLOEXEC, 0));
+    farewell_wrong_port(c->listener->front, c->fd);
     *result = end_of_input(t, 0);
     return false;
 }
@@ -388,11 +387,12 @@ void tls_leave(struct conn *c)
 {
     struct tls_conn *t = c->tls;
 
-    c->is_last = true; /* should its next request be here already */
-    if (t->is_leaving || t->state == TLS_HANDSHAKE)
-        return; /* it has come in peace, and gets the answer that it came for */
-    t->is_leaving = true;
-    nudge(c);
+    if (t->state == TLS_HANDSHAKE) {
+        shutdown(c->fd, SHUT_RDWR);
+    } else if (!t->is_leaving) {
+        t->is_leaving = true;
+        nudge(c);
+    }
 }
 
 /* An answer that was cut short must not look whole where the end of the connection is its end: then

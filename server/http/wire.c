@@ -24,8 +24,11 @@
 
 #include "base/must.h"
 #include "http/internal.h"
+#include "http/peer.h"
+#include "http/socket.h"
 #include "http/tls.h"
 #include "ipc/shm.h"
+#include "obs/log.h"
 #include "plugin/hostfd.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
@@ -59,7 +62,7 @@ int wire_init(void)
     return 0;
 }
 
-static inline struct conn *find(int fd)
+struct conn *wire_find(int fd)
 {
     return (size_t)(unsigned)fd < n_conn_of ? conn_of[fd] : NULL;
 }
@@ -84,15 +87,16 @@ void wire_open(struct conn *c)
 {
     const struct front *f = c->listener->front;
 
+    guard_init(&c->guard);
     c->consumed = WIRE_UNKNOWN;
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    admission_take(c);
     wire_set_flags(c,
                    SHM_CONN_OPEN | (c->listener->is_tls ? SHM_CONN_TLS : 0) |
                        (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT,
                    0);
+    admission_take(c);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
 }
@@ -115,6 +119,7 @@ void wire_close(struct conn *c)
 void wire_begin(struct conn *c, struct exchange *x)
 {
     c->x = x;
+    c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
     c->drops_last_chunk = false;
     wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN);
@@ -159,15 +164,26 @@ void wire_end(struct conn *c)
         list_append(&c->listener->front->unsure, &c->unsure);
 }
 
+/* The library waits for an event once it was told that there is nothing to read; a resumed connection
+ * counts as readable. */
+static void poke(struct conn *c)
+{
+    c->is_poked = true;
+    if (list_is_empty(&c->unsure))
+        list_append(&c->listener->front->unsure, &c->unsure);
+}
+
 void wire_settle(struct front *f)
 {
     while (!list_is_empty(&f->unsure)) {
         struct conn *c = list_entry(f->unsure.next, struct conn, unsure);
+        bool is_poked = c->is_poked;
 
         list_remove(&c->unsure);
-        if (c->x != NULL)
-            continue;                   /* the next request has begun */
-        MHD_suspend_connection(c->mhd); /* a resumed connection counts as readable */
+        c->is_poked = false;
+        if (c->x != NULL && (!is_poked || c->x->is_suspended))
+            continue; /* the next request has begun; it is going to be resumed */
+        MHD_suspend_connection(c->mhd);
         MHD_resume_connection(c->mhd);
         c->listener->needs_run = true;
     }
@@ -177,53 +193,42 @@ void wire_settle(struct front *f)
  * end of the connection from take_pending(), as of one that another process has. */
 void wire_refuse(struct conn *c, int status, enum shm_limit why)
 {
-    struct front *f = c->listener->front;
+    wire_say(c, status, why);
+    conn_let_go(c);
+}
+
+void wire_say(struct conn *c, int status, enum shm_limit why)
+{
     int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 
-    front_count_limit(f, why);
+    front_count_limit(c->listener->front, why);
     deadline_clear(&c->due);
-    if (copy < 0) {
-        shutdown(c->fd, SHUT_RDWR);
+    if (copy < 0)
         return;
-    }
     hostfd_add(copy);
-    farewell_say_over(f, copy, c->tls != NULL ? c : NULL, status);
-    conn_let_go(c);
+    farewell_say_over(c->listener->front, copy, c->tls != NULL ? c : NULL, status);
 }
 
 /* ---- in ---- */
 
-/* Blank lines before a request are skipped (RFC 9112 2.2) and do not make one. The library puts a NUL
- * for each byte of a line's end that it has passed. */
-static bool is_blank(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
-            return false;
-    return true;
-}
-
 /* Before a request's first line is whole: the library asks for bytes to put at buf. What it holds of
- * the next request lies before that. */
+ * the next request lies before that; the guard lets no blank lines through. */
 static void locate(struct conn *c, const char *buf)
 {
     if (c->base == NULL)
         c->base = buf;
     c->received = (uintptr_t)buf - (uintptr_t)c->base;
-    if (!is_blank(c->base, c->received)) {
-        wire_set_flags(c, 0, SHM_CONN_EXTRA);
-        return;
-    }
-    if (c->flags & SHM_CONN_BUSY) /* it had been taken for a request */
-        deadline_set(c, DEADLINE_IDLE);
-    wire_set_flags(c, 0, SHM_CONN_EXTRA | SHM_CONN_BUSY);
+    wire_set_flags(c, 0, SHM_CONN_EXTRA);
 }
 
-static void note_received(struct conn *c, const char *buf, size_t n)
+static void note_received(struct conn *c, size_t n)
 {
     c->received += n;
-    c->moved += n;
-    if ((c->flags & SHM_CONN_BUSY) == 0 && !is_blank(buf, n)) {
+    if (c->x == NULL && c->received == 0 && guard_is_idle(&c->guard)) {
+        if ((c->flags & SHM_CONN_BUSY) != 0) /* it had been taken for a request */
+            deadline_set(c, DEADLINE_IDLE);
+        wire_set_flags(c, 0, SHM_CONN_BUSY);
+    } else if ((c->flags & SHM_CONN_BUSY) == 0) {
         wire_set_flags(c, SHM_CONN_BUSY, 0);
         if (c->due.kind == DEADLINE_IDLE)
             deadline_set(c, DEADLINE_HEAD);
@@ -249,55 +254,141 @@ static ssize_t take_pending(struct conn *c, void *buf, size_t size)
     return (ssize_t)n;
 }
 
+/* ---- through the guard ---- */
+
+static void note_refusal(struct conn *c)
+{
+    struct shm_worker *shared = c->listener->front->shared;
+    _Atomic uint64_t *n = &shared->refused[c->guard.refusal];
+
+    atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    log_debug("a request is refused: %s", refusal_name((enum http_refusal)c->guard.refusal));
+}
+
+/* What makes a request of what the library has of the refused one. */
+static size_t complete(struct conn *c, char *buf, size_t size)
+{
+    size_t n = size > 0 ? guard_complete(&c->guard, buf, size) : 0;
+
+    if (!guard_is_complete(&c->guard))
+        poke(c);
+    return n;
+}
+
+/* Some of the source, checked. *kept: how much of it the library gets; what the source answered. */
+static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_source *source,
+                    size_t *kept)
+{
+    struct front *f = c->listener->front;
+    size_t room = guard_room(&c->guard);
+    ssize_t n;
+
+    *kept = 0;
+    if (__builtin_expect(size <= room,
+                         0)) { /* the library makes room when it has worked off some */
+        poke(c);
+        return source->again;
+    }
+    if (__builtin_expect(c->is_diverted, 0))
+        n = take_pending(c, buf + room, size - room);
+    else
+        n = source->read(source, buf + room, size - room);
+    if (n <= 0)
+        return n;
+    c->moved += (uint64_t)n;
+    *kept = guard_pass(&c->guard, &f->guard_limits, buf, buf + room, (size_t)n);
+    if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
+        note_refusal(c);
+        *kept += complete(c, buf + *kept, size - *kept);
+    } else if ((size_t)n == size - room && *kept < size) {
+        poke(c); /* there may be more */
+    }
+    return n;
+}
+
 /* A short answer tells the library that nothing more is there just now, and it waits for an event:
- * so bytes may be held back here only where one is sure to come. After what was pending it is, since
- * the socket is not in the library's epoll set yet. */
+ * so where that may not be true it is poked. After what was pending it is, since the socket is not in
+ * the library's epoll set yet. */
+ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_source *source)
+{
+    size_t kept;
+    ssize_t n;
+
+    if (c->x == NULL)
+        locate(c, buf);
+    if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
+        if (c->is_given)
+            return 0;
+        kept = complete(c, buf, size);
+        n = kept > 0 ? (ssize_t)kept : source->again;
+    } else {
+        do /* what is taken out entirely is not the end of what there is */
+            n = take(c, buf, size, source, &kept);
+        while (n > 0 && kept == 0);
+    }
+    if (n > 0) {
+        note_received(c, kept);
+        n = (ssize_t)kept;
+    } else if (n == source->again) {
+        note_received(c, 0);
+    }
+    return n;
+}
+
+bool wire_refuse_request(struct conn *c, enum http_refusal reason)
+{
+    if (c->is_given || c->guard.refusal != REFUSAL_NONE ||
+        (c->x != NULL && guard_is_idle(&c->guard)))
+        return false;
+    guard_refuse(&c->guard, reason);
+    note_refusal(c);
+    poke(c);
+    c->listener->needs_run = true;
+    return true;
+}
+
+static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
+{
+    return socket_recv(source->fd, buf, size, source->flags);
+}
+
+static ssize_t read_tls(const struct wire_source *source, void *buf, size_t size)
+{
+    return tls_recv(wire_find(source->fd), buf, size);
+}
+
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 {
-    struct conn *c = find(fd);
+    struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
-    if (c->x == NULL)
-        locate(c, buf);
-    if (__builtin_expect(c->is_diverted, 0))
-        n = take_pending(c, buf, size);
-    else if (c->tls != NULL)
-        n = tls_recv(c, buf, size);
-    else
-        n = __real_recv(fd, buf, size, flags);
-    if (n > 0)
-        note_received(c, buf, (size_t)n);
+    if (c->tls != NULL)
+        source.read = read_tls;
+    if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
+        return n;
+    errno = EAGAIN;
+    n = wire_receive(c, buf, size, &source);
     return n;
 }
 
 /* ---- out ---- */
 
-static inline struct conn *find_tls(int fd)
+static inline void note_sent(struct conn *c, ssize_t n)
 {
-    struct conn *c = find(fd);
-
-    return c != NULL && c->tls != NULL ? c : NULL;
-}
-
-static inline void note_sent(int fd, ssize_t n)
-{
-    struct conn *c;
-
-    if (n <= 0 || (c = find(fd)) == NULL)
+    if (n <= 0)
         return;
     c->moved += (uint64_t)n;
     wire_set_flags(c, SHM_CONN_SENT, 0);
 }
 
 /* The chunk that ends a body which the answer does not have. It comes by itself, after the head. */
-static bool is_to_be_dropped(int fd, const void *buf, size_t size)
+static bool is_to_be_dropped(struct conn *c, const void *buf, size_t size)
 {
-    struct conn *c;
-
-    if (size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0 || (c = find(fd)) == NULL ||
-        !c->drops_last_chunk)
+    if (!c->drops_last_chunk || size != 5 || memcmp(buf, "0\r\n\r\n", 5) != 0)
         return false;
     c->drops_last_chunk = false;
     return true;
@@ -306,33 +397,39 @@ static bool is_to_be_dropped(int fd, const void *buf, size_t size)
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
-    struct conn *c;
+    struct conn *c = wire_find(fd);
     ssize_t n;
 
-    if (__builtin_expect(is_to_be_dropped(fd, buf, size), 0))
+    if (c == NULL)
+        return __real_send(fd, buf, size, flags);
+    if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
-    c = find_tls(fd);
-    n = c != NULL ? tls_send(c, buf, size) : __real_send(fd, buf, size, flags);
-
+    n = c->tls != NULL ? tls_send(c, buf, size) : socket_send(fd, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
-        note_sent(fd, n);
+        note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    struct conn *c = find_tls(fd);
-    ssize_t n = c != NULL ? tls_sendmsg(c, msg) : __real_sendmsg(fd, msg, flags);
+    struct conn *c = wire_find(fd);
+    ssize_t n;
 
-    note_sent(fd, n);
+    if (c == NULL)
+        return __real_sendmsg(fd, msg, flags);
+    n = c->tls != NULL ? tls_sendmsg(c, msg) : socket_sendmsg(fd, msg, flags);
+    note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    struct conn *c = find_tls(fd);
-    ssize_t n = c != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
+    struct conn *c = wire_find(fd);
+    ssize_t n;
 
-    note_sent(fd, n);
+    if (c == NULL)
+        return __real_sendfile64(fd, from, at, size);
+    n = c->tls != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
+    note_sent(c, n);
     return n;
 }

@@ -17,6 +17,7 @@
 
 #include "base/address.h"
 #include "ipc/quarantine.h"
+#include "ipc/refusal.h"
 #include "ipc/tally.h"
 
 #define SHM_PAGE         4096
@@ -230,6 +231,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic uint64_t refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
     _Atomic uint32_t fds_end;     /* descriptors of connections so far were below this */
     _Atomic uint32_t beat;        /* changes once a second while the loop turns */
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over

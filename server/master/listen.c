@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -329,6 +330,20 @@ int listen_find(const struct listen_set *set, int conn_fd)
             return i;
     }
     return -1;
+}
+
+/* The kernel goes on completing handshakes for as long as some process has the socket open, and resets
+ * those that nobody accepts when the last one closes it: requests would be lost. With a filter that lets
+ * nothing pass the queue comes to an end; whoever knocks now is refused when he knocks again. */
+void listen_shut_door(const struct listen_set *set)
+{
+    static struct sock_filter nothing[] = {{.code = BPF_RET | BPF_K, .k = 0}};
+    static const struct sock_fprog filter = {.len = 1, .filter = nothing};
+    int n = set->fd != NULL ? set->cfg->n_workers * set->cfg->n_listeners : 0;
+
+    for (int i = 0; i < n; i++)
+        if (set->fd[i] >= 0 && !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]))
+            setsockopt(set->fd[i], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 void listen_close(struct listen_set *set)

@@ -84,6 +84,8 @@ static void enter(struct master *m, enum master_phase phase)
             listen_leave_paths(&m->listeners);
         else
             notify_systemd("STOPPING=1");
+        if (!m->is_succeeded)
+            listen_shut_door(&m->listeners);
         listen_close(&m->listeners);
         if (m->is_succeeded && phase == MASTER_DRAINING)
             posts_dismiss_all(m);

@@ -24,6 +24,10 @@ bh_host *host_table(void);
 /* Read once per wake-up by the worker's loop: what the LOOP clocks answer. */
 extern int64_t host_loop_mono_ns, host_loop_real_ns;
 
+/* What bh_attr() tells of who is at the other end; in the front layer, and made when it is asked for. */
+enum host_peer { HOST_CLIENT, HOST_CLIENT_PORT, HOST_PEER, HOST_PEER_PORT };
+extern bh_str (*host_peer)(bh_req *req, enum host_peer what);
+
 /* Filled into the table by host.c. */
 void host_fill_request(bh_host *h);
 void host_fill_message(bh_host *h);

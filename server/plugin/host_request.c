@@ -22,9 +22,22 @@ static bh_str number(bh_req *req, uint64_t value)
     return s != NULL ? bh_s(s) : absent;
 }
 
-/* In the front layer: costs a look-up in libmicrohttpd, so only when asked. */
-bh_str (*host_client)(bh_req *req, bool port);
+/* In the front layer. */
 bh_str (*host_tls)(bh_req *req, const char *key);
+bh_str (*host_peer)(bh_req *req, enum host_peer what);
+
+static bh_str peer_attr(bh_req *req, const char *key)
+{
+    static const char *const keys[] = {[HOST_CLIENT] = "client",
+                                       [HOST_CLIENT_PORT] = "client_port",
+                                       [HOST_PEER] = "peer",
+                                       [HOST_PEER_PORT] = "peer_port"};
+
+    for (int i = 0; i < (int)(sizeof keys / sizeof keys[0]); i++)
+        if (strcmp(key, keys[i]) == 0)
+            return host_peer != NULL ? host_peer(req, i) : absent;
+    return absent;
+}
 
 /* What the request_id plugin has given it, or the client. */
 static bh_str request_id(const bh_req *req)
@@ -54,7 +67,7 @@ static bh_str host_attr(bh_req *req, const char *key)
     case 'p':
         if (strcmp(key, "path") == 0)
             return req->path;
-        return strcmp(key, "protocol") == 0 ? req->protocol : absent;
+        return strcmp(key, "protocol") == 0 ? req->protocol : peer_attr(req, key);
     case 'r':
         if (strcmp(key, "raw_path") == 0)
             return req->target;
@@ -66,11 +79,7 @@ static bh_str host_attr(bh_req *req, const char *key)
     case 'c':
         if (strcmp(key, "crash_id") == 0)
             return req->crash_id[0] != '\0' ? bh_s(req->crash_id) : absent;
-        if (host_client == NULL)
-            return absent;
-        if (strcmp(key, "client") == 0)
-            return host_client(req, false);
-        return strcmp(key, "client_port") == 0 ? host_client(req, true) : absent;
+        return peer_attr(req, key);
     case 't': return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
     default: return absent;
     }

@@ -33,6 +33,7 @@ extern struct worker {
     bool is_leaving;      /* a successor serves; what becomes idle is handed over */
     bool is_draining;     /* no successor: idle connections are ended */
     bool wants_successor; /* and the master did not hear of it: the exit status says so */
+    bool has_cut;         /* leave_until_ms was over, and requests were still there */
     int64_t leave_until_ms;
 } worker;
 

@@ -42,6 +42,7 @@
 #define EVENTS        64
 #define TICK_MS       1000 /* health.h */
 #define LEAVE_POLL_MS 50
+#define CUT_MS        1000 /* less than what the master adds to the time for a drain */
 
 struct worker worker;
 
@@ -288,6 +289,24 @@ static void read_clocks(void)
     host_loop_real_ns = clock_real_ns();
 }
 
+/* A drain goes on. When its time is over what is left is cut, and gets a moment to end in order. */
+static bool may_linger(void)
+{
+    int n;
+
+    if (clock_mono_ms() < worker.leave_until_ms)
+        return true;
+    if (worker.has_cut)
+        return false;
+    worker.has_cut = true;
+    worker.leave_until_ms = clock_mono_ms() + CUT_MS;
+    n = front_cut(worker.front);
+    if (n > 0)
+        log_warn("%d request%s had not ended within limits.timeouts.drain, and %s cut", n,
+                 n == 1 ? "" : "s", n == 1 ? "was" : "were");
+    return true;
+}
+
 /* 0 when it was told to stop, -errno when the loop cannot go on. */
 static int serve(void)
 {
@@ -345,7 +364,7 @@ static int serve(void)
         if (worker.is_leaving && !worker.is_draining)
             succession_give();
         if ((worker.is_draining || worker.is_leaving) && worker.front != NULL &&
-            (front_is_drained(worker.front) || clock_mono_ms() >= worker.leave_until_ms))
+            (front_is_drained(worker.front) || !may_linger()))
             break;
     }
     return 0;

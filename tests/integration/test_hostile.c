@@ -150,13 +150,12 @@ static void calls_from_outside_any_hook_do_no_harm(void **state)
 static void fields_too_large_to_send_are_refused_not_the_request(void **state)
 {
     struct server *srv = start();
-    char *cookie = calloc(1, 6001);
-    char *header;
+    char *header = calloc(80, 64);
     struct response *res;
 
     (void)state;
-    memset(cookie, 'c', 6000); /* the request's own head takes its part of the memory */
-    assert_true(asprintf(&header, "Cookie: %s\r\n", cookie) > 0);
+    for (int i = 0; i < 80; i++) /* the request's own head takes its part of the memory */
+        sprintf(header + strlen(header), "Filler: %030d\r\n", i);
     res = server_request(srv, "GET", "/?try=big_head", header, NULL, 0);
     assert_int_equal(res->status, 200);
     assert_null(response_header(res, "X-Big"));
@@ -166,7 +165,6 @@ static void fields_too_large_to_send_are_refused_not_the_request(void **state)
     assert_int_equal(strlen(response_header(res, "X-Big")), 8000);
     response_free(&res);
     free(header);
-    free(cookie);
     end(srv);
 }
 

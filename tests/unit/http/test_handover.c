@@ -198,7 +198,8 @@ static int set_up(void **state)
 {
     (void)state;
     config.limits.connections = 64;
-    config.limits.head = 8192;
+    config.limits.head = config.limits.uri = 8192;
+    config.limits.headers = 100;
     config.limits.body = 1 << 20;
     config.limits.idle_ms = config.limits.head_ms = 60000;
     config.limits.body_ms = config.limits.send_ms = 60000;
