@@ -15,7 +15,6 @@
 
 #include "base/clock.h"
 #include "http/internal.h"
-#include "http/tls.h"
 #include "obs/log.h"
 #include "plugin/hostfd.h"
 
@@ -129,7 +128,7 @@ static const char *title_of(int status)
     }
 }
 
-int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
+int farewell_say(struct front *f, int fd, int status)
 {
     char body[128], text[512];
     ssize_t sent;
@@ -142,10 +141,7 @@ int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
                  status, title_of(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "",
                  body);
-    sent = c != NULL ? tls_send(c, text, (size_t)n)
-                     : send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (c != NULL)
-        tls_bye(c);
+    sent = send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent != n) {
         int r = sent < 0 ? -errno : -EAGAIN;
 
@@ -154,11 +150,6 @@ int farewell_say_over(struct front *f, int fd, struct conn *c, int status)
     }
     leave(f, fd);
     return 0;
-}
-
-int farewell_say(struct front *f, int fd, int status)
-{
-    return farewell_say_over(f, fd, NULL, status);
 }
 
 void farewell_turn_away(struct front *f, int fd, int status)

@@ -20,7 +20,7 @@
 #include "plugin/hostfd.h"
 #include "tls/set.h"
 
-#define SPARE_MAX      1024
+#define SPARE_MAX 1024
 
 extern bh_str (*host_tls)(bh_req *req, const char *key); /* host_request.c asks through it */
 
@@ -216,11 +216,16 @@ static int make_chains(struct front *f)
 
 static struct guard_limits guard_limits_of(const struct config *cfg)
 {
+    uint64_t body = cfg->limits.body;
+
+    for (int i = 0; i < cfg->n_routes; i++) /* which one it is, and its own limit: head.c */
+        if (cfg->route[i].body > body)
+            body = cfg->route[i].body;
     return (struct guard_limits){.uri = cfg->limits.uri,
                                  .head = cfg->limits.head,
                                  .fields = cfg->limits.headers,
                                  .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
-                                 .body = cfg->limits.body};
+                                 .body = body};
 }
 
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
