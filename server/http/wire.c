@@ -28,6 +28,7 @@
 #include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/recover.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
@@ -196,6 +197,14 @@ void wire_settle(struct front *f)
 
 /* ---- in ---- */
 
+/* No plugin call runs while a connection is read or written. One was left by a jump, then, which has
+ * skipped frames of the library: before it makes a mess of other connections, too. */
+static inline void check_order(void)
+{
+    if (__builtin_expect(recover_is_armed(), 0))
+        recover_out_of_order(NULL);
+}
+
 /* Before a request's first line is whole: the library asks for bytes to put at buf. What it holds of
  * the next request lies before that; the guard lets no blank lines through. */
 static void locate(struct conn *c, const char *buf)
@@ -357,6 +366,7 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
+    check_order();
     if (c->tls != NULL)
         source.read = read_tls;
     if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
@@ -416,6 +426,7 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_send(fd, buf, size, flags);
+    check_order();
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
     if (__builtin_expect(c->cuts_length, 0))
@@ -434,6 +445,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
     if (c == NULL)
         return __real_sendmsg(fd, msg, flags);
+    check_order();
     n = c->tls != NULL ? tls_sendmsg(c, msg) : socket_sendmsg(fd, msg, flags);
     note_sent(c, n);
     return n;
@@ -446,6 +458,7 @@ ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 
     if (c == NULL)
         return __real_sendfile64(fd, from, at, size);
+    check_order();
     n = c->tls != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
     note_sent(c, n);
     return n;
