@@ -189,7 +189,11 @@ typedef struct bh_host {
      *   aborted                                             (on_log: "1" when the answer was not
      *                                                        sent whole. If there was none, status
      *                                                        is 499: the client has left; 503: the
-     *                                                        server stopped) */
+     *                                                        server stopped)
+     *   tls.version tls.cipher tls.sni tls.resumed          (TLSv1.3; as IANA names it; the name that
+     *                                                        the client asked for; yes or no)
+     *   tls.client.verified                                 (yes: it has shown a valid certificate)
+     *   tls.client.subject tls.client.fingerprint           (of that: RFC 4514; SHA-256 in hex) */
     bh_str (*attr)(bh_req *req, const char *key);
     /* The nth (from 0) header of that name; names compare without case (RFC 9110 5.1). */
     bh_str (*hdr_get)(bh_req *req, int32_t side, const char *name, size_t nth);

@@ -24,7 +24,7 @@
 
 static bool is_possible(const struct exchange *x)
 {
-    return x->conn != NULL && (x->conn->flags & SHM_CONN_TLS) == 0 &&
+    return x->conn != NULL && x->conn->tls == NULL &&
            x->req.reply.kind == REPLY_BYTES && x->req.reply.len <= ANSWER_MAX;
 }
 
