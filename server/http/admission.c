@@ -10,6 +10,8 @@
  * the next one finds it there, nobody took it.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -20,6 +22,7 @@
 #include "obs/log.h"
 #include "plugin/host.h"
 
+#define UNSENT_MAX   (128 << 10) /* bytes of one connection in the kernel */
 #define ACCEPTS_MAX  64          /* listeners of all fronts of this process */
 #define REFUSALS_MAX 64          /* in one call: others wait as well */
 #define ENDED_MAX    512         /* shut down to make room, and not closed yet */
@@ -50,6 +53,11 @@ void admission_init(struct front *f)
 
 void admission_open(struct listener *l, int listen_fd)
 {
+    int most = UNSENT_MAX;
+
+    /* Accepted sockets inherit it. Without it the kernel takes megabytes for each client that does not
+     * read. What is on its way does not count, so a fast one is not slowed down. */
+    setsockopt(listen_fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
     l->listen_fd = listen_fd;
     for (int i = 0; i < ACCEPTS_MAX; i++)
         if (accepting[i] == NULL) {

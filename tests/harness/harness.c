@@ -664,13 +664,19 @@ static char *ask_status(const struct server *srv)
 
 long long server_limit(const struct server *srv, const char *name)
 {
-    char *text = NULL, *key = harness_printf("\"%s\":", name);
-    const char *at;
-    long long n = 0;
+    static const char limits[] = "\"limits\":{";
+    int64_t end_ms = harness_deadline_ms(HARNESS_WAIT_MS);
+    char *key = harness_printf("\"%s\":", name), *text = ask_status(srv);
+    const char *at = strstr(text, limits);
+    long long n;
 
-    /* The control socket opens a moment after the listeners. */
-    eventually((free(text), text = ask_status(srv), strstr(text, "\"limits\":{")) != NULL);
-    at = strstr(strstr(text, "\"limits\":{"), key);
+    while (at == NULL &&
+           harness_pause(end_ms)) { /* the socket opens a moment after the listeners */
+        free(text);
+        text = ask_status(srv);
+        at = strstr(text, limits);
+    }
+    at = at != NULL ? strstr(at, key) : NULL;
     if (at == NULL)
         FAIL("there is no limit '%s' in: %s", name, text);
     n = strtoll(at + strlen(key), NULL, 10);

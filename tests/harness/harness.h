@@ -45,14 +45,14 @@ int64_t harness_deadline_ms(int64_t timeout_ms); /* now + timeout, scaled */
 bool harness_pause(int64_t deadline_ms);         /* 5 ms between two polls; false: it is too late */
 
 /* eventually(cond): polls until cond holds, and fails the test if it does not in time. */
-#define eventually(cond)                                                     \
-    do {                                                                     \
-        int64_t eventually_end_ = harness_deadline_ms(HARNESS_WAIT_MS);      \
-                                                                             \
-        while (!(cond)) {                                                    \
-            if (!harness_pause(eventually_end_))                             \
-                harness_fail(__FILE__, __LINE__, "never came true: " #cond); \
-        }                                                                    \
+#define eventually(cond)                                                           \
+    do {                                                                           \
+        int64_t eventually_end_ = harness_deadline_ms(HARNESS_WAIT_MS);            \
+                                                                                   \
+        while (!(cond)) {                                                          \
+            if (!harness_pause(eventually_end_))                                   \
+                harness_fail(__FILE__, __LINE__, "%s", "never came true: " #cond); \
+        }                                                                          \
     } while (0)
 
 /* Prints the log tails of all running servers, then fails the test. */

@@ -35,9 +35,17 @@ static const char template[] =
     "  - {match: {path: /**}, chain: [who]}\n"
     "crash: {dir: @DIR@/crashes, keep: 100}\n";
 
+static struct server *start_with(const char *more, const char *header, const char *others)
+{
+    struct server *srv = server_start(template, more, header, others);
+
+    server_wait_log(srv, "serving on"); /* on all listeners */
+    return srv;
+}
+
 static struct server *start(void)
 {
-    return server_start(template, ", unix", "x-forwarded-for", "keep");
+    return start_with(", unix", "x-forwarded-for", "keep");
 }
 
 static int connect_from(const char *address, int port)
@@ -143,7 +151,7 @@ static void a_trusted_proxy_is_believed_and_nobody_else(void **state)
 
 static void forwarded_is_read_where_it_is_chosen_and_stripped_where_it_is_not_believed(void **state)
 {
-    struct server *srv = server_start(template, "", "forwarded", "strip");
+    struct server *srv = start_with("", "forwarded", "strip");
 
     (void)state;
     assert_string_equal(ask(srv, "127.0.0.9",
@@ -192,7 +200,7 @@ static void a_unix_sockets_peer_is_trusted_where_the_config_says_so(void **state
         free(path);
         assert_int_equal(server_stop(&srv), 0);
         if (i == 0)
-            srv = server_start(template, "", "x-forwarded-for", "keep");
+            srv = start_with("", "x-forwarded-for", "keep");
     }
 }
 

