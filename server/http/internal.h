@@ -118,6 +118,8 @@ struct exchange {
     bool waits_for_stream;
     bool is_gone;        /* the client left */
     bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    bool expects;        /* 100 (Continue), before it sends the body */
+    uint64_t thrown_away; /* bytes of the body that nobody wants */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -212,6 +214,9 @@ struct conn *wire_find(int fd);
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
 bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* The body of the request that the library works on is not worth reading to its end: as above, but from
+ * within a callback, and the answer is the one it has. */
+void wire_stop_reading(struct conn *c);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
 static inline enum http_refusal wire_refusal(const struct conn *c)
 {

@@ -344,6 +344,17 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
     return true;
 }
 
+void wire_stop_reading(struct conn *c)
+{
+    c->lingers = true;
+    if (c->guard.refusal != REFUSAL_NONE || c->n_begun != c->guard.n_requests ||
+        !guard_is_in_body(&c->guard))
+        return; /* all of it has come */
+    guard_refuse(&c->guard, REFUSAL_BODY_UNREAD);
+    note_refusal(c);
+    poke(c);
+}
+
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
 {
     return socket_recv(source->fd, buf, size, source->flags);

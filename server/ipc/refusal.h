@@ -40,7 +40,8 @@
     X(URI_LONG, "uri_long", 414, "the request target is longer than this server reads")           \
     X(HEAD_LARGE, "head_large", 431, "the header fields are larger than this server reads")       \
     X(FIELDS_MANY, "fields_many", 431, "there are more header fields than this server reads")     \
-    X(BODY_LARGE, "body_large", 413, "the body is larger than limits.body")
+    X(BODY_LARGE, "body_large", 413, "the body is larger than limits.body")                       \
+    X(BODY_UNREAD, "body_unread", 0, "") /* the answer was there before its end: not replaced */
 
 enum http_refusal {
 #define REFUSAL(constant, name, status, detail) REFUSAL_##constant,

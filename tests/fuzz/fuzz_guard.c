@@ -199,6 +199,17 @@ static enum MHD_Result answer(struct MHD_Connection *mhd)
     return result;
 }
 
+/* As exchange.c does. */
+static void expect_nothing_without_body(struct MHD_Connection *mhd)
+{
+    const char *expect = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Expect");
+    const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
+
+    if (expect != NULL && *expect != '\0' && (length == NULL || strspn(length, "0") == strlen(length)) &&
+        MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding") == NULL)
+        *(char *)(uintptr_t)expect = '-';
+}
+
 static enum MHD_Result on_data(void *arg, struct MHD_Connection *mhd, const char *url,
                                const char *method, const char *version, const char *data,
                                size_t *size, void **con)
@@ -216,6 +227,7 @@ static enum MHD_Result on_data(void *arg, struct MHD_Connection *mhd, const char
         tell(&heard, " ", 1);
         tell(&heard, version, strlen(version));
         tell(&heard, "\n", 1);
+        expect_nothing_without_body(mhd);
         return n_begun == refuse_last ? answer(mhd) : MHD_YES;
     }
     if (*size > 0) {
