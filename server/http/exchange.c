@@ -135,11 +135,14 @@ static void heed_refusal(struct exchange *x)
         return;
     x->is_refused = x->is_last = true;
     x->conn->lingers = true;
-    if (reason != REFUSAL_BODY_UNREAD)
-        exchange_refuse(x, refusal_status(reason), refusal_detail(reason));
+    if (reason == REFUSAL_BODY_UNREAD)
+        return;
+    exchange_refuse(x, refusal_status(reason), refusal_detail(reason));
+    if (refusal_status(reason) == 503)
+        request_set_field(&x->req, BH_RESP, bh_s("Retry-After"), bh_s("1"), true);
 }
 
-/* The library sends 100 (Continue) where there is nothing to continue with, and then takes the next
+/* The library says 100 (Continue) where there is nothing to continue with, and then takes the next
  * request for a body: so it must not see that. Plugins do. */
 static void read_expect(struct exchange *x)
 {
@@ -147,7 +150,7 @@ static void read_expect(struct exchange *x)
 
     if (f == NULL || f->value.n == 0)
         return;
-    x->expects = x->req.has_body && strcmp(x->req.protocol.p, "HTTP/1.0") != 0;
+    x->waits_for_100 = x->req.has_body && strcmp(x->req.protocol.p, "HTTP/1.0") != 0;
     if (!x->req.has_body) {
         ((char *)(uintptr_t)f->value.p)[0] = '-';
         f->value = bh_s("100-continue");
@@ -374,9 +377,11 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         return MHD_YES;
     x->is_past_head = true;
     if (is_first) {
-        /* A reply queued now closes the connection: only where the body is not worth reading, or the
-         * client waits to be told to send it. */
-        if (x->has_reply && (x->is_refused || x->expects ||
+        /* After this call the library says 100 Continue, to whom waits for it. */
+        if (x->waits_for_100 && !x->has_reply && !x->wants_body)
+            head_without_reply(x);
+        /* A reply queued now closes the connection: only where the body is not worth reading. */
+        if (x->has_reply && (x->is_refused || x->waits_for_100 ||
                              (x->content_length != UINT64_MAX && x->content_length > DISCARD_MAX))) {
             if (x->conn != NULL)
                 x->conn->lingers = true;
@@ -387,8 +392,11 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
     if (*size > 0) {
         x->received_ns = host_loop_mono_ns;
         run_body(x, data, size, false);
-        if (x->body_seen > x->req.body_limit && !x->has_reply)
-            exchange_refuse(x, 413, "the body is larger than limits.body");
+        if (x->body_seen > x->req.body_limit && !x->has_reply) {
+            exchange_refuse(x, 413, "the body is larger than this resource takes");
+            if (x->conn != NULL)
+                wire_refuse_soon(x->conn, REFUSAL_BODY_LARGE);
+        }
         if (x->thrown_away > DISCARD_MAX) {
             if (x->conn == NULL)
                 return MHD_NO;
