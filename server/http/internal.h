@@ -126,11 +126,11 @@ struct exchange {
     bool waits_for_100; /* with its body, for a word from us */
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;                   /* the client left */
-    bool has_tried_early, is_early; /* the answer went out while the body still came: early.c */
-    bool is_refused;                /* for what the guard found: wire_refuse_request() */
-    bool is_half_closed;            /* it sends no more, and waits for the answer */
-    bool is_last;                   /* the connection ends with its answer */
+    bool is_gone;        /* the client left */
+    bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    uint64_t thrown_away; /* bytes of the body that nobody wants */
+    bool is_half_closed; /* it sends no more, and waits for the answer */
+    bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
     int64_t received_ns; /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
@@ -218,6 +218,9 @@ struct conn *wire_find(int fd);
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
 bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* The body of the request that the library works on is not worth reading to its end: as above, but from
+ * within a callback, and the answer is the one it has. */
+void wire_stop_reading(struct conn *c);
 /* The same, from within a callback: when the library is done with this turn. */
 void wire_refuse_soon(struct conn *c, enum http_refusal reason);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
@@ -247,12 +250,6 @@ int admission_recount(struct conn *c, const struct address *client);
 void admission_leave(struct conn *c);
 /* Whose connection it is, as far as that is known without the headers of requests. */
 const struct address *conn_client(const struct conn *c);
-
-/* ---- early.c ---- */
-
-/* Sends the reply while the body still comes, and lets the connection linger. True: the library must
- * close it now. False: that cannot be done, the body has to be read first. Once per request. */
-bool early_answer(struct exchange *x);
 
 /* ---- drain.c ---- */
 
