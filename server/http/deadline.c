@@ -7,6 +7,7 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "plugin/host.h"
 
@@ -80,6 +81,7 @@ void deadline_tick(struct deadlines *d)
 static void shut(struct conn *c)
 {
     deadline_clear(&c->due);
+    tls_bye(c);
     c->is_ended = true;
     c->listener->front->n_ended++;
     shutdown(c->fd, SHUT_RDWR);
