@@ -114,6 +114,7 @@ suite-sanitize:
 # A suite that does not build counts as one failure, and the others still run.
 define run-suites
 	@scripts/setup.sh build test
+	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients)
 	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally && : > $(B)/tests/tally
 	+@$(if $(filter-out sanitize,$(1)),$(MAKE) -k all tests || :)
 	+@for suite in $(1); do \

@@ -327,17 +327,16 @@ static void found_fini(struct found *f)
 /* Part of the file as the body. The file is the host's from here on. */
 static bh_rc send_part(bh_req *req, struct found *f, int32_t status, uint64_t first, uint64_t len)
 {
-    const char *type = status == 304 ? NULL : f->info->type;
     int fd = f->fd;
 
     if (f->entry == NULL) {
         f->fd = -1;
-        return bh_send_fd(req, status, type, fd, first, len);
+        return bh_send_fd(req, status, f->info->type, fd, first, len);
     }
     if (bh_defer(req, cache_entry_put, f->entry) != BH_OK)
         return BH_FAIL;
     cache_entry_get(f->entry);
-    return bh_reply_ref(req, status, type, f->entry->body + first, (size_t)len);
+    return bh_reply_ref(req, status, f->info->type, f->entry->body + first, (size_t)len);
 }
 
 /* Several ranges, as multipart/byteranges. */
@@ -429,8 +428,7 @@ static bh_rc answer_found(struct site *s, bh_req *req, struct found *f, bool is_
         bh_resp_header(req, "Cache-Control", s->cache_control) != BH_OK)
         return BH_FAIL;
     if (verdict == PRECONDITION_NOT_MODIFIED)
-        /* The host sends no body with it, but the length (RFC 9110 8.6). */
-        return send_part(req, f, 304, 0, f->info->size);
+        return bh_reply_ref(req, 304, NULL, "", 0);
     return send_found(req, f, is_get, now_s);
 }
 

@@ -363,7 +363,7 @@ static const char *etag_of(const char *target)
 #define BEFORE "Sat, 31 May 2025 23:59:59 GMT"
 #define AFTER  "Sun, 01 Jun 2025 00:00:01 GMT"
 
-static void if_none_match_answers_304_with_the_tag_and_the_length(void **state)
+static void if_none_match_answers_304_with_the_tag_and_no_body(void **state)
 {
     bht *t = bht_open("root=www", "max_age=1m", NULL);
     const char *etag = etag_of("/hello.txt");
@@ -371,7 +371,7 @@ static void if_none_match_answers_304_with_the_tag_and_the_length(void **state)
 
     (void)state;
     assert_int_equal(bht_status(r), 304);
-    assert_int_equal(bht_resp_len(r), bht_resp_len(ask(t, "GET", "/hello.txt", NULL, NULL, NULL, NULL)));
+    assert_int_equal(bht_resp_len(r), 0);
     assert_string_equal(bht_resp_header(r, "ETag"), etag);
     assert_string_equal(bht_resp_header(r, "Cache-Control"), "max-age=60");
     assert_null(bht_resp_header(r, "Content-Type"));
@@ -893,7 +893,7 @@ int main(void)
         TEST(hidden_files_stay_hidden),
         TEST(a_fifo_neither_stops_the_worker_nor_is_served),
         TEST(an_endless_path_is_not_found),
-        TEST(if_none_match_answers_304_with_the_tag_and_the_length),
+        TEST(if_none_match_answers_304_with_the_tag_and_no_body),
         TEST(tags_are_found_in_lists_and_weakly_where_that_counts),
         TEST(dates_are_compared_to_the_second),
         TEST(preconditions_are_taken_in_the_order_of_the_rfc),

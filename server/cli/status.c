@@ -107,25 +107,28 @@ static void show_plugins(const json_t *status)
     struct table t;
     size_t i, k;
 
-    table_init(&t, 3 + N);
+    table_init(&t, 5 + N);
     table_row(&t, "PLUGIN", "MODULE", "BREAKER", "CRASHES", "DEADLINES", "FAILURES", "DEATHS",
-              "RENEWED", "COPIES");
+              "RENEWED", "COPIES", "MEMORY", "OPEN");
     json_array_foreach(plugins, i, p)
     {
-        char breaker[64], number[N][32];
+        char breaker[64], number[N][32], memory[32] = "-", open[32];
 
         describe_breaker(json_object_get(p, "breaker"), "open", breaker, sizeof breaker);
         for (k = 0; k < N; k++)
             snprintf(number[k], sizeof number[k], "%lld", number_of(p, counters[k]));
+        if (json_is_integer(json_object_get(p, "memory_kib")))
+            snprintf(memory, sizeof memory, "%.1f MiB", (double)number_of(p, "memory_kib") / 1024);
+        snprintf(open, sizeof open, "%lld", number_of(p, "descriptors"));
         table_row(&t, text_of(p, "name"), text_of(p, "module"), breaker, number[0], number[1],
-                  number[2], number[3], number[4], number[5]);
+                  number[2], number[3], number[4], number[5], memory, open);
         json_array_foreach(json_object_get(p, "blocked_routes"), k, block)
         {
             char name[128];
 
             snprintf(name, sizeof name, "  route '%.100s'", text_of(block, "route"));
             describe_breaker(block, "blocked", breaker, sizeof breaker);
-            table_row(&t, name, "", breaker, "", "", "", "", "", "");
+            table_row(&t, name, "", breaker, "", "", "", "", "", "", "", "");
         }
     }
     table_print(&t, stdout);

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#define TABLE_COLUMNS 10
+#define TABLE_COLUMNS 12
 
 struct table {
     int n_columns, n_rows;

@@ -61,6 +61,12 @@ struct config_breaker {
     uint32_t trials;  /* requests that have to end well before it closes */
 };
 
+/* Where what it allocates comes from. */
+enum config_heap {
+    CONFIG_HEAP_PRIVATE, /* a heap of its instance, which goes after a crash */
+    CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
+};
+
 struct config_plugin {
     const char *name;   /* of the instance */
     const char *module; /* NAME, or a path of an object when it contains '/' */
@@ -68,7 +74,10 @@ struct config_plugin {
     enum config_on_error on_error;
     uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
     uint32_t threads;             /* of its own, alive at a time, in one worker */
-    int log_level;                /* BH_LOG_*; 0: as logs.error.level */
+    uint32_t descriptors;         /* open at a time, in one worker */
+    uint64_t memory;              /* of its heap, in one worker, bytes; 0: no limit */
+    enum config_heap heap;
+    int log_level; /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
     bool is_removed; /* a reload has taken it out: this is only its place (conf/align.h) */
@@ -96,6 +105,7 @@ struct config_route {
     int n_methods;
     const struct config_condition *header, *query;
     int n_headers, n_queries;
+    uint64_t body;    /* bytes of a request's; 0: limits.body */
     const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };

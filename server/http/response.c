@@ -136,24 +136,15 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
     return (ssize_t)max;
 }
 
-static ssize_t read_nothing(void *arg, uint64_t pos, char *buf, size_t max)
-{
-    (void)arg;
-    (void)pos;
-    (void)buf;
-    (void)max;
-    return MHD_CONTENT_READER_END_OF_STREAM;
-}
-
 static struct MHD_Response *create_reader(struct exchange *x, uint64_t len,
                                           MHD_ContentReaderCallback read)
 {
     struct MHD_Response *response = MHD_create_response_from_callback(
         len == UINT64_MAX ? MHD_SIZE_UNKNOWN : len, BLOCK_SIZE, read, x, NULL);
 
-    /* After a head that promises chunks and has no body (HEAD, 304) libmicrohttpd 0.9.75 sends the
+    /* After a head that promises chunks and has no body libmicrohttpd 0.9.75 sends the
      * last chunk all the same, and the client would take it for the next answer: wire.c drops it. */
-    if (response == NULL || len != UINT64_MAX || (!x->req.is_head && x->req.reply.status != 304))
+    if (response == NULL || len != UINT64_MAX || !x->req.is_head)
         return response;
     if (x->conn != NULL)
         x->conn->drops_last_chunk = true;
@@ -162,17 +153,24 @@ static struct MHD_Response *create_reader(struct exchange *x, uint64_t len,
     return response;
 }
 
+static bool has_no_body(int32_t status)
+{
+    return status == 204 || status == 205 || status == 304;
+}
+
 static struct MHD_Response *create_body(struct exchange *x)
 {
     struct reply *reply = &x->req.reply;
     struct MHD_Response *response;
     bool is_filtered = chain_filters_body(&x->req);
 
-    if (reply->status == 205) /* RFC 9110 15.3.6: none, and its length says so */
+    if (has_no_body(reply->status)) {
+        /* Of a 205 the length says so (RFC 9110 15.3.6). That of a 304 would be its 200's (8.6), and
+         * some clients wait for as many bytes: there is to be none, wire.c cuts it out. */
+        if (reply->status == 304 && x->conn != NULL)
+            x->conn->cuts_length = true;
         return MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
-    if (reply->status == 304 || reply->status == 204)
-        /* Never a body. The length of a 304 is that of its 200 (RFC 9110 8.6), if we know it. */
-        return create_reader(x, reply->len > 0 ? reply->len : UINT64_MAX, read_nothing);
+    }
     if (reply->kind == REPLY_BYTES)
         return MHD_create_response_from_buffer((size_t)reply->len, (void *)(uintptr_t)reply->bytes,
                                                MHD_RESPMEM_PERSISTENT);
@@ -190,8 +188,7 @@ static struct MHD_Response *create_body(struct exchange *x)
 /* A body should be said to be of some type (RFC 9110 8.3); of this one nobody has said it. */
 static bool wants_type(const struct bh_req *req)
 {
-    return req->reply.status != 304 && req->reply.status != 204 && req->reply.status != 205 &&
-           req->reply.len > 0;
+    return req->reply.len > 0 && !has_no_body(req->reply.status);
 }
 
 struct MHD_Response *response_create(struct exchange *x)

@@ -14,7 +14,6 @@
  * length on the wire is unknown (chunked) the pointer of the next recv() tells.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,13 +27,30 @@
 #include "http/socket.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
-#include "plugin/hostfd.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __real_sendfile64(int fd, int from, off64_t *at, size_t size);
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags);
+/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
+ * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
+static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
+{
+    static const char line[] = "Content-Length: 0\r\n\r\n";
+    size_t n = sizeof line - 1, keep = size - n;
+    ssize_t sent;
+
+    if (size < n || memcmp(buf + keep, line, n) != 0)
+        return socket_send(c->fd, buf, size, flags);
+    memcpy(buf + keep, "\r\n", 2);
+    sent = socket_send(c->fd, buf, keep + 2, flags);
+    memcpy(buf + keep, line, 2);
+    if (sent <= (ssize_t)keep)
+        return sent;
+    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
+}
+
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size);
@@ -117,7 +133,7 @@ void wire_begin(struct conn *c, struct exchange *x)
     c->x = x;
     c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
-    c->drops_last_chunk = false;
+    c->drops_last_chunk = c->cuts_length = false;
     wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN);
 }
 
@@ -177,32 +193,19 @@ void wire_settle(struct front *f)
 
         list_remove(&c->unsure);
         c->is_poked = false;
+        if (c->refuse_soon != REFUSAL_NONE) {
+            enum http_refusal reason = c->refuse_soon;
+
+            c->refuse_soon = REFUSAL_NONE;
+            wire_refuse_request(c, reason); /* is poked again by that */
+            continue;
+        }
         if (c->x != NULL && (!is_poked || c->x->is_suspended))
             continue; /* the next request has begun; it is going to be resumed */
         MHD_suspend_connection(c->mhd);
         MHD_resume_connection(c->mhd);
         c->listener->needs_run = true;
     }
-}
-
-/* The answer goes out over a duplicate, which also waits for the client's end; the library reads the
- * end of the connection from take_pending(), as of one that another process has. */
-void wire_refuse(struct conn *c, int status, enum shm_limit why)
-{
-    wire_say(c, status, why);
-    conn_let_go(c);
-}
-
-void wire_say(struct conn *c, int status, enum shm_limit why)
-{
-    int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
-
-    front_count_limit(c->listener->front, why);
-    deadline_clear(&c->due);
-    if (copy < 0)
-        return;
-    hostfd_add(copy);
-    farewell_say(c->listener->front, copy, status);
 }
 
 /* ---- in ---- */
@@ -344,6 +347,12 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
     return true;
 }
 
+void wire_refuse_soon(struct conn *c, enum http_refusal reason)
+{
+    c->refuse_soon = reason;
+    poke(c);
+}
+
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
 {
     return socket_recv(source->fd, buf, size, source->flags);
@@ -393,7 +402,10 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
         return __real_send(fd, buf, size, flags);
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
-    n = socket_send(fd, buf, size, flags);
+    if (__builtin_expect(c->cuts_length, 0))
+        n = send_without_length(c, (char *)(uintptr_t)buf, size, flags);
+    else
+        n = socket_send(fd, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
         note_sent(c, n);
     return n;

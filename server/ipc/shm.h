@@ -25,6 +25,7 @@
 #define SHM_CRASH_SLOTS  8
 #define SHM_FOLDS        64
 #define SHM_THREADS      256
+#define SHM_PLUGINS      256 /* CONFIG_MAX_PLUGINS */
 #define SHM_RING_SIZE    (1u << 20)
 #define SHM_STACK_COPY   (64u << 10)
 #define SHM_MODULES      64
@@ -237,7 +238,10 @@ struct shm_worker {
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
                                      (ipc/surrender.h). A futex. */
     struct shm_call call;     /* of the loop thread */
-    struct shm_thread thread[SHM_THREADS]; /* any thread; those beyond are not shown */
+    /* By plugin (index in the config), of any thread. */
+    _Atomic uint64_t memory[SHM_PLUGINS];      /* bytes that its private heaps have taken */
+    _Atomic uint32_t descriptors[SHM_PLUGINS]; /* that it has open */
+    struct shm_thread thread[SHM_THREADS];     /* any thread; those beyond are not shown */
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;

@@ -165,6 +165,25 @@ static json_t *blocked_json(const struct master *m, const struct quarantine *q,
     return list;
 }
 
+/* Of all workers that there are. */
+static void add_usage(const struct master *m, int i, json_t *json)
+{
+    json_int_t bytes = 0, descriptors = 0;
+
+    for (int k = 0; k < m->n_slots; k++) {
+        const struct shm_worker *w = &m->shm->worker[k];
+
+        if (!child_is_alive(&m->worker[k]))
+            continue;
+        bytes += (json_int_t)atomic_load(&w->memory[i]);
+        descriptors += (json_int_t)atomic_load(&w->descriptors[i]);
+    }
+    json_object_set_new(json, "memory_kib",
+                        m->cfg->plugin[i].heap == CONFIG_HEAP_PRIVATE ? json_integer(bytes / 1024)
+                                                                      : json_null());
+    json_object_set_new(json, "descriptors", json_integer(descriptors));
+}
+
 static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
 {
     const struct config_plugin *p = &m->cfg->plugin[i];
@@ -198,6 +217,7 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
 
         json_object_set_new(json, counters[k].name, json_integer((json_int_t)atomic_load(n)));
     }
+    add_usage(m, i, json);
     return json;
 }
 

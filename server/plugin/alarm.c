@@ -286,7 +286,7 @@ static void call(struct incarnation *inc, void (*fn)(void *, void *), void *arg)
     bh_inst *inst = inc->inst;
 
     inc->refs++;
-    incarnation_running = inc;
+    incarnation_run(inc);
     if (!boundary_timer(inst->id, fn, inc->self, arg))
         settle_crash(inst, inc);
     incarnation_put(inc);

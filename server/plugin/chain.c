@@ -45,7 +45,7 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
 {
     if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
         last_plugin = req->entry[at].inst->id;
-    incarnation_running = req->entry[at].inc;
+    incarnation_run(req->entry[at].inc);
     req->at = at;
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
@@ -428,7 +428,7 @@ static void run_deferred(struct bh_req *req)
         struct deferred *d = req->deferred;
 
         req->deferred = d->next;
-        incarnation_running = d->inc;
+        incarnation_run(d->inc);
         if (!boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg))
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }

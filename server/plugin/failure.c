@@ -92,7 +92,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
-    incarnation_running = e->inc;
+    incarnation_run(e->inc);
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;

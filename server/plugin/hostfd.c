@@ -119,13 +119,15 @@ void hostfd_note(const char *function, int fd, const void *caller)
     if (plugin == 0 || plugin > table.shm->n_plugins)
         return;
     atomic_fetch_add(&table.shm->plugin[plugin - 1].failures, 1);
-    if ((told != 0 && now - told < 1000) || !atomic_compare_exchange_strong(&table.told_ms, &told, now))
+    if ((told != 0 && now - told < 1000) ||
+        !atomic_compare_exchange_strong(&table.told_ms, &told, now))
         return;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     n = readlink(path, what, sizeof what - 1);
     what[n > 0 ? n : 0] = '\0';
-    log_error("plugin '%s' calls %s on descriptor %d%s%s%s, which is the server's: refused (EBADF), as are "
-              "all others of the server's",
-              table.cfg->plugin[plugin - 1].name, function, fd, n > 0 ? " (" : "", what,
-              n > 0 ? ")" : "");
+    log_error(
+        "plugin '%s' calls %s on descriptor %d%s%s%s, which is the server's: refused (EBADF), as are "
+        "all others of the server's",
+        table.cfg->plugin[plugin - 1].name, function, fd, n > 0 ? " (" : "", what,
+        n > 0 ? ")" : "");
 }

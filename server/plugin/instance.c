@@ -17,10 +17,12 @@
 #include "plugin/boundary.h"
 #include "plugin/eject.h"
 #include "plugin/fresh.h"
+#include "plugin/heap.h"
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
 #include "plugin/recover.h"
+#include "plugin/remains.h"
 #include "plugin/stream.h"
 #include "plugin/text.h"
 #include "plugin/thread.h"
@@ -75,6 +77,7 @@ int instance_create(const struct config *cfg, int index, struct object *object, 
     inst->cfg = p;
     inst->config = cfg;
     inst->object = object;
+    object->uses++;
     inst->desc = object->desc;
     inst->stat = &shm->plugin[index];
     inst->limits = (struct breaker_limits){.crashes = p->breaker.crashes,
@@ -106,6 +109,7 @@ void instance_destroy(bh_inst **instp)
         return;
     if (inst->current != NULL)
         incarnation_put(inst->current);
+    inst->object->uses--;
     if (inst->fresh != NULL && thread_count(inst->id) > 0)
         inst->fresh->is_held = true;
     object_unload(&inst->fresh);
@@ -118,12 +122,18 @@ int instance_validate(bh_inst *inst, struct diag *diag)
 {
     struct bh_errs errs = {.inst = inst, .diag = diag};
     const struct config_plugin *p = inst->cfg;
+    struct heap *heap;
     char why[160];
+    bool came_back;
     bh_rc rc;
 
     if (inst->desc->validate == NULL)
         return 0;
-    if (!boundary_validate(inst->id, inst->desc, inst->options, &errs, &rc)) {
+    heap = heap_create(inst->id, inst->object->base, &inst->object->uses); /* of this call alone */
+    recover_use_heap(heap);
+    came_back = boundary_validate(inst->id, inst->desc, inst->options, &errs, &rc);
+    remains_keep(heap);
+    if (!came_back) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
                  "plugin '%s': validate() %s", p->name, fault_text(why, sizeof why));
         finish_record(SHM_REFUSED);
@@ -138,6 +148,8 @@ int instance_validate(bh_inst *inst, struct diag *diag)
 static void forget(struct incarnation *inc)
 {
     alarm_drop_all(inc);
+    inc->object->uses--;
+    remains_keep(inc->heap);
     if (incarnation_running == inc)
         incarnation_running = NULL;
     free(inc);
@@ -155,8 +167,11 @@ int instance_open(bh_inst *inst, struct diag *diag)
     must(inst->current == NULL);
     inc->inst = inst;
     inc->desc = inst->desc;
+    inc->object = inst->object;
+    inc->object->uses++;
+    inc->heap = heap_create(inst->id, inc->object->base, &inc->object->uses);
     inc->refs = 1;
-    incarnation_running = inc;
+    incarnation_run(inc);
     if (inst->desc->open != NULL &&
         !boundary_open(inst->id, inst->desc, inst, inst->options, &inc->self, &rc)) {
         diag_add(diag, inst->config->path, p->pos.line, p->pos.column, NULL,
@@ -190,7 +205,7 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
 
     if (fn == NULL || inst->current == NULL)
         return;
-    incarnation_running = inst->current;
+    incarnation_run(inst->current);
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
         alarm_undo(inst->current);
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
@@ -293,7 +308,7 @@ void incarnation_free(struct incarnation *inc)
     char why[160];
 
     inc->is_closing = true;
-    incarnation_running = inc;
+    incarnation_run(inc);
     alarm_drop_all(inc);
     streams_disown(&inc->streams);
     if (inc->desc->close != NULL && !inst->is_ejected &&
@@ -330,7 +345,7 @@ static void try_open(bh_inst *inst)
     } else if (inst->is_started && inst->desc->start != NULL) {
         bh_rc rc;
 
-        incarnation_running = inst->current;
+        incarnation_run(inst->current);
         if (!boundary_self(inst->id, HOOK_START, inst->desc->start, inst->current->self, &rc))
             settle_crash(inst, SHM_RECOVERED);
     }
@@ -383,7 +398,9 @@ static void replace_object(bh_inst *inst, int64_t now_ms)
         atomic_fetch_add_explicit(&inst->stat->copies, 1, memory_order_relaxed);
         /* What crashed is not unloaded: requests may still be in it, and its destructors cannot be
          * trusted. */
+        inst->object->uses--;
         inst->object = inst->fresh = fresh;
+        fresh->uses++;
         inst->desc = fresh->desc;
         inst->is_stained = false;
     }
@@ -425,6 +442,7 @@ void instance_renew(bh_inst *inst, struct incarnation *inc)
         replace_object(inst, now_ms);
     atomic_fetch_add_explicit(&inst->stat->renewals, 1, memory_order_relaxed);
     try_open(inst);
+    remains_sweep(false);
 }
 
 void instance_freshen(bh_inst *inst)

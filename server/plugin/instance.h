@@ -16,11 +16,13 @@
 
 #include "base/arena.h"
 #include "ipc/breaker.h"
+#include "plugin/recover.h"
 
 struct config;
 struct config_plugin;
 struct diag;
 struct alarm;
+struct heap;
 struct object;
 struct stream;
 struct shm;
@@ -31,6 +33,8 @@ struct shm_plugin;
 struct incarnation {
     bh_inst *inst;
     const bh_plugin *desc; /* of the object that its self belongs to */
+    struct object *object; /* that one */
+    struct heap *heap;     /* what it allocates; NULL: libc's */
     void *self;
     uint32_t refs; /* requests, and the instance while it is current */
     bool is_closing;
@@ -41,6 +45,13 @@ struct incarnation {
 
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
 extern struct incarnation *incarnation_running;
+
+/* Before each call of it on the loop thread. */
+static inline void incarnation_run(struct incarnation *inc)
+{
+    incarnation_running = inc;
+    recover_use_heap(inc->heap);
+}
 
 struct bh_inst {
     uint32_t magic;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "plugin/hostfd.h"
+#include "plugin/ration.h"
 #include "plugin/recover.h"
 
 static inline void enter(void)
@@ -63,25 +64,46 @@ LOCKED(int, fgetc, (FILE * f), (f))
 LOCKED(int, getc, (FILE * f), (f))
 LOCKED(int, fflush, (FILE * f), (f))
 LOCKED(int, fseek, (FILE * f, long off, int whence), (f, off, whence))
-LOCKED(FILE *, fopen, (const char *path, const char *mode), (path, mode))
 LOCKED(char *, fgets, (char *s, int n, FILE *f), (s, n, f))
-LOCKED(ssize_t, getline, (char **s, size_t *n, FILE *f), (s, n, f))
 LOCKED(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(size_t, fread, (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(int, dl_iterate_phdr, (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data),
        (fn, data))
 
-/* Closes a descriptor by libc's own means, behind interpose_fd.c. */
+/* libc opens the descriptor by its own means, behind interpose_open.c. */
+#define COUNTED_FOPEN(NAME)                                          \
+    FILE *NAME(const char *path, const char *mode)                   \
+    {                                                                \
+        uint32_t plugin = ration_taker(__builtin_return_address(0)); \
+        FILE *f;                                                     \
+                                                                     \
+        REAL(NAME);                                                  \
+        if (!ration_allows(plugin, 1))                               \
+            return NULL;                                             \
+        enter();                                                     \
+        f = real(path, mode);                                        \
+        leave();                                                     \
+        if (f != NULL)                                               \
+            ration_add(plugin, fileno(f));                           \
+        return f;                                                    \
+    }
+
+COUNTED_FOPEN(fopen)
+COUNTED_FOPEN(fopen64)
+
+/* Closes it the same way. */
 int fclose(FILE *f)
 {
-    int r = EOF;
+    int r = EOF, fd = fileno(f);
 
     REAL(fclose);
     enter();
-    if (hostfd_has(fileno(f)) && hostfd_is_guarded(__builtin_return_address(0))) {
-        hostfd_note("fclose()", fileno(f), __builtin_return_address(0));
+    if (hostfd_has(fd) && hostfd_is_guarded(__builtin_return_address(0))) {
+        hostfd_note("fclose()", fd, __builtin_return_address(0));
         errno = EBADF;
     } else {
+        if (!recover_self.is_child_of_fork)
+            ration_remove(fd);
         r = real(f);
     }
     leave();

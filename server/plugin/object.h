@@ -14,11 +14,12 @@
 struct diag;
 
 struct object {
-    char *path;    /* of the original */
-    char *copy;    /* what is mapped */
-    void *handle;  /* dlopen's */
+    char *path;   /* of the original */
+    char *copy;   /* what is mapped */
+    void *handle; /* dlopen's */
     const bh_plugin *desc;
     uintptr_t base; /* as text_object() tells it */
+    uint32_t uses;  /* instances that will open another incarnation of it, and incarnations */
     bool is_held;   /* never dlclose'd: somebody may still run in it */
     void *(*cxa_globals)(void); /* the C++ run-time's per-thread state, or NULL */
 };

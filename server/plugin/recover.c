@@ -16,6 +16,7 @@
 #include "base/must.h"
 #include "plugin/capture.h"
 #include "plugin/eject.h"
+#include "plugin/heap.h"
 #include "plugin/landing.h"
 #include "plugin/park.h"
 #include "plugin/text.h"
@@ -271,6 +272,10 @@ static void disarm(struct recover_thread *t, const struct recover_frame *f)
     t->top = f->prev;
     t->depth = f->depth;
     t->waits = RECOVER_WAITS_NOT;
+    if (t->in_heap != NULL) { /* half changed, and locked: it is thrown away as a whole */
+        heap_condemn(t->in_heap);
+        t->in_heap = NULL;
+    }
     recover_publish(t->call, f->prev != NULL ? f->outer.plugin : 0,
                     f->prev != NULL ? f->outer.hook : (uint32_t)HOOK_NONE);
     recover_next_call(t->call);
@@ -408,6 +413,8 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
         c.verdict = t->is_plugins ? SHM_EJECTED : SHM_RECOVERED;
         c.reason = t->is_plugins ? "fault in a thread of the plugin's own, nothing held"
                                  : "fault inside a plugin call, nothing held";
+        if (t->in_heap != NULL)
+            c.reason = "fault inside the plugin's own heap, which is given up";
         describe(t, &c);
         land(t, f, uc);
         errno = saved_errno;
@@ -470,7 +477,10 @@ static void on_deadline(int signo, siginfo_t *si, void *ctx)
     capture_registers(uc, reg);
     why = why_not(t, f, NULL, (uintptr_t)reg[SHM_RSP]);
     is_stuck = waits_for_lock(t, reg[SHM_RIP]);
-    if (why == NULL && !is_stuck && text_owner(reg[SHM_RIP]) == 0 && !text_is_waiting(reg[SHM_RIP]))
+    if (why == NULL && t->in_heap != NULL && value >> 32 == 0)
+        return; /* for some nanoseconds, most likely; if not, its heap is given up */
+    if (why == NULL && !is_stuck && text_owner(reg[SHM_RIP]) == 0 &&
+        !text_is_waiting(reg[SHM_RIP]) && t->in_heap == NULL)
         why = "past its deadline outside plugin code";
     if (why == NULL) {
         uint32_t plugin = atomic_load(&t->call->plugin);

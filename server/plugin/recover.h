@@ -33,6 +33,8 @@
 #include "ipc/shm.h"
 #include "plugin/hook.h"
 
+struct heap;
+
 /* One armed call: all of boundary_call()'s stack frame, so that its address is the stack pointer to
  * come back to. Above it are the caller's frame pointer and the return address. boundary.c has its
  * layout as numbers. */
@@ -73,8 +75,10 @@ struct recover_thread {
     struct shm_call *call; /* where attribution is published */
     enum recover_waits waits;
     bool is_child_of_fork;
-    bool is_plugins;    /* a thread that a plugin started: thread.h */
-    bool has_alt_stack; /* the handler that landed ran on it: the kernel still has it */
+    bool is_plugins;      /* a thread that a plugin started: thread.h */
+    bool has_alt_stack;   /* the handler that landed ran on it: the kernel still has it */
+    struct heap *heap;    /* of the incarnation that is called: what the plugin allocates */
+    struct heap *in_heap; /* inside which this thread is just now: heap.h */
     char *stack_lo, *stack_hi;
     void *alt_stack;
     uint64_t signal_mask; /* the kernel's form; what a crash is left with */
@@ -100,6 +104,12 @@ int recover_stop_signal(void);
  * moment. call: where this thread publishes attribution. 0 or -errno. */
 int recover_thread_init(struct shm_call *call);
 void recover_thread_fini(void);
+
+/* What the plugin allocates in calls that this thread makes from now on comes from there; NULL: libc's. */
+static inline void recover_use_heap(struct heap *h)
+{
+    recover_self.heap = h;
+}
 
 /* From here on nothing returns into this thread's code: a crash that could be left calls at_end() on
  * this stack, below the caller's frame. plugin, hook: whom to charge. */

@@ -23,6 +23,16 @@ enum text_system text_system(uintptr_t pc);
 /* The plugin (index + 1) whose object holds this address, or 0. Async-signal-safe. */
 uint32_t text_owner(uintptr_t pc);
 
+/* May what this code allocates go when the plugin's incarnation goes? A plugin's own code, and that of
+ * the C++ library, which allocates for those who call it. */
+bool text_is_tenant(uintptr_t pc);
+
+/* Has that object thread-local variables? */
+bool text_has_tls(uintptr_t object);
+
+/* The executable segment of the object that is loaded there. False: it is no plugin's. */
+bool text_range(uintptr_t object, uintptr_t *lo, uintptr_t *size);
+
 /* Which object that is, as of the several copies of a plugin: where it is loaded. 0: no plugin's. */
 uintptr_t text_object(uintptr_t pc);
 

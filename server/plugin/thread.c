@@ -16,6 +16,7 @@
 #include "obs/log.h"
 #include "plugin/boundary.h"
 #include "plugin/eject.h"
+#include "plugin/heap.h"
 #include "plugin/recover.h"
 #include "plugin/text.h"
 
@@ -31,7 +32,8 @@ struct plugin_thread {
     void (*fn_timer)(union sigval);
     union sigval value;
     uint32_t plugin;
-    int rounds; /* of destructors */
+    struct heap *heap; /* of the incarnation that started it; NULL: libc's */
+    int rounds;        /* of destructors */
     struct shm_thread *shown;
     struct shm_call call; /* when it is not shown */
 };
@@ -148,7 +150,7 @@ uint32_t thread_count(uint32_t plugin)
 }
 
 /* NULL: no memory, or as many threads as it may have. */
-static struct plugin_thread *prepare(uint32_t plugin)
+static struct plugin_thread *prepare(uint32_t plugin, struct heap *heap)
 {
     struct plugin_thread *p;
 
@@ -156,16 +158,26 @@ static struct plugin_thread *prepare(uint32_t plugin)
     if (plugin > CONFIG_MAX_PLUGINS || !count(plugin))
         return NULL;
     p = calloc(1, sizeof *p);
-    if (p == NULL)
+    if (p == NULL) {
         discount(plugin);
-    else
-        p->plugin = plugin;
+        return NULL;
+    }
+    p->plugin = plugin;
+    p->heap = heap;
+    heap_pin(p->heap);
     return p;
+}
+
+/* Of the incarnation whose call starts a thread. A constructor has none. */
+static struct heap *heap_here(void)
+{
+    return recover_is_armed() ? recover_self.heap : NULL;
 }
 
 static void dispose(struct plugin_thread *p)
 {
     thread_hide(p->shown);
+    heap_unpin(p->heap);
     discount(p->plugin);
     free(p);
 }
@@ -187,6 +199,7 @@ static void begin(struct plugin_thread *p)
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     p->shown = thread_show(p->plugin);
+    recover_use_heap(p->heap);
     /* It fails when there is no memory for an alternate stack. The thread then runs as it would
      * without us, and its crash is the worker's. */
     recover_self.is_plugins = recover_thread_init(p->shown != NULL ? &p->shown->call : &p->call) ==
@@ -319,7 +332,7 @@ int thread_create(uint32_t plugin, pthread_t *out, const pthread_attr_t *attr, v
     if (attr != NULL)
         (void)*(const volatile char *)attr;
     recover_critical_enter();
-    p = prepare(plugin);
+    p = prepare(plugin, heap_here());
     if (p == NULL) {
         r = EAGAIN;
     } else {
@@ -356,7 +369,7 @@ int thread_create_c11(uint32_t plugin, pthread_t *out, int (*fn)(void *), void *
     }
     *(volatile pthread_t *)out = 0;
     recover_critical_enter();
-    p = prepare(plugin);
+    p = prepare(plugin, heap_here());
     if (p != NULL) {
         p->fn = call_c11;
         p->arg = p;
@@ -378,9 +391,10 @@ static void *call_timer(void *arg)
     return NULL;
 }
 
-void thread_run_timer(uint32_t plugin, void (*fn)(union sigval), union sigval value)
+void thread_run_timer(uint32_t plugin, struct heap *heap, void (*fn)(union sigval),
+                      union sigval value)
 {
-    struct plugin_thread *p = prepare(plugin);
+    struct plugin_thread *p = prepare(plugin, heap);
 
     if (p == NULL)
         return; /* as if the timer had overrun */

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 struct config;
+struct heap;
 struct shm_thread;
 struct shm_worker;
 
@@ -35,8 +36,9 @@ uint32_t thread_creator(const void *caller);
 int thread_create(uint32_t plugin, pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *),
                   void *arg);
 int thread_create_c11(uint32_t plugin, pthread_t *out, int (*fn)(void *), void *arg);
-/* On a thread that libc has made for this one call. */
-void thread_run_timer(uint32_t plugin, void (*fn)(union sigval), union sigval value);
+/* On a thread that libc has made for this one call. heap: what it allocates; NULL: libc's. */
+void thread_run_timer(uint32_t plugin, struct heap *heap, void (*fn)(union sigval),
+                      union sigval value);
 
 /* How many threads of its own a plugin has. */
 uint32_t thread_count(uint32_t plugin);

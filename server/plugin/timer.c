@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "plugin/eject.h"
+#include "plugin/heap.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
 
@@ -16,6 +17,7 @@ struct entry {
     bool is_taken;
     uint32_t use;
     uint32_t plugin;
+    struct heap *heap; /* of the incarnation that made it, pinned as long as it is there */
     timer_t timer;
     void (*fn)(union sigval);
     union sigval value;
@@ -49,7 +51,7 @@ static void expire(union sigval value)
     e = *at;
     unlock();
     if (e.is_taken && e.use == token >> 32 && !eject_is_out(e.plugin))
-        thread_run_timer(e.plugin, e.fn, e.value);
+        thread_run_timer(e.plugin, e.heap, e.fn, e.value);
 }
 
 static struct entry *take(void)
@@ -83,6 +85,8 @@ int timer_open(uint32_t plugin, clockid_t clock, const struct sigevent *ev, time
         if (r == 0) {
             e->is_taken = true;
             e->plugin = plugin;
+            e->heap = recover_is_armed() ? recover_self.heap : NULL;
+            heap_pin(e->heap);
             e->fn = ev->sigev_notify_function;
             e->value = ev->sigev_value;
             *out = e->timer;
@@ -100,8 +104,10 @@ int timer_close(timer_t timer)
         *(void **)&real = dlsym(RTLD_NEXT, "timer_delete");
     lock();
     for (int i = 0; i < TIMERS_MAX; i++) {
-        if (timers.entry[i].is_taken && timers.entry[i].timer == timer)
+        if (timers.entry[i].is_taken && timers.entry[i].timer == timer) {
             timers.entry[i].is_taken = false;
+            heap_unpin(timers.entry[i].heap);
+        }
     }
     unlock();
     return real(timer);

@@ -14,8 +14,10 @@
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/failure.h"
+#include "plugin/heap.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/recover.h"
 
 #define TICKET_MAGIC 0x7469636bu
 #define POSTS_MAX    4096
@@ -50,6 +52,7 @@ struct post {
     bh_inst *inst;
     void (*fn)(void *self, void *arg);
     void *arg;
+    struct heap *heap; /* where arg may lie; pinned */
 };
 
 static struct {
@@ -354,7 +357,8 @@ static bh_rc host_post(bh_inst *inst, void (*fn)(void *self, void *arg), void *a
         atomic_fetch_sub(&async.n_posts, 1);
         return BH_ENOMEM;
     }
-    *p = (struct post){NULL, inst, fn, arg};
+    *p = (struct post){NULL, inst, fn, arg, recover_is_armed() ? recover_self.heap : NULL};
+    heap_pin(p->heap);
     p->next = atomic_load(&async.posts);
     while (!atomic_compare_exchange_weak(&async.posts, &p->next, p))
         ;
@@ -376,7 +380,7 @@ static void run_post(const struct post *p)
         incarnation_put(inc);
         return;
     }
-    incarnation_running = inc;
+    incarnation_run(inc);
     if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
         alarm_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
@@ -397,6 +401,7 @@ static void run_posts(void)
         next = p->next;
         atomic_fetch_sub(&async.n_posts, 1);
         run_post(p);
+        heap_unpin(p->heap);
         free(p);
     }
 }

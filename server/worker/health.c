@@ -12,6 +12,7 @@
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/eject.h"
+#include "plugin/remains.h"
 #include "worker/internal.h"
 
 #define TICK_MS  1000
@@ -81,6 +82,7 @@ bool health_tick(int64_t now_ms)
         return true;
     health.next_ms = now_ms + TICK_MS;
     atomic_fetch_add_explicit(&health.shared->beat, 1, memory_order_relaxed);
+    remains_sweep(true);
     for (int i = 0; i < health.n_seen; i++)
         if (!is_registered(health.seen[i].fd, health.seen[i].data))
             return false;

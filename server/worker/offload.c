@@ -6,8 +6,10 @@
 
 #include "obs/log.h"
 #include "plugin/boundary.h"
+#include "plugin/heap.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
+#include "plugin/remains.h"
 #include "plugin/request.h"
 #include "plugin/thread.h"
 #include "worker/async.h"
@@ -17,6 +19,8 @@ struct job {
     int32_t (*work)(void *);
     void *arg;
     bh_inst *inst;
+    struct heap
+        *heap; /* of the request's incarnation; pinned: the request may end before the job */
     bh_ticket *ticket;
     uint64_t use;
 };
@@ -38,6 +42,7 @@ static void *serve(void *arg)
     for (;;) {
         struct job *job;
         int32_t verdict = BH_FAIL;
+        bool came_back;
 
         pthread_mutex_lock(&pool.lock);
         pool.n_idle++;
@@ -51,7 +56,11 @@ static void *serve(void *arg)
         pool.n_jobs--;
         pthread_mutex_unlock(&pool.lock);
 
-        if (boundary_work(job->inst->id, job->work, job->arg, &verdict))
+        recover_use_heap(job->heap);
+        came_back = boundary_work(job->inst->id, job->work, job->arg, &verdict);
+        remains_of_thread(job->heap);
+        heap_unpin(job->heap);
+        if (came_back)
             async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
@@ -74,6 +83,7 @@ static void start_thread(void)
 
 static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
 {
+    const struct entry *e;
     struct job *job;
     bh_ticket *ticket;
     bh_rc r = BH_OK;
@@ -83,12 +93,20 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     ticket = async_ticket(req, 0);
     if (ticket == NULL)
         return BH_EPHASE;
+    e = &req->entry[req->at];
     recover_critical_enter(); /* a lock is held: no fault in here can be left */
     job = malloc(sizeof *job);
     if (job == NULL) {
         r = BH_ENOMEM;
     } else {
-        *job = (struct job){NULL, work, arg, req->entry[req->at].inst, ticket, async_use(ticket)};
+        *job = (struct job){NULL,
+                            work,
+                            arg,
+                            e->inst,
+                            e->inc != NULL ? e->inc->heap : NULL,
+                            ticket,
+                            async_use(ticket)};
+        heap_pin(job->heap);
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
             r = BH_EAGAIN;
@@ -107,6 +125,8 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
         pthread_mutex_unlock(&pool.lock);
     }
     if (r != BH_OK) {
+        if (job != NULL)
+            heap_unpin(job->heap);
         free(job);
         async_forget(req->up);
     }

@@ -6,10 +6,12 @@
 
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "plugin/heap.h"
 #include "plugin/hook.h"
 #include "plugin/hostfd.h"
 #include "plugin/instance.h"
 #include "plugin/object.h"
+#include "plugin/ration.h"
 #include "plugin/setup.h"
 #include "plugin/thread.h"
 
@@ -28,6 +30,8 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
 
     memset(out, 0, sizeof *out);
     hostfd_init(cfg, shm);
+    ration_init(cfg, &shm->worker[worker]);
+    heap_init(cfg, &shm->worker[worker]);
     out->inst = calloc((size_t)cfg->n_plugins + 1, sizeof(bh_inst *));
     out->object = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
     if (out->inst == NULL || out->object == NULL)

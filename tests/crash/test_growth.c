@@ -1,6 +1,9 @@
 /*
  * test_growth.c - ten thousand crashes in a row, or ten thousand threads that end well: the worker has
  * as much memory, as many threads and descriptors as before.
+ *
+ * For every fault of the matrix that is recovered in on_request as well: for a third of a second, or
+ * 10,000 times each with BULKHEAD_GROWTH=full in the environment, some ten minutes.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -8,6 +11,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "matrix.h"
 
 /* Mapped: an arena of malloc is 64 MiB, and how many there are depends on chance. */
 enum { WARM_UP = 1000, REPEATS = 10000, MAX_GROWTH_KIB = 512, MAX_MAPPED_KIB = 262144 };
@@ -20,8 +24,10 @@ static const char config[] = "version: 1\n"
                              "  pages: {module: error_pages}\n"
                              "  crash: {module: fault, config: {fault: %s, at: %s}}\n"
                              "  threads: {module: threads}\n"
+                             "  hoard: {module: hoard}\n"
                              "routes:\n"
                              "  - {match: {path: /threads}, chain: [threads]}\n"
+                             "  - {match: {path: /hoard}, chain: [pages, hoard]}\n"
                              "  - {chain: [pages, crash]}\n"
                              "logs: {error: {level: error}}\n"
                              "crash: {dir: @DIR@/crashes, keep: 100}\n"
@@ -68,6 +74,18 @@ static void crash(struct conn *conn, int n)
 
         assert_int_equal(res->status, 500);
         assert_false(res->closed);
+        response_free(&res);
+    }
+}
+
+/* Each has leaked 4 KiB, two texts and a descriptor. */
+static void leak_and_crash(struct conn *conn, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct response *res = conn_request(conn, "GET", "/hoard?leak=4096&text=1&fds=1&crash=1",
+                                            NULL, NULL, 0);
+
+        assert_int_equal(res->status, 500);
         response_free(&res);
     }
 }
@@ -141,10 +159,100 @@ static void ten_thousand_crashes_of_offloaded_jobs_grow_nothing(void **state)
     repeat("segv", "offload", crash);
 }
 
+static void ten_thousand_crashes_that_each_leaked_grow_nothing(void **state)
+{
+    (void)state;
+    repeat("none", "on_request", leak_and_crash);
+}
+
 static void ten_thousand_threads_grow_nothing(void **state)
 {
     (void)state;
     repeat("none", "thread", run_threads);
+}
+
+/* ---- every fault of the matrix ---- */
+
+enum { FEW = 50, FULL = 10000, A_WHILE_MS = 300 };
+
+static const char all_faults[] =
+    "version: 1\n"
+    "server: {workers: 1}\n"
+    "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+    "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+    "plugins:\n"
+    "  f: {module: fault, config: {from_request: true}}\n"
+    "  d: {module: fault, deadline: 20ms, config: {from_request: true}}\n"
+    "routes:\n"
+    "  - {match: {path: /f}, chain: [f]}\n"
+    "  - {match: {path: /d}, chain: [d]}\n"
+    "logs: {error: {level: error}}\n"
+    "crash: {dir: @DIR@/crashes, keep: 100}\n"
+    "breaker: {crashes: 0}\n";
+
+static struct conn *ask(struct conn *conn, int port, const char *target)
+{
+    struct response *res;
+
+    if (conn == NULL)
+        conn = conn_open(port);
+    res = conn_request(conn, "GET", target, NULL, NULL, 0);
+    assert_true(res->status >= 200);
+    if (res->closed)
+        conn_close(&conn);
+    response_free(&res);
+    return conn;
+}
+
+/* In one worker, all the time. */
+static bool grows_nothing(struct server *srv, const struct matrix_fault *f)
+{
+    bool is_full = getenv("BULKHEAD_GROWTH") != NULL;
+    int64_t end;
+    struct usage before, after;
+    struct conn *conn = NULL;
+    pid_t worker = 0, same = 0;
+    char target[96];
+    int n = 0;
+
+    snprintf(target, sizeof target, "/%c?fault=%s&at=on_request",
+             f->cause != NULL && strcmp(f->cause, "deadline") == 0 ? 'd' : 'f', f->name);
+    eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
+    for (int i = 0; i < (is_full ? WARM_UP : FEW); i++)
+        conn = ask(conn, srv->port[0], target);
+    before = usage_of(worker);
+    end = harness_now_ms() + A_WHILE_MS;
+    for (; n < FULL && (is_full || harness_now_ms() < end); n++)
+        conn = ask(conn, srv->port[0], target);
+    after = usage_of(worker);
+    server_children(srv, "bh-worker", &same, 1);
+    if (conn != NULL)
+        conn_close(&conn);
+    print_message(
+        "%-18s %5d times: VmRSS %ld -> %ld KiB, threads %ld -> %ld, descriptors %ld -> %ld\n",
+        f->name, n, before.rss_kib, after.rss_kib, before.threads, after.threads,
+        before.descriptors, after.descriptors);
+    return same == worker && after.rss_kib <= before.rss_kib + MAX_GROWTH_KIB &&
+           after.threads == before.threads && after.descriptors == before.descriptors;
+}
+
+static void no_fault_that_is_recovered_grows_anything(void **state)
+{
+    struct server *srv = server_start(all_faults);
+    int n_bad = 0;
+
+    (void)state;
+    server_wait_log(srv, "serving on");
+    for (int row = 0; row < MATRIX_ROWS; row++)
+        for (const struct matrix_fault *f = matrix[row].fault; f->name != NULL; f++)
+            if (strchr(f->columns, 'a') != NULL && strchr(f->name, ':') == NULL &&
+                matrix_expected(row, f, 'a') == 'R' && !grows_nothing(srv, f)) {
+                print_message("row %d, %s: it grows, or the worker was replaced\n", row + 1,
+                              f->name);
+                n_bad++;
+            }
+    assert_int_equal(n_bad, 0);
+    assert_int_equal(server_stop(&srv), 0);
 }
 
 int main(void)
@@ -154,7 +262,9 @@ int main(void)
         cmocka_unit_test(ten_thousand_aborts_grow_nothing),
         cmocka_unit_test(ten_thousand_exits_grow_nothing),
         cmocka_unit_test(ten_thousand_crashes_of_offloaded_jobs_grow_nothing),
+        cmocka_unit_test(ten_thousand_crashes_that_each_leaked_grow_nothing),
         cmocka_unit_test(ten_thousand_threads_grow_nothing),
+        cmocka_unit_test(no_fault_that_is_recovered_grows_anything),
     };
 
     return cmocka_run_group_tests_name("growth", tests, NULL, NULL);

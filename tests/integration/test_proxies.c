@@ -35,6 +35,8 @@ static const char template[] =
     "  - {match: {path: /**}, chain: [who]}\n"
     "crash: {dir: @DIR@/crashes, keep: 100}\n";
 
+static const char request[] = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+
 static struct server *start_with(const char *more, const char *header, const char *others)
 {
     struct server *srv = server_start(template, more, header, others);
@@ -95,11 +97,11 @@ static const char *ask_path(int port, const char *from, const char *path, const 
                             int *status)
 {
     int fd = connect_from(from, port);
-    char request[1024];
+    char text[1024];
     const char *body;
 
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: here\r\n%s\r\n", path, headers);
-    put(fd, request, strlen(request));
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: here\r\n%s\r\n", path, headers);
+    put(fd, text, strlen(text));
     body = hear(fd, status);
     close(fd);
     return body;
@@ -209,7 +211,6 @@ static void a_unix_sockets_peer_is_trusted_where_the_config_says_so(void **state
 static const char *talk(const struct server *srv, const void *header, size_t n, size_t step,
                         int *status)
 {
-    static const char request[] = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
     int fd = connect_from("127.0.0.9", srv->port[1]);
     char bytes[2048];
     const char *body;
@@ -262,7 +263,7 @@ static void what_comes_with_the_addresses_is_skipped(void **state)
         put(fd, junk, n);
         left -= n;
     }
-    put(fd, "GET / HTTP/1.1\r\nHost: here\r\n\r\n", 31);
+    put(fd, request, sizeof request - 1);
     assert_true(begins(hear(fd, &status), "client 192.0.2.7 4711 "));
     close(fd);
     assert_int_equal(server_stop(&srv), 0);
@@ -338,7 +339,7 @@ static void the_limit_for_an_address_is_that_of_the_client_it_names(void **state
     for (int i = 0; i < 4; i++) {
         fd[i] = connect_from("127.0.0.9", srv->port[1]);
         put(fd[i], V1, sizeof V1 - 1);
-        put(fd[i], "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 28);
+        put(fd[i], request, sizeof request - 1);
         hear(fd[i], &status);
         assert_int_equal(status, i < 3 ? 200 : 503);
     }
@@ -357,7 +358,7 @@ static void a_connection_that_moves_keeps_the_client_it_named(void **state)
 
     (void)state;
     put(fd, V1, sizeof V1 - 1);
-    put(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 28);
+    put(fd, request, sizeof request - 1);
     assert_true(begins(hear(fd, &status), "client 192.0.2.7 4711 "));
     assert_int_equal(server_children(srv, "bh-worker", before, 4), 1);
     assert_int_equal(run_command(&said,
@@ -366,7 +367,7 @@ static void a_connection_that_moves_keeps_the_client_it_named(void **state)
                      0);
     free(said);
     eventually(server_children(srv, "bh-worker", now, 4) == 1 && now[0] != before[0]);
-    put(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 28);
+    put(fd, request, sizeof request - 1);
     assert_true(begins(hear(fd, &status), "client 192.0.2.7 4711 "));
     close(fd);
     assert_int_equal(server_stop(&srv), 0);

@@ -114,12 +114,13 @@ static char *with_etag(const char *text)
     return out;
 }
 
-static size_t count(const char *text, const char *what)
+/* Status lines in it. */
+static int answers(const char *text)
 {
-    size_t n = 0;
+    int n = 0;
 
-    for (; (text = strstr(text, what)) != NULL; text++)
-        n++;
+    for (; (text = strstr(text, "HTTP/1.1 ")) != NULL; text++)
+        n += text[9] >= '1' && text[9] <= '5';
     return n;
 }
 
@@ -141,7 +142,7 @@ static void check(const struct row *row, size_t n)
         char *answer = answer_to(row[i].request), start[16];
 
         snprintf(start, sizeof start, "HTTP/1.1 %d ", row[i].status);
-        if (strncmp(answer, start, strlen(start)) != 0 || count(answer, "HTTP/1.1 ") != 1 ||
+        if (strncmp(answer, start, strlen(start)) != 0 || answers(answer) != 1 ||
             (row[i].has != NULL && strcasestr(answer, row[i].has) == NULL) ||
             (row[i].lacks != NULL && strcasestr(answer, row[i].lacks) != NULL) ||
             strcasestr(answer, "\r\nDate: ") == NULL)
@@ -313,7 +314,9 @@ static void preconditions_are_checked_in_their_order(void **state)
 #define ASK(FIELDS) "GET /a.txt HTTP/1.1\r\n" H CLOSE FIELDS END
     static const struct row rows[] = {
         {ASK("If-None-Match: $E\r\n"), 304, "\r\nETag: ", "0123456789"},
-        {ASK("If-None-Match: $E\r\n"), 304, "\r\nContent-Length: 10\r\n", "Content-Type"},
+        {ASK("If-None-Match: $E\r\n"), 304, "\r\nDate: ", "Content-Type"},
+        {ASK("If-None-Match: $E\r\n"), 304, "\r\n\r\n", "Content-Length"},
+        {ASK("If-None-Match: $E\r\n"), 304, "\r\n\r\n", "Transfer-Encoding"},
         {ASK("If-None-Match: W/$E\r\n"), 304, NULL, NULL},
         {ASK("If-None-Match: \"x\", $E\r\n"), 304, NULL, NULL},
         {ASK("If-None-Match: \"x\"\r\nIf-None-Match: $E\r\n"), 304, NULL, NULL},
@@ -496,7 +499,7 @@ static void a_client_that_sends_no_more_gets_its_answers(void **state)
         conn_shutdown(conn);
         answer = conn_read_all(conn, &n);
         assert_true(n > 300000);
-        assert_int_equal(count(answer, "HTTP/1.1 200 "), i == 1 ? 2 : 1);
+        assert_int_equal(answers(answer), i == 1 ? 2 : 1);
         assert_int_equal(answer[n - 1], 'z');
         free(answer);
         conn_close(&conn);

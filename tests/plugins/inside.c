@@ -15,6 +15,15 @@
 
 /* ---- the allocator ---- */
 
+/* A private heap keeps nothing in its blocks. The tables of all are at the start of their slot: this one
+ * is said to be full, and to be followed by that page (struct heap_chunk, plugin/heap.c). */
+__attribute__((noinline)) static void inside_bend_tables(void **head, void *page)
+{
+    head[1] = page;
+    memset(head + 3, 0, 40);
+    sink = (uintptr_t)malloc(100000);
+}
+
 __attribute__((noinline)) static void inside_bend(void *page)
 {
     uintptr_t *volatile a = malloc(72);
@@ -25,6 +34,7 @@ __attribute__((noinline)) static void inside_bend(void *page)
     *(volatile uintptr_t *)b = ((uintptr_t)b >> 12) ^ (uintptr_t)page; /* NOLINT */
     for (int i = 0; i < 3; i++)
         sink = (uintptr_t)malloc(72);
+    inside_bend_tables((void **)((uintptr_t)b & ~(uintptr_t)0xfffff), page);
 }
 
 /* Too large for the thread's cache: glibc finds out with the arena's lock held. */
