@@ -27,16 +27,16 @@ struct conn { /* one connection */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy;          /* between the head of a request and the end of its answer */
-    bool has_served;       /* a request has come to its end on it */
-    bool is_last;          /* its next answer says Connection: close */
-    bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
-    bool lingers;          /* closed slowly: the client may still be sending */
-    bool is_replay;        /* its request was begun by a worker that died: not a third time */
-    bool is_given;         /* another process has it: the socket is not to be touched */
+    bool is_busy;    /* between the head of a request and the end of its answer */
+    bool has_served; /* a request has come to its end on it */
+    bool is_last;    /* its next answer says Connection: close */
+    bool is_poked;   /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;    /* closed slowly: the client may still be sending */
+    bool is_replay;  /* its request was begun by a worker that died: not a third time */
+    bool is_given;   /* another process has it: the socket is not to be touched */
     bool drops_last_chunk, cuts_length; /* of an answer that has no body: response.c */
-    bool is_diverted;      /* is_given, or there is something pending */
-    char *pending;         /* to be read before the socket's own bytes; owned */
+    bool is_diverted;                   /* is_given, or there is something pending */
+    char *pending;                      /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
@@ -127,6 +127,7 @@ struct exchange {
     bool waits_for_stream;
     bool is_gone;        /* the client left */
     bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    uint64_t thrown_away; /* bytes of the body that nobody wants */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -216,6 +217,9 @@ struct conn *wire_find(int fd);
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
 bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* The body of the request that the library works on is not worth reading to its end: as above, but from
+ * within a callback, and the answer is the one it has. */
+void wire_stop_reading(struct conn *c);
 /* The same, from within a callback: when the library is done with this turn. */
 void wire_refuse_soon(struct conn *c, enum http_refusal reason);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
