@@ -152,7 +152,7 @@ void wire_end(struct conn *c)
     c->x = NULL;
     c->is_replay = false;
     c->consumed = WIRE_UNKNOWN;
-    deadline_set(c, is_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
+    deadline_set(c, is_idle ? DEADLINE_QUIET : DEADLINE_HEAD);
     if (is_idle) {
         c->received = 0;
         wire_set_flags(c, 0, SHM_CONN_BUSY | SHM_CONN_SENT | SHM_CONN_AGAIN | SHM_CONN_EXTRA);
@@ -224,7 +224,7 @@ static void note_received(struct conn *c, size_t n)
         wire_set_flags(c, 0, SHM_CONN_BUSY);
     } else if ((c->flags & SHM_CONN_BUSY) == 0) {
         wire_set_flags(c, SHM_CONN_BUSY, 0);
-        if (c->due.kind == DEADLINE_IDLE)
+        if (c->due.kind == DEADLINE_IDLE || c->due.kind == DEADLINE_QUIET)
             deadline_set(c, DEADLINE_HEAD);
     }
     note_extra(c);
