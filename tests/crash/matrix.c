@@ -79,9 +79,9 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
      "RRRRR",
      FAULTS({"sigaction", NULL, NULL, MOST}, {"sigmask", NULL, NULL, MOST},
             {"altstack", NULL, NULL, MOST})},
-    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "NNNNNNNN...N", "NNNNN",
-     FAULTS({"leak", NULL, NULL, MOST}, {"leak_fd", NULL, NULL, MOST},
-            {"leak_thread", NULL, NULL, MOST})},
+    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "QQQQFFQQ...Q", "QQQQQ",
+     FAULTS({"hoard", NULL, NULL, "abcdeghl"}, {"hoard_fd", NULL, NULL, MOST},
+            {"hoard_thread", NULL, NULL, MOST})},
     {"fork() whose child returns into the host", "RRTRFFRR---R", "RRRRRRRR---R", "RRRRR",
      FAULTS({"fork", NULL, NULL, MOST})},
 };
@@ -138,8 +138,6 @@ static const struct {
     {ROW(18), "ef",
      "As above; what a constructor changed is set right after it, so there is no "
      "reason to refuse the plugin."},
-    {ROW(19), "abcdefghl",
-     "Not noticed: there are no limits on memory, threads or descriptors of a plugin in this version."},
     {ROW(20), "cef",
      "The child ends where it would come back into the server; the parent goes on, so nothing is "
      "lost."},
@@ -355,6 +353,9 @@ void matrix_markdown(FILE *out)
     }
     fprintf(out, "- `.`: %s\n", unrun);
     fputs(
+        "- Row 19: by plugins.NAME.memory, threads and descriptors, which have defaults. Not counted is "
+        "what a constructor allocates, what libc and other libraries keep for themselves, and all memory "
+        "with `heap: shared`: `recycle.memory` limits the worker as a whole.\n"
         "- Row 17: closed by a raw system call, the worker may be deaf without noticing.\n"
         "- Row 10, h: a raw exit in an offloaded job or a thread leaves no trace. If the event loop was "
         "in no call, and all threads beside it worked for one plugin, that one is charged, and the "
