@@ -105,6 +105,7 @@ struct config_route {
     int n_methods;
     const struct config_condition *header, *query;
     int n_headers, n_queries;
+    uint64_t body;    /* bytes of a request's; 0: limits.body */
     const int *chain; /* indices into plugin[], in order; chains flattened */
     int n_chain;
 };

@@ -339,6 +339,8 @@ static const struct schema route_keys[] = {
     {"name", SCHEMA_STRING, OFF(struct draft_route, route.name), .form = "a name",
      .help = "Name in logs and for plugins; default: \"route 1\" and so on"},
     {"match", SCHEMA_MAP, .keys = match_keys, .help = "Which requests; absent: all"},
+    {"body", SCHEMA_SIZE, OFF(struct draft_route, route.body), .min = 1, .max = 1024 * GIB,
+     .help = "Request body; more is answered 413; default: limits.body"},
     {"chain", SCHEMA_STRINGS, OFF(struct draft_route, list), .is_required = true, .min = 1,
      .help = "Plugins and chains to pass, in this order; the last one usually answers"},
     {NULL, SCHEMA_END},

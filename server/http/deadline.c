@@ -90,6 +90,17 @@ static void end(struct conn *c, enum shm_limit why)
     shutdown(c->fd, SHUT_RDWR);
 }
 
+/* Its request is answered in the usual callbacks. */
+static void refuse(struct conn *c, enum http_refusal reason, enum shm_limit why)
+{
+    if ((c->flags & SHM_CONN_SENT) != 0 || !wire_refuse_request(c, reason)) {
+        end(c, why);
+        return;
+    }
+    front_count_limit(c->listener->front, why);
+    deadline_set(c, DEADLINE_SEND);
+}
+
 static void expire(struct conn *c)
 {
     struct deadlines *d = &c->listener->front->deadlines;
@@ -106,19 +117,11 @@ static void expire(struct conn *c)
         else if (c->is_busy)
             deadline_clear(&c->due); /* the head is there, it is being worked on */
         else if (c->flags & SHM_CONN_BUSY)
-            wire_refuse(c, 408, SHM_LIMIT_HEAD);
+            refuse(c, REFUSAL_HEAD_TIME, SHM_LIMIT_HEAD);
         else
             end(c, SHM_LIMIT_SILENT);
         break;
-    case DEADLINE_BODY:
-        if (c->flags & SHM_CONN_SENT) {
-            end(c, SHM_LIMIT_BODY);
-            break;
-        }
-        if (c->x != NULL)
-            c->x->req.reply.status = 408; /* for on_log */
-        wire_refuse(c, 408, SHM_LIMIT_BODY);
-        break;
+    case DEADLINE_BODY: refuse(c, REFUSAL_BODY_TIME, SHM_LIMIT_BODY); break;
     case DEADLINE_HANDSHAKE: end(c, SHM_LIMIT_HANDSHAKE); break;
     case DEADLINE_SEND: end(c, SHM_LIMIT_SEND); break;
     case DEADLINE_IDLE: end(c, SHM_LIMIT_IDLE); break;

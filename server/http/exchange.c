@@ -132,6 +132,8 @@ static void refuse_wire(struct exchange *x, enum http_refusal reason)
     x->is_refused = x->is_last = true;
     x->conn->lingers = true;
     exchange_refuse(x, refusal_status(reason), refusal_detail(reason));
+    if (refusal_status(reason) == 503)
+        request_set_field(&x->req, BH_RESP, bh_s("Retry-After"), bh_s("1"), true);
 }
 
 /* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
@@ -184,6 +186,8 @@ static void begin(struct exchange *x, const char *method, const char *version)
     if (fields_find(&req->hdr[BH_REQ], "transfer-encoding", 17, 0) != NULL)
         x->content_length = UINT64_MAX;
     req->has_body = x->content_length > 0;
+    x->waits_for_100 = req->has_body && strcmp(version, "HTTP/1.1") == 0 &&
+                       fields_find(&req->hdr[BH_REQ], "expect", 6, 0) != NULL;
     if (x->conn != NULL)
         note_head(x, method);
     peer_read_head(x);
@@ -352,9 +356,12 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         return MHD_YES;
     x->is_past_head = true;
     if (is_first) {
+        /* After this call the library says 100 Continue, to whom waits for it. */
+        if (x->waits_for_100 && !x->has_reply && !x->wants_body)
+            head_without_reply(x);
         /* A reply queued now closes the connection: only where the body is not worth reading. */
-        if (x->has_reply &&
-            (x->is_refused || (x->req.has_body && x->content_length > DISCARD_MAX))) {
+        if (x->has_reply && (x->is_refused || x->waits_for_100 ||
+                             (x->req.has_body && x->content_length > DISCARD_MAX))) {
             if (x->conn != NULL)
                 x->conn->lingers = true;
             return send_reply(x);
@@ -364,8 +371,11 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
     if (*size > 0) {
         x->received_ns = host_loop_mono_ns;
         run_body(x, data, size, false);
-        if (x->body_seen > x->req.body_limit && !x->has_reply)
-            exchange_refuse(x, 413, "the body is larger than limits.body");
+        if (x->body_seen > x->req.body_limit && !x->has_reply) {
+            exchange_refuse(x, 413, "the body is larger than this resource takes");
+            if (x->conn != NULL)
+                wire_refuse_soon(x->conn, REFUSAL_BODY_LARGE);
+        }
         if (x->body_seen > x->req.body_limit + DISCARD_MAX)
             return MHD_NO; /* it goes on sending what was refused */
         return MHD_YES;

@@ -72,6 +72,8 @@ static void linger(struct front *f, int fd)
     }
     if (w->n == 0)
         w->next_ms = now + STEP_MS;
+    hostfd_add(
+        fd); /* closed by a plugin, its number would be a stranger's, who would be read and cut */
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
 }
 

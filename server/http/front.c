@@ -18,7 +18,7 @@
 #include "plugin/host.h"
 #include "plugin/hostfd.h"
 
-#define SPARE_MAX      1024
+#define SPARE_MAX 1024
 
 /* ---- exchanges ---- */
 
@@ -195,11 +195,16 @@ static int make_chains(struct front *f)
 
 static struct guard_limits guard_limits_of(const struct config *cfg)
 {
+    uint64_t body = cfg->limits.body;
+
+    for (int i = 0; i < cfg->n_routes; i++) /* which one it is, and its own limit: head.c */
+        if (cfg->route[i].body > body)
+            body = cfg->route[i].body;
     return (struct guard_limits){.uri = cfg->limits.uri,
                                  .head = cfg->limits.head,
                                  .fields = cfg->limits.headers,
                                  .memory = (uint32_t)front_pool_size(cfg->limits.head) - 512,
-                                 .body = cfg->limits.body};
+                                 .body = body};
 }
 
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,

@@ -162,7 +162,11 @@ static void find_chain(struct exchange *x, const struct route_query *q)
     if (route != NULL) {
         req->route = route->name;
         req->route_number = route->number;
-        if (!chain_enter(req, f->chain[route - f->cfg->route], route->n_chain))
+        if (route->body > 0)
+            req->body_limit = route->body;
+        if (x->content_length != UINT64_MAX && x->content_length > req->body_limit)
+            refuse(x, 413, "the body is larger than this resource takes");
+        else if (!chain_enter(req, f->chain[route - f->cfg->route], route->n_chain))
             refuse(x, 503, "out of memory");
     } else if (!other_method) {
         refuse(x, 404, "no route matches");
@@ -199,10 +203,6 @@ void head_admit(struct exchange *x)
             refuse(x, 501, "the method is not known here");
         else
             refuse(x, 400, "the method is malformed");
-        return;
-    }
-    if (x->content_length != UINT64_MAX && x->content_length > cfg->limits.body) {
-        refuse(x, 413, "the body is larger than limits.body");
         return;
     }
     find_chain(x, &q);

@@ -27,7 +27,7 @@ struct conn { /* one connection */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
     bool is_busy;          /* between the head of a request and the end of its answer */
-    bool has_served;  /* a request has come to its end on it */
+    bool has_served;       /* a request has come to its end on it */
     bool is_last;          /* its next answer says Connection: close */
     bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
     bool lingers;          /* closed slowly: the client may still be sending */
@@ -40,17 +40,18 @@ struct conn { /* one connection */
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */
     uint64_t received, consumed; /* since base; of the current request, or WIRE_UNKNOWN */
-    uint32_t n_begun;            /* requests of which the library has read the first line */
+    enum http_refusal refuse_soon;
+    uint32_t n_begun; /* requests of which the library has read the first line */
     struct guard guard;
-    bool has_preface;            /* a PROXY header, or the rest of one, comes before all else */
-    bool wants_proxy;            /* nothing of it has been read */
-    bool is_over_limit;          /* the client that it names */
-    uint32_t proxy_left;         /* bytes of it that are not of interest */
-    struct address peer;         /* the socket's other end */
-    struct address client;       /* whom a PROXY header named instead; family 0: nobody */
-    bool is_proxy;               /* client, or else peer, is in server.trusted_proxies */
-    bool is_ended;               /* shut down by a limit; the library will notice */
-    uint64_t moved;              /* bytes received and sent: what rates are taken of */
+    bool has_preface;      /* a PROXY header, or the rest of one, comes before all else */
+    bool wants_proxy;      /* nothing of it has been read */
+    bool is_over_limit;    /* the client that it names */
+    uint32_t proxy_left;   /* bytes of it that are not of interest */
+    struct address peer;   /* the socket's other end */
+    struct address client; /* whom a PROXY header named instead; family 0: nobody */
+    bool is_proxy;         /* client, or else peer, is in server.trusted_proxies */
+    bool is_ended;         /* shut down by a limit; the library will notice */
+    uint64_t moved;        /* bytes received and sent: what rates are taken of */
     struct due due;
 };
 
@@ -114,6 +115,7 @@ struct exchange {
     bool is_past_head; /* and on_request is through: what comes now is the body, or its end */
     bool has_reply;
     bool wants_body;
+    bool waits_for_100; /* with its body, for a word from us */
     bool is_suspended;
     bool waits_for_stream;
     bool is_gone;        /* the client left */
@@ -185,11 +187,6 @@ void wire_close(struct conn *c);
 void wire_begin(struct conn *c, struct exchange *x);
 void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
-/* Answers by itself with that status, whatever the library and the plugins are at, and has the library
- * let the connection go. */
-void wire_refuse(struct conn *c, int status, enum shm_limit why);
-/* The same, where recv() can answer 0 afterwards, so that the library closes by itself. */
-void wire_say(struct conn *c, int status, enum shm_limit why);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
@@ -212,6 +209,8 @@ struct conn *wire_find(int fd);
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
 bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* The same, from within a callback: when the library is done with this turn. */
+void wire_refuse_soon(struct conn *c, enum http_refusal reason);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
 static inline enum http_refusal wire_refusal(const struct conn *c)
 {

@@ -70,11 +70,11 @@ bool peer_take_header(struct conn *c, ssize_t *result)
     }
     c->has_preface = false;
     wire_set_flags(c, 0, SHM_CONN_BUSY);
-    if (!c->is_over_limit)
-        return true;
-    wire_say(c, 503, SHM_LIMIT_PER_IP);
-    *result = 0;
-    return false;
+    if (c->is_over_limit) {
+        front_count_limit(c->listener->front, SHM_LIMIT_PER_IP);
+        guard_refuse(&c->guard, REFUSAL_PER_IP);
+    }
+    return true;
 }
 
 /* ---- the request ---- */

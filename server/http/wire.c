@@ -14,7 +14,6 @@
  * length on the wire is unknown (chunked) the pointer of the next recv() tells.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,7 +27,7 @@
 #include "http/socket.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
-#include "plugin/hostfd.h"
+#include "plugin/recover.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
@@ -195,6 +194,13 @@ void wire_settle(struct front *f)
 
         list_remove(&c->unsure);
         c->is_poked = false;
+        if (c->refuse_soon != REFUSAL_NONE) {
+            enum http_refusal reason = c->refuse_soon;
+
+            c->refuse_soon = REFUSAL_NONE;
+            wire_refuse_request(c, reason); /* is poked again by that */
+            continue;
+        }
         if (c->x != NULL && (!is_poked || c->x->is_suspended))
             continue; /* the next request has begun; it is going to be resumed */
         MHD_suspend_connection(c->mhd);
@@ -203,27 +209,15 @@ void wire_settle(struct front *f)
     }
 }
 
-/* The answer goes out over a duplicate, which also waits for the client's end; the library reads the
- * end of the connection from take_pending(), as of one that another process has. */
-void wire_refuse(struct conn *c, int status, enum shm_limit why)
-{
-    wire_say(c, status, why);
-    conn_let_go(c);
-}
-
-void wire_say(struct conn *c, int status, enum shm_limit why)
-{
-    int copy = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
-
-    front_count_limit(c->listener->front, why);
-    deadline_clear(&c->due);
-    if (copy < 0)
-        return;
-    hostfd_add(copy);
-    farewell_say(c->listener->front, copy, status);
-}
-
 /* ---- in ---- */
+
+/* No plugin call runs while a connection is read or written. One was left by a jump, then, which has
+ * skipped frames of the library: before it makes a mess of other connections, too. */
+static inline void check_order(void)
+{
+    if (__builtin_expect(recover_is_armed(), 0))
+        recover_out_of_order(NULL);
+}
 
 /* Before a request's first line is whole: the library asks for bytes to put at buf. What it holds of
  * the next request lies before that; the guard lets no blank lines through. */
@@ -362,6 +356,12 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
     return true;
 }
 
+void wire_refuse_soon(struct conn *c, enum http_refusal reason)
+{
+    c->refuse_soon = reason;
+    poke(c);
+}
+
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
 {
     return socket_recv(source->fd, buf, size, source->flags);
@@ -375,6 +375,7 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
+    check_order();
     if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
         return n;
     errno = EAGAIN;
@@ -409,6 +410,7 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_send(fd, buf, size, flags);
+    check_order();
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
     if (__builtin_expect(c->cuts_length, 0))
@@ -427,6 +429,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
     if (c == NULL)
         return __real_sendmsg(fd, msg, flags);
+    check_order();
     n = socket_sendmsg(fd, msg, flags);
     note_sent(c, n);
     return n;
@@ -434,10 +437,13 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    ssize_t n = __real_sendfile64(fd, from, at, size);
     struct conn *c = wire_find(fd);
+    ssize_t n;
 
-    if (c != NULL)
-        note_sent(c, n);
+    if (c == NULL)
+        return __real_sendfile64(fd, from, at, size);
+    check_order();
+    n = __real_sendfile64(fd, from, at, size);
+    note_sent(c, n);
     return n;
 }

@@ -40,7 +40,10 @@
     X(URI_LONG, "uri_long", 414, "the request target is longer than this server reads")           \
     X(HEAD_LARGE, "head_large", 431, "the header fields are larger than this server reads")       \
     X(FIELDS_MANY, "fields_many", 431, "there are more header fields than this server reads")     \
-    X(BODY_LARGE, "body_large", 413, "the body is larger than limits.body")
+    X(BODY_LARGE, "body_large", 413, "the body is larger than limits.body")                       \
+    X(HEAD_TIME, "head_timeout", 408, "the head of the request did not come in time")             \
+    X(BODY_TIME, "body_too_slow", 408, "the body came too slowly")                                \
+    X(PER_IP, "per_ip", 503, "there are too many connections from this address")
 
 enum http_refusal {
 #define REFUSAL(constant, name, status, detail) REFUSAL_##constant,

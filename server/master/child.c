@@ -37,6 +37,7 @@ void child_init(struct child *c, int index, const struct config *cfg)
     c->pid = 0;
     c->ready_fd = -1;
     c->channel_fd = -1;
+    c->far_fd = -1;
     c->was_told_to_end = false;
     c->message[0] = '\0';
     c->message_len = 0;
@@ -126,6 +127,7 @@ void child_close_masters(struct master *m)
     for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].ready_fd);
         fd_close(&m->worker[i].channel_fd);
+        fd_close(&m->worker[i].far_fd);
     }
     escrow_close(m);
     control_forget(&m->control);
@@ -179,7 +181,7 @@ static void watch(const struct master *m, int fd, uint32_t what)
     epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* -errno, or 0 and a process. The worker's ends of pipe and channel are the only other ones. */
+/* -errno, or 0 and a process. The worker's end of the pipe is the only one. */
 static int fork_child(struct master *m, struct child *c, int post)
 {
     int ready[2] = {-1, -1}, channel[2] = {-1, -1};
@@ -200,15 +202,16 @@ static int fork_child(struct master *m, struct child *c, int post)
         run_role(m, c, post, parent, ready[1], channel[1]);
     }
     fd_close(&ready[1]);
-    fd_close(&channel[1]);
     if (r < 0) {
         fd_close(&ready[0]);
         fd_close(&channel[0]);
+        fd_close(&channel[1]);
         return r;
     }
     c->pid = pid;
     c->ready_fd = ready[0];
     c->channel_fd = channel[0];
+    c->far_fd = channel[1];
     if (!is_recorder(c)) {
         fcntl(c->ready_fd, F_SETFL, O_NONBLOCK);
         watch(m, c->ready_fd, (uint32_t)c->index);

@@ -84,6 +84,7 @@ struct child {
     pid_t pid;      /* 0 unless STARTING or RUNNING */
     int ready_fd;   /* what the worker says when it is ready, or why not; -1: closed */
     int channel_fd; /* ipc/channel.h; -1: closed */
+    int far_fd;     /* its end of that: for what it will not read any more (escrow_take_back()) */
     int64_t started_ms;
     int64_t due_ms;       /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
     uint32_t beat;        /* of its loop, as last seen ... */
@@ -242,6 +243,8 @@ void escrow_take(struct master *m, struct child *c);
 /* What a parked worker hands over by itself; entries without a descriptor: that was all. */
 void escrow_surrendered(struct master *m, struct child *c, const struct channel_message *msg,
                         const int *fds);
+/* What was sent to it and it has not read, nor will any more: connections on their way to it. */
+void escrow_take_back(struct master *m, struct child *c);
 /* It is at its end, whether it said so or not: no more is expected of it. */
 void escrow_taken(struct master *m, struct child *c);
 /* A connection that was given back, for the worker of that post, or, with -1, any. fd is taken over;

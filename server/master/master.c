@@ -177,8 +177,11 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
                    (m->phase >= MASTER_DRAINING &&
                     (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
 
+    escrow_take_back(m, c);
     posts_read_last(m, c);
     escrow_taken(m, c);
+    log_debug("worker %d (pid %d): %s -> %s", c->index, (int)pid, duty_name(was),
+              duty_name(DUTY_NONE));
     c->duty = DUTY_NONE;
     c->post = -1;
     if (!is_fine)
@@ -495,8 +498,10 @@ static void master_fini(struct master *m)
     escrow_close(m);
     fd_close(&m->upgrade.channel_fd);
     fd_close(&m->predecessor_fd);
-    for (int i = 0; i < m->n_slots; i++)
+    for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].channel_fd);
+        fd_close(&m->worker[i].far_fd);
+    }
     shm_destroy(&m->shm);
     reload_fini(m);
     free(m->worker);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,11 @@ static int open_descriptors(void)
 /* In a fault handler. */
 static void note_for_master(void)
 {
+    const struct shm_call *call = recover_self.call;
+
+    /* The loop stands still, and whatever it was doing is not to blame. */
+    if (call != NULL && call != &worker.shared->call)
+        atomic_store(&worker.shared->call.fd, atomic_load(&call->fd));
     if (worker.front != NULL)
         front_note_replays(worker.front, worker.shm, (uint32_t)worker.seat->slot);
 }
@@ -161,7 +167,7 @@ static int start(const struct setup *setup, struct diag *diag)
     eject_init(worker.wake_fd);
     thread_init(cfg, worker.shared);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
-    offload_init(host_table());
+    offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
     r = watchdog_start(cfg, &worker.shared->call); /* open() may take too long, too */
     if (r < 0)

@@ -116,7 +116,8 @@ static int judge(const char *dir, const struct attempt *a, const char *command)
     if (exit_code == 0 || exit_code >= 124 || (strcmp(command, "check") == 0 && exit_code != 2))
         n = complain(a, command, "ended with the wrong exit code, or not by itself", code);
     if (said == NULL || strstr(said, "plugin 'culprit'") == NULL ||
-        strstr(said, a->row + 1 == 19 ? "it " : a->stage->says) == NULL) /* whoever leaks is not caught at it */
+        strstr(said, a->row + 1 == 19 ? "it " : a->stage->says) ==
+            NULL) /* whoever leaks is not caught at it */
         n += complain(a, command, "does not say who did it, and where", said);
     free(said);
     free(code);

@@ -351,7 +351,8 @@ static void run_probe(struct scene *scene, struct probe *p)
         check_record(p, record, outcome);
     else if (is_replaced && !is_hoarder(p))
         wrong(p, "a worker died without a record");
-    if (strchr("RQ", outcome) != NULL && !is_harmless(p) && !is_hoarder(p) && res->status != expected_status(p))
+    if (strchr("RQ", outcome) != NULL && !is_harmless(p) && !is_hoarder(p) &&
+        res->status != expected_status(p))
         wrong(p, "answered %d instead of %d", res->status, expected_status(p));
     json_decref(record);
     response_free(&res);
