@@ -90,7 +90,7 @@ $(B)/obj/server/%: UNIT_FLAGS = -fPIE -Iserver -Isdk/include
 .PHONY: all
 all: $(BULKHEAD) $(B)/bulkhead.pc
 
-include mk/plugins.mk mk/tests.mk mk/bench.mk mk/install.mk mk/lint.mk
+include mk/plugins.mk mk/tests.mk mk/bench.mk mk/install.mk mk/lint.mk mk/fuzz.mk
 
 all: $(PLUGINS) | plugins-skipped
 

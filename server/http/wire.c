@@ -25,6 +25,7 @@
 #include "http/internal.h"
 #include "http/peer.h"
 #include "http/socket.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/recover.h"
@@ -34,24 +35,6 @@ ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __real_sendfile64(int fd, int from, off64_t *at, size_t size);
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags);
-/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
- * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
-static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
-{
-    static const char line[] = "Content-Length: 0\r\n\r\n";
-    size_t n = sizeof line - 1, keep = size - n;
-    ssize_t sent;
-
-    if (size < n || memcmp(buf + keep, line, n) != 0)
-        return socket_send(c->fd, buf, size, flags);
-    memcpy(buf + keep, "\r\n", 2);
-    sent = socket_send(c->fd, buf, keep + 2, flags);
-    memcpy(buf + keep, line, 2);
-    if (sent <= (ssize_t)keep)
-        return sent;
-    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
-}
-
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size);
@@ -108,8 +91,10 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    wire_set_flags(
-        c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
+    wire_set_flags(c,
+                   SHM_CONN_OPEN | (c->listener->is_tls ? SHM_CONN_TLS : 0) |
+                       (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT,
+                   0);
     admission_take(c);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
@@ -117,6 +102,7 @@ void wire_open(struct conn *c)
 
 void wire_close(struct conn *c)
 {
+    tls_close(c); /* by what its flags say */
     wire_set_flags(c, 0, UINT32_MAX);
     list_remove(&c->unsure);
     deadline_clear(&c->due);
@@ -347,13 +333,24 @@ ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_s
 bool wire_refuse_request(struct conn *c, enum http_refusal reason)
 {
     if (c->is_given || c->guard.refusal != REFUSAL_NONE ||
-        (c->x != NULL && guard_is_idle(&c->guard)))
+        (c->x != NULL && (guard_is_idle(&c->guard) || c->n_begun != c->guard.n_requests)))
         return false;
     guard_refuse(&c->guard, reason);
     note_refusal(c);
     poke(c);
     c->listener->needs_run = true;
     return true;
+}
+
+void wire_stop_reading(struct conn *c)
+{
+    c->lingers = true;
+    if (c->guard.refusal != REFUSAL_NONE || c->n_begun != c->guard.n_requests ||
+        !guard_is_in_body(&c->guard))
+        return; /* all of it has come */
+    guard_refuse(&c->guard, REFUSAL_BODY_UNREAD);
+    note_refusal(c);
+    poke(c);
 }
 
 void wire_refuse_soon(struct conn *c, enum http_refusal reason)
@@ -367,15 +364,22 @@ static ssize_t read_socket(const struct wire_source *source, void *buf, size_t s
     return socket_recv(source->fd, buf, size, source->flags);
 }
 
+static ssize_t read_tls(const struct wire_source *source, void *buf, size_t size)
+{
+    return tls_recv(wire_find(source->fd), buf, size);
+}
+
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 {
-    const struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
+    struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
     struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
     check_order();
+    if (c->tls != NULL)
+        source.read = read_tls;
     if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
         return n;
     errno = EAGAIN;
@@ -391,6 +395,29 @@ static inline void note_sent(struct conn *c, ssize_t n)
         return;
     c->moved += (uint64_t)n;
     wire_set_flags(c, SHM_CONN_SENT, 0);
+}
+
+static inline ssize_t send_some(struct conn *c, const void *buf, size_t size, int flags)
+{
+    return c->tls != NULL ? tls_send(c, buf, size) : socket_send(c->fd, buf, size, flags);
+}
+
+/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
+ * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
+static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
+{
+    static const char line[] = "Content-Length: 0\r\n\r\n";
+    size_t n = sizeof line - 1, keep = size - n;
+    ssize_t sent;
+
+    if (size < n || memcmp(buf + keep, line, n) != 0)
+        return send_some(c, buf, size, flags);
+    memcpy(buf + keep, "\r\n", 2);
+    sent = send_some(c, buf, keep + 2, flags);
+    memcpy(buf + keep, line, 2);
+    if (sent <= (ssize_t)keep)
+        return sent;
+    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
 }
 
 /* The chunk that ends a body which the answer does not have. It comes by itself, after the head. */
@@ -416,7 +443,7 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
     if (__builtin_expect(c->cuts_length, 0))
         n = send_without_length(c, (char *)(uintptr_t)buf, size, flags);
     else
-        n = socket_send(fd, buf, size, flags);
+        n = send_some(c, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
         note_sent(c, n);
     return n;
@@ -430,7 +457,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
     if (c == NULL)
         return __real_sendmsg(fd, msg, flags);
     check_order();
-    n = socket_sendmsg(fd, msg, flags);
+    n = c->tls != NULL ? tls_sendmsg(c, msg) : socket_sendmsg(fd, msg, flags);
     note_sent(c, n);
     return n;
 }
@@ -443,7 +470,7 @@ ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
     if (c == NULL)
         return __real_sendfile64(fd, from, at, size);
     check_order();
-    n = __real_sendfile64(fd, from, at, size);
+    n = c->tls != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
     note_sent(c, n);
     return n;
 }

@@ -142,12 +142,14 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .n_posts = c->gen->cfg->n_workers,
                                .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
-                               .channel_fd = channel_fd};
+                               .channel_fd = channel_fd,
+                               .keys_fd = c->gen->keys.fd};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
     child_close_masters(m);
+    keys_close(m, is_recorder(c) ? -1 : seat.keys_fd);
     if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */
         (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
                        c->gen->cfg->log.format == CONFIG_LOG_JSON);
@@ -234,6 +236,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     if (r < 0)
         return r;
     c->post = post;
+    c->keys_edition = gen->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */

@@ -98,7 +98,7 @@ void escrow_close(struct master *m)
 static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay_len)
 {
     if ((flags & SHM_CONN_TLS) != 0)
-        return ADOPT_CUT; /* the keys died with the worker */
+        return ADOPT_END; /* its session died with the worker */
     if (!is_culprit && (flags & SHM_CONN_BUSY) == 0)
         return ADOPT_IDLE;
     if ((flags & SHM_CONN_SENT) != 0)
@@ -115,7 +115,7 @@ static void count(struct haul *haul, enum channel_adopt what)
     haul->n_idle += what == ADOPT_IDLE;
     haul->n_replayed += what == ADOPT_REPLAY;
     haul->n_refused += what == ADOPT_REFUSE || what == ADOPT_FAILED;
-    haul->n_cut += what == ADOPT_CUT;
+    haul->n_cut += what == ADOPT_CUT || what == ADOPT_END;
 }
 
 /* Takes `taken` over: a copy of the worker's descriptor `fd`. */

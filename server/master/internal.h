@@ -65,6 +65,13 @@ struct haul { /* what became of a parked worker's connections */
     int n_idle, n_replayed, n_refused, n_cut;
 };
 
+struct keys { /* certificates and keys, as they were last read: keys.c */
+    int fd;   /* -1: no listener needs them */
+    uint32_t edition;
+    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
+    int64_t next_ms;          /* when they are looked at */
+};
+
 /* A config as it was loaded once, and what was made for it. Those before the current one are kept as
  * long as workers with it live. */
 struct generation {
@@ -72,6 +79,7 @@ struct generation {
     const struct config *cfg;
     const struct setup *setup;
     bool is_borrowed; /* of master_run()'s caller */
+    struct keys keys;
     struct generation *older;
 };
 
@@ -96,6 +104,7 @@ struct child {
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder */
+    uint32_t keys_edition;  /* of the certificates that it has */
 };
 
 struct post {
@@ -158,6 +167,10 @@ struct master {
         struct respawn respawn;
     } standby;
     struct escrow escrow;
+    struct { /* session tickets' keys are made of it, in all generations */
+        unsigned char secret[64];
+        int64_t until_ms; /* 0: there is none yet */
+    } tickets;
     struct {            /* SIGUSR2: the new master */
         pid_t pid;      /* 0: there is none */
         int channel_fd; /* to it; -1: none */
@@ -258,6 +271,18 @@ void escrow_deliver(struct master *m, int64_t now_ms);
 bool escrow_is_waiting(const struct master *m);
 /* Closes all. In a child: those are the master's. */
 void escrow_close(struct master *m);
+
+/* ---- keys.c ---- */
+
+/* Reads a generation's certificates and keys; 0, or -errno and what is wrong in diag. */
+int keys_load(struct master *m, struct generation *g, struct diag *diag);
+/* That of the first one; what is wrong has been said. */
+int keys_open(struct master *m);
+/* In a child: closes those of all generations, but that one. */
+void keys_close(const struct master *m, int keep_fd);
+/* Looks whether files have changed, reads them again if so; hands out what could not be handed out. */
+void keys_tick(struct master *m, int64_t now_ms);
+int64_t keys_next_ms(const struct master *m);
 
 /* ---- reload.c ---- */
 

@@ -338,6 +338,7 @@ static void do_what_is_due(struct master *m)
             late_worker(m, c);
     }
     posts_tick(m, now);
+    keys_tick(m, now);
     upgrade_tick(m, now);
     reload_tick(m, now);
     watch_tick(m, now);
@@ -366,6 +367,8 @@ static int time_left_ms(const struct master *m)
         at_ms = next_ms;
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
+    if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
+        at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
@@ -480,7 +483,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
         return -ENOMEM;
     }
     *m->generation = (struct generation){
-        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true};
+        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
@@ -534,6 +537,9 @@ int master_run(const struct config *cfg, const struct setup *setup,
         r = open_loop(&m, &signals);
     if (r == 0)
         r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
+    if (r ==
+        0) /* not sooner: the preflight process, which runs plugins' code, need not have them */
+        r = keys_open(&m);
     if (r == 0 && m.predecessor_fd < 0)
         r = control_open(&m);
     if (r == 0) {

@@ -7,7 +7,7 @@
 #include <bulkhead.h>
 
 #define OFFLOAD_THREADS 4
-#define OFFLOAD_MAX 1024 /* jobs waiting */
+#define OFFLOAD_MAX     1024 /* jobs waiting */
 
 struct shm_call;
 

@@ -921,7 +921,7 @@ static void check_fates_after_parking(void)
     assert_string_equal(read_fate(busy), "adopted 2 0 \n");
     assert_string_equal(read_fate(sent), "adopted 4 0 \n");
     assert_string_equal(read_fate(again), "adopted 1 1 GET / HTTP/1.1\n");
-    assert_string_equal(read_fate(tls), "adopted 4 0 \n");
+    assert_string_equal(read_fate(tls), "adopted 5 0 \n");
     assert_memory_equal(read_fate(culprit), "adopted 3 0 20", 14); /* the record's id */
     eventually(
         log_has("worker 0: 1 idle connections move, 1 requests are run again, 2 are refused, "
