@@ -170,6 +170,7 @@ help:
 	@echo "  make                   build $(BULKHEAD) and $(B)/plugins/*.so"
 	@echo "  make test-unit         unit tests                      make test-plugins     the plugins' own tests"
 	@echo "  make test-integration  the real binary over sockets    make test-crash       the crash matrix"
+	@echo "  make fuzz              the fuzz targets, a minute each  FUZZ_SECONDS=60"
 	@echo "  make test-valgrind     unit tests under valgrind       make test-sanitize    ASan + UBSan"
 	@echo "  make soak              chaos (SECONDS=60 SEED=)"
 	@echo "  make bench             compare with bare libmicrohttpd, nginx and Go"
