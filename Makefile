@@ -171,6 +171,7 @@ help:
 	@echo "  make test-unit         unit tests                      make test-plugins     the plugins' own tests"
 	@echo "  make test-integration  the real binary over sockets    make test-crash       the crash matrix"
 	@echo "  make test-valgrind     unit tests under valgrind       make test-sanitize    ASan + UBSan"
+	@echo "  make soak              chaos (SECONDS=60 SEED=)"
 	@echo "  make bench             compare with bare libmicrohttpd, nginx and Go"
 	@echo "  make lint              clang-tidy and cppcheck         make format           clang-format in place"
 	@echo "  make install           into PREFIX (DESTDIR is heeded) make uninstall        and out again"

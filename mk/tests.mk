@@ -2,7 +2,7 @@
 #
 #   tests/unit/**/test_X.c               with libbulkhead.a; other .c files there are helpers
 #   plugins/NAME/test_NAME.c             with that plugin's objects and sdk/testing/*.c
-#   tests/integration/test_X.c, tests/crash/test_X.c   with tests/harness; they start $BULKHEAD
+#   tests/integration/test_X.c, tests/crash/test_X.c, tests/soak/test_X.c   with tests/harness; they start $BULKHEAD
 #   tests/plugins/NAME.c or NAME.cc      plugins only for tests -> build/tests/modules/NAME.so
 #
 # A test may add to its link line by a comment of its own:   /* link: @interpose -Wl,--wrap=plugin_open */
@@ -13,7 +13,8 @@ UNIT_HELPER_SRC  := $(filter-out $(UNIT_SRC),$(call find-files,tests/unit,-name 
 HARNESS_SRC      := $(wildcard tests/harness/*.c)
 INTEGRATION_SRC  := $(wildcard tests/integration/test_*.c)
 CRASH_SRC        := $(wildcard tests/crash/test_*.c)
-END_TO_END_HELPER_SRC := $(filter-out $(INTEGRATION_SRC) $(CRASH_SRC),$(wildcard tests/integration/*.c tests/crash/*.c))
+SOAK_SRC         := $(wildcard tests/soak/test_*.c)
+END_TO_END_HELPER_SRC := $(filter-out $(INTEGRATION_SRC) $(CRASH_SRC) $(SOAK_SRC),$(wildcard tests/integration/*.c tests/crash/*.c tests/soak/*.c))
 MODULE_SRC       := $(wildcard tests/plugins/*.c tests/plugins/*.cc)
 TESTING_SRC      := $(wildcard sdk/testing/*.c)
 PLUGIN_TESTED    := $(foreach p,$(PLUGINS_BUILT),$(if $(wildcard plugins/$p/test_$p.c),$p))
@@ -21,6 +22,7 @@ PLUGIN_TESTED    := $(foreach p,$(PLUGINS_BUILT),$(if $(wildcard plugins/$p/test
 UNIT_TESTS        := $(UNIT_SRC:%.c=$(B)/%)
 INTEGRATION_TESTS := $(INTEGRATION_SRC:%.c=$(B)/%)
 CRASH_TESTS       := $(CRASH_SRC:%.c=$(B)/%)
+SOAK_TESTS        := $(SOAK_SRC:%.c=$(B)/%)
 PLUGIN_TESTS      := $(foreach p,$(PLUGIN_TESTED),$(B)/tests/plugins/test_$p)
 MODULES           := $(addprefix $(B)/tests/modules/,$(addsuffix .so,$(basename $(notdir $(MODULE_SRC)))))
 HARNESS_LIB       := $(B)/tests/libharness.a
@@ -50,7 +52,7 @@ $(UNIT_TESTS): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(call objects-of,$(UN
 	$(link-test) $(WRAP_FLAGS) $(filter-out $(INTERPOSE_OBJ),$(filter %.o,$^)) \
 	    $(call extra-words,tests/unit/$*.c) $(LIB) -lcmocka $(LIBS)
 
-$(INTEGRATION_TESTS) $(CRASH_TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(HARNESS_LIB) \
+$(INTEGRATION_TESTS) $(CRASH_TESTS) $(SOAK_TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(HARNESS_LIB) \
                $(call objects-of,$(END_TO_END_HELPER_SRC))
 	$(link-test) $< $(filter $(B)/obj/$(dir tests/$*)%,$(filter-out $<,$(filter %.o,$^))) \
 	    $(call extra-words,tests/$*.c) $(HARNESS_LIB) -lcmocka -ljansson -lpthread -lm
@@ -68,11 +70,11 @@ $(MODULES): $(B)/tests/modules/%.so: $(B)/obj/tests/plugins/%.o
 	$(Q)$(if $(wildcard tests/plugins/$*.cc),$(CXX),$(CC)) -shared -Wl,--build-id -o $@ $< -lpthread -lm
 
 .PHONY: tests
-tests: $(UNIT_TESTS) $(PLUGIN_TESTS) $(INTEGRATION_TESTS) $(CRASH_TESTS) $(MODULES)
+tests: $(UNIT_TESTS) $(PLUGIN_TESTS) $(INTEGRATION_TESTS) $(CRASH_TESTS) $(SOAK_TESTS) $(MODULES)
 
 # ---- Running them -----------------------------------------------------------------------------------
 
-SUITES := unit plugins integration crash $(if $(SANITIZE),,valgrind sanitize)
+SUITES := unit plugins integration crash soak $(if $(SANITIZE),,valgrind sanitize)
 .PHONY: test $(SUITES:%=test-%) $(SUITES:%=suite-%)
 
 # With TALLY, results are only added up there, and the caller prints the sum.
@@ -99,6 +101,9 @@ suite-integration: all $(INTEGRATION_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 300 $(INTEGRATION_TESTS)
 suite-crash: all $(CRASH_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite crash --timeout 900 $(CRASH_TESTS)
+suite-soak: all $(SOAK_TESTS) $(MODULES)
+	@$(call san-env,0) BULKHEAD_SOAK_SECONDS=$(SECONDS) BULKHEAD_SOAK_SEED=$(SEED) \
+	    $(RUN_TESTS) --suite soak --timeout $$(( $(SECONDS) * 2 + 180 )) $(SOAK_TESTS)
 suite-valgrind: $(UNIT_TESTS)
 	@BULKHEAD_TEST_SCALE=20 $(RUN_TESTS) --suite valgrind --jobs $(JOBS) --timeout 300 --skip tests/valgrind.skip \
 	    --wrapper "valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --num-callers=30 --child-silent-after-fork=yes $(if $(wildcard tests/valgrind.supp),--suppressions=tests/valgrind.supp)" $(UNIT_TESTS)
@@ -123,6 +128,12 @@ define run-suites
 	done
 	@tests/run --total $(B)/tests/tally
 endef
+
+# `make soak SECONDS=600 SEED=7`: longer, and what an earlier run has asked and done.
+SECONDS ?= 60
+SEED ?=
+.PHONY: soak
+soak: ; $(call run-suites,soak)
 
 test: ; $(call run-suites,$(SUITES))
 $(SUITES:%=test-%): test-%: ; $(call run-suites,$*)

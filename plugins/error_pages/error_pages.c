@@ -34,7 +34,8 @@ static const bh_opt options[] = {
     BH_STR(struct config, unavailable, NULL, "Page for a plugin in quarantine (503)"),
     BH_ENUM(struct config, format, "auto", "auto|html|json", "auto: as the Accept header asks"),
     BH_BOOL(struct config, show_id, "true", "Show the id of the crash record"),
-    BH_DURATION(struct config, retry_after, "30s", 1000, 86400000, "Retry-After of a 503 when the host knows no time"),
+    BH_DURATION(struct config, retry_after, "30s", 1000, 86400000,
+                "Retry-After of a 503 when the host knows no time"),
     BH_OPT_END,
 };
 

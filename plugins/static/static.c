@@ -113,11 +113,19 @@ static int open_root(struct site *s)
     return 0;
 }
 
+/* Another plugin may have closed our descriptor, and its number may be another file's by now. */
+static bool has_root(const struct site *s)
+{
+    struct stat st;
+
+    return fstat(s->root_fd, &st) == 0 && is_same_folder(s, &st);
+}
+
 static void static_close(void *self)
 {
     struct site *s = self;
 
-    if (s->root_fd >= 0)
+    if (s->root_fd >= 0 && has_root(s))
         close(s->root_fd);
     cache_destroy(s->cache);
     free(s);
@@ -185,9 +193,19 @@ static bool is_servable(const struct site *s, bh_str path)
     return true;
 }
 
+static int open_in_root(struct site *s, const char *name)
+{
+    int fd = beneath_open(s->root_fd, name, s->walk);
+
+    if (fd >= 0 || has_root(s))
+        return fd;
+    s->root_fd = -1; /* not ours any more: not to be closed */
+    return open_root(s) == 0 ? beneath_open(s->root_fd, name, s->walk) : -EIO;
+}
+
 /* A regular file for reading, with name set to its path from the root; or -errno. -EISDIR: a
  * folder, asked for without its slash. */
-static int open_file(const struct site *s, bh_str path, char name[PATH_MAX], struct stat *st)
+static int open_file(struct site *s, bh_str path, char name[PATH_MAX], struct stat *st)
 {
     bool is_folder = path.p[path.n - 1] == '/';
     size_t tries = is_folder ? s->cfg->index.n : 1;
@@ -195,7 +213,7 @@ static int open_file(const struct site *s, bh_str path, char name[PATH_MAX], str
 
     for (size_t i = 0; i < tries; i++) {
         snprintf(name, PATH_MAX, "%s%s", path.p + 1, is_folder ? s->cfg->index.v[i].p : "");
-        fd = beneath_open(s->root_fd, name, s->walk);
+        fd = open_in_root(s, name);
         if (fd != -ENOENT)
             break;
     }

@@ -650,6 +650,50 @@ static void options_says_what_may_be_asked(void **state)
     bht_close(t);
 }
 
+/* ---- descriptors that others close ---- */
+
+/* The plugin's descriptor of the root. */
+static int find_root_fd(void)
+{
+    const char *root = in_dir("www");
+    struct stat st, is;
+
+    assert_int_equal(stat(root, &st), 0);
+    for (int fd = 3; fd < 256; fd++)
+        if (fstat(fd, &is) == 0 && is.st_dev == st.st_dev && is.st_ino == st.st_ino)
+            return fd;
+    fail_msg("no descriptor of %s is open", root);
+    return -1;
+}
+
+static void a_root_that_another_plugin_has_closed_is_opened_again(void **state)
+{
+    bht *t = site();
+
+    (void)state;
+    close(find_root_fd());
+    assert_int_equal(bht_status(get(t, "/big.bin")), 200);
+    assert_int_equal(bht_status(get(t, "/none")), 404);
+    bht_close(t);
+}
+
+static void a_stranger_in_the_place_of_the_root_is_neither_served_nor_closed(void **state)
+{
+    bht *t = site();
+    int fd = find_root_fd(), other = open(in_dir("www/docs"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st, is;
+
+    (void)state;
+    assert_int_equal(fstat(other, &st), 0);
+    assert_int_equal(dup2(other, fd), fd);
+    assert_int_equal(bht_status(get(t, "/hello.txt")), 200);
+    bht_close(t);
+    assert_int_equal(fstat(fd, &is), 0);
+    assert_int_equal(is.st_ino, st.st_ino);
+    close(fd);
+    close(other);
+}
+
 /* ---- the cache ------------------------------------------------------------------------------- */
 
 static void a_kept_file_is_believed_for_a_while_and_then_read_again(void **state)
@@ -913,6 +957,8 @@ int main(void)
         TEST(without_a_cache_all_is_served_from_disk),
         TEST(a_hit_reads_only_the_loops_clock),
         TEST(a_root_that_is_switched_is_followed),
+        TEST(a_root_that_another_plugin_has_closed_is_opened_again),
+        TEST(a_stranger_in_the_place_of_the_root_is_neither_served_nor_closed),
         TEST(the_cache_drops_what_was_not_used_longest),
         TEST(an_entry_in_use_outlives_its_place_in_the_cache),
         TEST(types_go_by_the_last_extension_in_any_case),

@@ -185,7 +185,11 @@ typedef struct bh_host {
      *                                                        as a trusted proxy names it, if one does)
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
-     *   crash_id                                            (record of a crash in this request) */
+     *   crash_id                                            (record of a crash in this request)
+     *   tls.version tls.cipher tls.sni tls.resumed          (TLSv1.3; as IANA names it; the name that
+     *                                                        the client asked for; yes or no)
+     *   tls.client.verified                                 (yes: it has shown a valid certificate)
+     *   tls.client.subject tls.client.fingerprint           (of that: RFC 4514; SHA-256 in hex) */
     bh_str (*attr)(bh_req *req, const char *key);
     /* The nth (from 0) header of that name; names compare without case (RFC 9110 5.1). */
     bh_str (*hdr_get)(bh_req *req, int32_t side, const char *name, size_t nth);

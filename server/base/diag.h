@@ -29,8 +29,8 @@ void diag_fini(struct diag *d);
 
 /* Adds one mistake. hint may be NULL. All strings are copied. d NULL: does nothing. */
 __attribute__((format(printf, 6, 7))) void diag_add(struct diag *d, const char *file, int line,
-                                                    int column, const char *hint,
-                                                    const char *fmt, ...);
+                                                    int column, const char *hint, const char *fmt,
+                                                    ...);
 
 /* In the order of places, each file's apart; those without a place first. Stable. */
 void diag_sort(struct diag *d);

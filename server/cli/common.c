@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "conf/config.h"
 #include "plugin/setup.h"
+#include "tls/set.h"
 
 const char *cli_default_config(void)
 {
@@ -18,6 +19,21 @@ const char *cli_default_config(void)
     return access(system_wide, F_OK) == 0 || access(local, F_OK) != 0 ? system_wide : local;
 }
 
+/* What should be looked at goes to stderr: it is no reason not to serve. */
+static int check_tls(const struct config *cfg, struct diag *diag)
+{
+    struct diag warnings;
+    int r;
+
+    diag_init(&warnings);
+    r = tls_check(cfg, diag, &warnings);
+    for (int i = 0; i < warnings.n; i++)
+        fprintf(stderr, "%s:%d:%d: warning: %s\n", warnings.item[i].file, warnings.item[i].line,
+                warnings.item[i].column, warnings.item[i].what);
+    diag_fini(&warnings);
+    return r;
+}
+
 int cli_load(const char *path, struct diag *diag, struct config **cfg, struct setup **setup)
 {
     int r;
@@ -25,6 +41,11 @@ int cli_load(const char *path, struct diag *diag, struct config **cfg, struct se
     r = config_load(path, diag, cfg);
     if (r < 0)
         return r;
+    r = check_tls(*cfg, diag);
+    if (r < 0) {
+        config_destroy(cfg);
+        return r;
+    }
     r = setup_create(*cfg, diag, setup);
     if (r < 0)
         config_destroy(cfg);

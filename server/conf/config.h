@@ -33,6 +33,39 @@ struct config_pos { /* where in the file */
 enum config_proxy_protocol { CONFIG_PROXY_OFF, CONFIG_PROXY_ANY, CONFIG_PROXY_V1, CONFIG_PROXY_V2 };
 enum config_forwarded { CONFIG_X_FORWARDED_FOR, CONFIG_FORWARDED, CONFIG_FORWARDED_OFF };
 
+struct config_file {
+    const char *path; /* absolute; NULL: none */
+    struct config_pos pos;
+};
+
+struct config_certificate {
+    struct config_pos pos;
+    struct config_file cert, key; /* chain and private key, PEM */
+    const struct yaml_node *name_list;
+    const char **names; /* in lower case; none: those in the certificate */
+    int n_names;
+};
+
+enum config_client_auth { CONFIG_CLIENT_NONE, CONFIG_CLIENT_OPTIONAL, CONFIG_CLIENT_REQUIRED };
+
+struct config_tls { /* of a listener */
+    bool is_on;
+    struct config_pos pos;
+    struct config_certificate first;        /* as it is written beside the others */
+    struct config_certificate *certificate; /* all, and the first is for those whom no name fits */
+    int n_certificates;
+    struct config_file client_ca;
+    enum config_client_auth client_auth;
+    uint32_t min_version; /* 0: TLS 1.2, 1: TLS 1.3 */
+    const char *priority; /* in GnuTLS's words; NULL: ours */
+    struct config_pos priority_pos;
+    bool no_tickets;
+    struct {
+        uint64_t max_age_ms; /* 0: no such header */
+        bool subdomains, preload;
+    } hsts;
+};
+
 struct config_listener {
     const char *name;
     const char *address; /* as written */
@@ -45,6 +78,7 @@ struct config_listener {
     } addr;
     socklen_t addr_len;
     mode_t mode; /* of a Unix socket */
+    struct config_tls tls;
     enum config_proxy_protocol proxy_protocol;
 };
 

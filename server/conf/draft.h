@@ -39,6 +39,20 @@ int listener_read_address(struct schema_reader *r, const struct yaml_node *node,
                           void *listener);
 int listener_read_mode(struct schema_reader *r, const struct yaml_node *node, const char *path,
                        void *listener);
+int tls_read_cert(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                  void *listener);
+int tls_read_key(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                 void *listener);
+int tls_read_more_cert(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                       void *certificate);
+int tls_read_more_key(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                      void *certificate);
+int tls_read_client_ca(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                       void *listener);
+int tls_read_priority(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                      void *listener);
+int tls_read_hsts(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                  void *listener);
 int route_read_path(struct schema_reader *r, const struct yaml_node *node, const char *path,
                     void *route);
 int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
@@ -48,6 +62,9 @@ int route_read_host(struct schema_reader *r, const struct yaml_node *node, const
 int proxies_settle(struct schema_reader *r, struct draft *d);
 /* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */
 void listeners_settle(struct schema_reader *r, struct draft *d);
+/* One listener's `tls:`, which may be absent. node: the listener's mapping. */
+void tls_settle(struct schema_reader *r, struct config *cfg, struct config_listener *l,
+                const struct yaml_node *node);
 /* Chains flattened, routes made. */
 void chains_settle(struct schema_reader *r, struct draft *d);
 /* The match of route i: methods, conditions, whether it can match at all. routes.c */

@@ -134,6 +134,55 @@ static const struct schema server_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema certificate_keys[] = {
+    {"cert", SCHEMA_CUSTOM, .is_required = true, .read = tls_read_more_cert, .form = "a path",
+     .help = "Certificate and, after it, those that lead to its root; PEM"},
+    {"key", SCHEMA_CUSTOM, .is_required = true, .read = tls_read_more_key, .form = "a path",
+     .help = "Private key of that certificate; PEM"},
+    {"names", SCHEMA_STRINGS, OFF(struct config_certificate, name_list), .min = 1, .max = 1000,
+     .help = "Host names it is for, *.example.org too; default: those in the certificate"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items certificate_items = {
+    sizeof(struct config_certificate), offsetof(struct config_listener, tls.certificate),
+    offsetof(struct config_listener, tls.n_certificates), offsetof(struct config_certificate, pos),
+    0};
+
+static const struct schema hsts_keys[] = {
+    {"max_age", SCHEMA_DURATION, OFF(struct config_listener, tls.hsts.max_age_ms), .def = "365d",
+     .min = 1000, .max = 3650 * 24 * (long long)HOUR, .help = "How long browsers shall keep to it"},
+    {"subdomains", SCHEMA_ENUM, OFF(struct config_listener, tls.hsts.subdomains), .def = "off",
+     .form = "off|on", .help = "For all names below the host's as well"},
+    {"preload", SCHEMA_ENUM, OFF(struct config_listener, tls.hsts.preload), .def = "off",
+     .form = "off|on", .help = "Consent to be put on browsers' lists"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema tls_keys[] = {
+    {"cert", SCHEMA_CUSTOM, .read = tls_read_cert, .form = "a path",
+     .help = "Certificate and, after it, those that lead to its root; PEM. Needed"},
+    {"key", SCHEMA_CUSTOM, .read = tls_read_key, .form = "a path",
+     .help = "Private key of that certificate; PEM. Needed"},
+    {"certificates", SCHEMA_LIST, .keys = certificate_keys, .items = &certificate_items,
+     .max = 1000, .help = "More of them: the client's choice of a name (SNI) decides"},
+    {"min_version", SCHEMA_ENUM, OFF(struct config_listener, tls.min_version), .def = "1.2",
+     .form = "1.2|1.3", .help = "Oldest version of TLS; 1.0 and 1.1 are not spoken"},
+    {"priority", SCHEMA_CUSTOM, .read = tls_read_priority, .form = "a priority string of GnuTLS",
+     .help = "Versions, ciphers, groups, in place of `min_version` and what is chosen with care"},
+    {"client_auth", SCHEMA_ENUM, OFF(struct config_listener, tls.client_auth), .def = "none",
+     .form = "none|optional|required",
+     .help = "Certificates of clients: not asked for; checked if there is one; needed"},
+    {"client_ca", SCHEMA_CUSTOM, .read = tls_read_client_ca, .form = "a path",
+     .help = "Whose signature clients' certificates must bear; PEM"},
+    {"session_tickets", SCHEMA_ENUM, OFF(struct config_listener, tls.no_tickets), .def = "on",
+     .form = "on|off", .help = "Clients that come again may resume, with any worker"},
+    {"hsts", SCHEMA_CUSTOM, .read = tls_read_hsts, .keys = hsts_keys, .form = "a duration, or off",
+     .pattern = "^(off|0|[0-9]+(d|h|m|s|ms))$",
+     .help = "Strict-Transport-Security for so long: browsers come by https only; absent: off"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema listener_keys[] = {
     {"name", SCHEMA_STRING, OFF(struct config_listener, name), .form = "a name",
      .help = "Name in logs and for plugins; default: \"listener 1\" and so on"},
@@ -147,7 +196,7 @@ static const struct schema listener_keys[] = {
      .form = "off|any|v1|v2",
      .help =
          "Every connection begins with a PROXY header; only server.trusted_proxies may connect"},
-    {"tls", SCHEMA_ABSENT, .help = "TLS" NOT_YET "; put a TLS terminator in front"},
+    {"tls", SCHEMA_MAP, .keys = tls_keys, .help = "Speak TLS there (HTTPS)"},
     {NULL, SCHEMA_END},
 };
 

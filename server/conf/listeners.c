@@ -99,6 +99,7 @@ static void settle_unix(struct schema_reader *r, const struct config *cfg,
 void listeners_settle(struct schema_reader *r, struct draft *d)
 {
     struct config *cfg = &d->cfg;
+    const struct yaml_node *list = yaml_get(cfg->root, "listeners");
 
     for (int i = 0; i < cfg->n_listeners; i++) {
         struct config_listener *l = &cfg->listener[i];
@@ -111,6 +112,7 @@ void listeners_settle(struct schema_reader *r, struct draft *d)
         l->mode = l->mode != 0 ? l->mode & 0777 : DEFAULT_MODE;
         if (l->name == NULL)
             l->name = arena_printf(cfg->arena, "listener %d", i + 1);
+        tls_settle(r, cfg, l, list->item[i]);
         for (int j = 0; j < i; j++) {
             const struct config_listener *other = &cfg->listener[j];
 

@@ -124,6 +124,15 @@ static int64_t take_seat(struct front *f, const struct address *a, uint32_t limi
                : tally_add(&f->shm->tally, f->shm->tally_key, a, cfg->limits.ipv6_prefix, limit);
 }
 
+/* Where TLS is spoken an answer would take a handshake: there it is closed without a word. */
+static void turn_away(struct listener *l, int fd)
+{
+    if (l->is_tls)
+        close(fd);
+    else
+        farewell_turn_away(l->front, fd, 503);
+}
+
 static bool is_trusted(const struct config *cfg, const struct address *a)
 {
     return a->family == AF_UNIX
@@ -151,7 +160,7 @@ static bool admit(struct listener *l, int fd, const struct sockaddr *addr, sockl
     }
     if (!has_room(f)) {
         front_count_limit(f, SHM_LIMIT_FULL);
-        farewell_turn_away(f, fd, 503);
+        turn_away(l, fd);
         return false;
     }
     if (!a->is_proxy)
@@ -159,7 +168,7 @@ static bool admit(struct listener *l, int fd, const struct sockaddr *addr, sockl
     if (seat < 0) {
         front_count_limit(f, SHM_LIMIT_PER_IP);
         tell_per_ip(f, &a->peer);
-        farewell_turn_away(f, fd, 503);
+        turn_away(l, fd);
         return false;
     }
     a->seat = (uint32_t)seat;

@@ -6,6 +6,7 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "plugin/host.h"
 
@@ -83,6 +84,7 @@ static void end(struct conn *c, enum shm_limit why)
 
     front_count_limit(c->listener->front, why);
     deadline_clear(&c->due);
+    tls_bye(c);
     c->is_ended = true;
     c->listener->front->n_ended++;
     if (ioctl(c->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)

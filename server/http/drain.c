@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "http/internal.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "plugin/host.h"
 
@@ -50,6 +51,7 @@ static void stop_accepting(struct listener *l)
 
 void front_stop_accepting(struct front *f, unsigned last)
 {
+    f->drain_fresh_ns = host_loop_mono_ns + FRESH_NS;
     for (int i = 0; i < f->n_listeners; i++) {
         if (i < 31 && (last & 1u << i) != 0 && !f->listener[i].is_quiet)
             accept_rest(f->listener[i].daemon);
@@ -63,15 +65,25 @@ static bool is_idle(const struct conn *c)
            (c->flags & SHM_CONN_BUSY) == 0;
 }
 
+void drain_tls(struct conn *c)
+{
+    c->is_last = true;
+    if (is_idle(c) &&
+        (c->has_served || host_loop_mono_ns >= c->listener->front->drain_fresh_ns))
+        tls_leave(c);
+}
+
 /* What the client has sent already can still be read; then comes the end. */
 static void end_idle(struct front *f)
 {
     bool spares_fresh = host_loop_mono_ns < f->drain_fresh_ns;
 
     for (struct list *node = f->conns.next; node != &f->conns; node = node->next) {
-        const struct conn *c = list_entry(node, struct conn, node);
+        struct conn *c = list_entry(node, struct conn, node);
 
-        if (is_idle(c) && (c->has_served || !spares_fresh))
+        if (c->tls != NULL)
+            drain_tls(c);
+        else if (is_idle(c) && (c->has_served || !spares_fresh))
             shutdown(c->fd, SHUT_RD);
     }
 }

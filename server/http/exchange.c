@@ -174,7 +174,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     req->is_head = strcmp(method, "HEAD") == 0;
     req->protocol = bh_s(version);
     req->target = bh_s(x->uri);
-    req->scheme = bh_s("http");
+    req->scheme = bh_s(x->listener->is_tls ? "https" : "http");
     req->listener = x->listener->name;
     req->body_limit = x->listener->front->cfg->limits.body;
     req->path = req->target;

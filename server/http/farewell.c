@@ -72,21 +72,53 @@ static void linger(struct front *f, int fd)
     }
     if (w->n == 0)
         w->next_ms = now + STEP_MS;
+    hostfd_add(
+        fd); /* closed by a plugin, its number would be a stranger's, who would be read and cut */
     w->v[w->n++] = (struct lingering){.fd = fd, .until_ms = now + LINGER_MS};
+}
+
+/* Takes fd over. */
+static void leave(struct front *f, int fd)
+{
+    shutdown(fd, SHUT_WR);
+    if (discard(fd))
+        close(fd);
+    else
+        linger(f, fd);
+}
+
+static int duplicate(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy >= 0)
+        hostfd_add(copy);
+    return copy;
 }
 
 void farewell_linger(struct front *f, int fd)
 {
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int copy = duplicate(fd);
+
+    if (copy >= 0)
+        leave(f, copy);
+}
+
+void farewell_wrong_port(struct front *f, int fd)
+{
+    static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,"
+                               "\"detail\":\"this port speaks https, not http\"}\n";
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                     sizeof body - 1, body);
+    int copy = duplicate(fd); /* what is sent over fd is encrypted */
 
     if (copy < 0)
         return;
-    hostfd_add(copy);
-    shutdown(copy, SHUT_WR);
-    if (discard(copy))
-        close(copy);
-    else
-        linger(f, copy);
+    (void)send(copy, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    leave(f, copy);
 }
 
 static const char *title_of(int status)
@@ -118,11 +150,7 @@ int farewell_say(struct front *f, int fd, int status)
         cut(fd);
         return r;
     }
-    shutdown(fd, SHUT_WR);
-    if (discard(fd))
-        close(fd);
-    else
-        linger(f, fd);
+    leave(f, fd);
     return 0;
 }
 
@@ -137,10 +165,14 @@ void farewell_turn_away(struct front *f, int fd, int status)
 int front_refuse(struct front *f, int fd, int status, const char *record_id)
 {
     log_debug("a request that died with another process is %s; crash record %s",
-              status == 0 ? "cut short" : title_of(status),
+              status <= 0 ? "cut short" : title_of(status),
               record_id != NULL ? record_id : "unknown");
     if (status == 0) {
         cut(fd);
+        return 0;
+    }
+    if (status < 0) { /* without close_notify the client sees what is cut short */
+        leave(f, fd);
         return 0;
     }
     return farewell_say(f, fd, status);

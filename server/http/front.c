@@ -12,13 +12,17 @@
 #include "conf/config.h"
 #include "http/internal.h"
 #include "http/peer.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/chain.h"
 #include "plugin/host.h"
 #include "plugin/hostfd.h"
+#include "tls/set.h"
 
 #define SPARE_MAX 1024
+
+extern bh_str (*host_tls)(bh_req *req, const char *key); /* host_request.c asks through it */
 
 /* ---- exchanges ---- */
 
@@ -83,7 +87,9 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     list_init(&c->due.node);
     *context = c;
     wire_open(c);
-    deadline_set(c, was_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
+    if (l->is_tls && !tls_begin(c))
+        shutdown(c->fd, SHUT_RDWR);
+    deadline_set(c, was_idle ? DEADLINE_IDLE : l->is_tls ? DEADLINE_HANDSHAKE : DEADLINE_HEAD);
     l->n_conns++;
     f->n_conns++;
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
@@ -101,6 +107,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         bool was_ended = c->is_ended;
 
         list_remove(&c->node);
+        if (c->lingers && !c->is_given)
+            tls_bye(c);
         if (c->lingers && !c->is_given)
             farewell_linger(l->front, c->fd);
         wire_close(c);
@@ -172,6 +180,19 @@ static void on_panic(void *cls, const char *file, unsigned line, const char *rea
     abort();
 }
 
+static void make_listener(struct front *f, int i)
+{
+    const struct config_listener *cl = &f->cfg->listener[i];
+    struct listener *l = &f->listener[i];
+
+    *l = (struct listener){.front = f, .name = cl->name, .listen_fd = -1, .is_tls = cl->tls.is_on};
+    if (cl->tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
+        snprintf(l->hsts, sizeof l->hsts, "max-age=%llu%s%s",
+                 (unsigned long long)(cl->tls.hsts.max_age_ms / 1000),
+                 cl->tls.hsts.subdomains ? "; includeSubDomains" : "",
+                 cl->tls.hsts.preload ? "; preload" : "");
+}
+
 /* Each route's instances, in order. */
 static int make_chains(struct front *f)
 {
@@ -227,15 +248,17 @@ int front_create(const struct config *cfg, const struct front_ops *ops, const in
     admission_init(f);
     list_init(&f->conns);
     list_init(&f->unsure);
+    list_init(&f->tls_ended);
+    list_init(&f->tls_blocked);
     f->guard_limits = guard_limits_of(cfg);
     host_peer = peer_text;
+    host_tls = tls_text;
     MHD_set_panic_func(on_panic, NULL);
     r = wire_init();
     if (r == 0)
         r = make_chains(f);
     for (int i = 0; r == 0 && i < cfg->n_listeners; i++) {
-        f->listener[i] = (struct listener){
-            .front = f, .name = cfg->listener[i].name, .listen_fd = -1};
+        make_listener(f, i);
         r = start_daemon(&f->listener[i], listen_fds[i], cfg);
         if (r < 0)
             log_error("listener '%s': libmicrohttpd does not start: %s", cfg->listener[i].name,
@@ -266,6 +289,7 @@ void front_destroy(struct front **fp)
         MHD_stop_daemon(f->listener[i].daemon);
     }
     farewell_destroy(f);
+    tls_set_put(&f->tls);
     while (f->spare != NULL) {
         struct exchange *x = f->spare;
 
@@ -292,10 +316,12 @@ int front_poll_fd(const struct front *f, int i)
 
 int front_timeout_ms(struct front *f)
 {
-    int least = farewell_timeout_ms(f), due = deadline_timeout_ms(f);
+    int least = farewell_timeout_ms(f), due = deadline_timeout_ms(f), tls = tls_timeout_ms(f);
 
     if (due >= 0 && (least < 0 || due < least))
         least = due;
+    if (tls >= 0 && (least < 0 || tls < least))
+        least = tls;
     for (int i = 0; i < f->n_listeners; i++) {
         MHD_UNSIGNED_LONG_LONG ms;
 
@@ -323,6 +349,7 @@ void front_run(struct front *f, unsigned mask)
         MHD_run(l->daemon);
     }
     wire_settle(f);
+    tls_run(f);
     if (f->is_draining)
         drain_run(f);
     deadline_run(f);

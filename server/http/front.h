@@ -29,6 +29,11 @@ struct front_ops {
 /* 0, or -errno after a log line. Takes listen_fds over. slot: of this process in shm. */
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out);
+/* Certificates for connections from now on; takes a reference of its own. To be called before the first
+ * front_run() where a listener speaks TLS; those who came without would be turned away. tls.c */
+struct tls_set;
+void front_use_tls(struct front *f, struct tls_set *set);
+
 /* All connections must be gone, or the process about to end. */
 void front_destroy(struct front **fp);
 
@@ -52,7 +57,8 @@ int front_adopt(struct front *f, int listener, int fd, const struct address *cli
 
 /* Offers each idle connection to give(), which sends a duplicate of the descriptor to another process
  * and answers true, or false: then it stays here. A given one is never touched again, and forgotten
- * by the next front_run(). Their number. To be repeated: those that are busy now may be idle then. */
+ * by the next front_run(). Those with TLS cannot go: they are told good-bye. Their number. To be
+ * repeated: those that are busy now may be idle then. */
 int front_give_idle(struct front *f,
                     bool (*give)(void *arg, int listener, int fd, const struct address *client),
                     void *arg);
@@ -67,7 +73,7 @@ void front_stop_accepting(struct front *f, unsigned last);
 size_t front_note_replays(const struct front *f, const struct shm *shm, uint32_t slot);
 
 /* Answers, on a connection that another process left, the request it did not answer: status 500 or
- * 503, or 0: the answer had begun, and is cut. Takes fd over; does not wait. record_id: of the crash
+ * 503, or 0: the answer had begun, and is cut; or -1: it had TLS, and just ends. Takes fd over; does not wait. record_id: of the crash
  * record, or NULL; for the log. 0, or -errno when the client got no answer. farewell.c */
 int front_refuse(struct front *f, int fd, int status, const char *record_id);
 

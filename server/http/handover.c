@@ -125,6 +125,8 @@ int front_give_idle(struct front *f,
         uint32_t flags = c->flags;
 
         next = node->next;
+        if (c->tls != NULL)
+            drain_tls(c);
         if (c->x != NULL || c->is_diverted || (flags & (SHM_CONN_BUSY | SHM_CONN_TLS)) != 0)
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */

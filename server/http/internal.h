@@ -22,7 +22,8 @@ struct conn { /* one connection */
     struct list unsure; /* in front.unsure, or alone */
     struct listener *listener;
     struct MHD_Connection *mhd;
-    struct exchange *x; /* the request being worked on; NULL: its first line is not whole yet */
+    struct tls_conn *tls; /* NULL: it is plain */
+    struct exchange *x;   /* the request being worked on; NULL: its first line is not whole yet */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
@@ -66,6 +67,8 @@ struct listener {
     struct front *front;
     const char *name;
     struct MHD_Daemon *daemon;
+    bool is_tls;
+    char hsts[80]; /* Strict-Transport-Security, or "" */
     int listen_fd; /* -1: accepts no more */
     int poll_fd;
     uint32_t n_conns;
@@ -90,6 +93,10 @@ struct front {
     struct guard_limits guard_limits;
     struct conn *adopted;      /* being added just now */
     struct farewell *farewell; /* NULL: none yet */
+    struct tls_set *tls;       /* for new connections; NULL: none */
+    struct list tls_ended;     /* struct tls_conn: to be told the library */
+    struct list tls_blocked;   /* struct tls_conn: to be tried again ... */
+    int64_t tls_next_ms;       /* ... then */
     bool has_given;            /* some in conns are no longer ours */
     struct exchange *spare;    /* free list */
     int n_spare;
@@ -243,6 +250,9 @@ const struct address *conn_client(const struct conn *c);
 
 /* Once a turn while the front is draining. */
 void drain_run(struct front *f);
+/* A connection with TLS of a worker that leaves, be there a successor or not: as soon as it is idle it
+ * ends. To be repeated. */
+void drain_tls(struct conn *c);
 
 /* ---- farewell.c ---- */
 
@@ -256,6 +266,8 @@ void farewell_turn_away(struct front *f, int fd, int status);
 int farewell_timeout_ms(const struct front *f);
 void farewell_run(struct front *f);
 bool farewell_is_over(const struct front *f);
+/* As farewell_linger(), after an answer in plain text: this port speaks TLS. */
+void farewell_wrong_port(struct front *f, int fd);
 void farewell_destroy(struct front *f);
 
 /* Spare exchanges, so that a request costs no malloc. front.c */

@@ -211,6 +211,8 @@ struct MHD_Response *response_create(struct exchange *x)
     }
     if (!has_type)
         MHD_add_response_header(response, "Content-Type", "application/octet-stream");
+    if (x->listener->hsts[0] != '\0' && fields_find(f, "strict-transport-security", 25, 0) == NULL)
+        MHD_add_response_header(response, "Strict-Transport-Security", x->listener->hsts);
     if (x->is_last || x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
         MHD_add_response_header(response, "Connection", "close");
     return response;

@@ -25,32 +25,16 @@
 #include "http/internal.h"
 #include "http/peer.h"
 #include "http/socket.h"
+#include "http/tls.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/recover.h"
 
 ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
 ssize_t __real_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __real_sendfile64(int fd, int from, off64_t *at, size_t size);
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags);
-/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
- * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
-static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
-{
-    static const char line[] = "Content-Length: 0\r\n\r\n";
-    size_t n = sizeof line - 1, keep = size - n;
-    ssize_t sent;
-
-    if (size < n || memcmp(buf + keep, line, n) != 0)
-        return socket_send(c->fd, buf, size, flags);
-    memcpy(buf + keep, "\r\n", 2);
-    sent = socket_send(c->fd, buf, keep + 2, flags);
-    memcpy(buf + keep, line, 2);
-    if (sent <= (ssize_t)keep)
-        return sent;
-    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
-}
-
 ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size);
@@ -107,8 +91,10 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
-    wire_set_flags(
-        c, SHM_CONN_OPEN | (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT, 0);
+    wire_set_flags(c,
+                   SHM_CONN_OPEN | (c->listener->is_tls ? SHM_CONN_TLS : 0) |
+                       (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT,
+                   0);
     admission_take(c);
     if (wire_has_room(c->fd))
         conn_of[c->fd] = c;
@@ -116,6 +102,7 @@ void wire_open(struct conn *c)
 
 void wire_close(struct conn *c)
 {
+    tls_close(c); /* by what its flags say */
     wire_set_flags(c, 0, UINT32_MAX);
     list_remove(&c->unsure);
     deadline_clear(&c->due);
@@ -209,6 +196,14 @@ void wire_settle(struct front *f)
 }
 
 /* ---- in ---- */
+
+/* No plugin call runs while a connection is read or written. One was left by a jump, then, which has
+ * skipped frames of the library: before it makes a mess of other connections, too. */
+static inline void check_order(void)
+{
+    if (__builtin_expect(recover_is_armed(), 0))
+        recover_out_of_order(NULL);
+}
 
 /* Before a request's first line is whole: the library asks for bytes to put at buf. What it holds of
  * the next request lies before that; the guard lets no blank lines through. */
@@ -358,14 +353,22 @@ static ssize_t read_socket(const struct wire_source *source, void *buf, size_t s
     return socket_recv(source->fd, buf, size, source->flags);
 }
 
+static ssize_t read_tls(const struct wire_source *source, void *buf, size_t size)
+{
+    return tls_recv(wire_find(source->fd), buf, size);
+}
+
 ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 {
-    const struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
+    struct wire_source source = {.read = read_socket, .again = -1, .fd = fd, .flags = flags};
     struct conn *c = wire_find(fd);
     ssize_t n;
 
     if (c == NULL)
         return __real_recv(fd, buf, size, flags);
+    check_order();
+    if (c->tls != NULL)
+        source.read = read_tls;
     if (__builtin_expect(c->has_preface, 0) && !c->is_diverted && !peer_take_header(c, &n))
         return n;
     errno = EAGAIN;
@@ -381,6 +384,29 @@ static inline void note_sent(struct conn *c, ssize_t n)
         return;
     c->moved += (uint64_t)n;
     wire_set_flags(c, SHM_CONN_SENT, 0);
+}
+
+static inline ssize_t send_some(struct conn *c, const void *buf, size_t size, int flags)
+{
+    return c->tls != NULL ? tls_send(c, buf, size) : socket_send(c->fd, buf, size, flags);
+}
+
+/* A head that goes out without its last line, which says that there is no body: 304. It lies in the
+ * library's buffer, and is sent from there; what did not go out is as it was, for the next try. */
+static ssize_t send_without_length(struct conn *c, char *buf, size_t size, int flags)
+{
+    static const char line[] = "Content-Length: 0\r\n\r\n";
+    size_t n = sizeof line - 1, keep = size - n;
+    ssize_t sent;
+
+    if (size < n || memcmp(buf + keep, line, n) != 0)
+        return send_some(c, buf, size, flags);
+    memcpy(buf + keep, "\r\n", 2);
+    sent = send_some(c, buf, keep + 2, flags);
+    memcpy(buf + keep, line, 2);
+    if (sent <= (ssize_t)keep)
+        return sent;
+    return (ssize_t)size - (sent == (ssize_t)keep + 1); /* else the last LF is still to come */
 }
 
 /* The chunk that ends a body which the answer does not have. It comes by itself, after the head. */
@@ -400,12 +426,13 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 
     if (c == NULL)
         return __real_send(fd, buf, size, flags);
+    check_order();
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
     if (__builtin_expect(c->cuts_length, 0))
         n = send_without_length(c, (char *)(uintptr_t)buf, size, flags);
     else
-        n = socket_send(fd, buf, size, flags);
+        n = send_some(c, buf, size, flags);
     if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
         note_sent(c, n);
     return n;
@@ -418,17 +445,21 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 
     if (c == NULL)
         return __real_sendmsg(fd, msg, flags);
-    n = socket_sendmsg(fd, msg, flags);
+    check_order();
+    n = c->tls != NULL ? tls_sendmsg(c, msg) : socket_sendmsg(fd, msg, flags);
     note_sent(c, n);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
-    ssize_t n = __real_sendfile64(fd, from, at, size);
     struct conn *c = wire_find(fd);
+    ssize_t n;
 
-    if (c != NULL)
-        note_sent(c, n);
+    if (c == NULL)
+        return __real_sendfile64(fd, from, at, size);
+    check_order();
+    n = c->tls != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
+    note_sent(c, n);
     return n;
 }

@@ -26,6 +26,7 @@ enum channel_kind {
     CHANNEL_ADOPT,     /* connections to take over, as their entries say */
     CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle.
                         * number: bits of listeners that nobody else has: take in what waits there */
+    CHANNEL_KEYS,      /* one descriptor: certificates and keys from now on (tls/bundle.h) */
     /* worker to master */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */
     CHANNEL_REPLACE, /* I want a successor: outcome Q; number: plugin (index + 1), or 0; text: why */
@@ -44,6 +45,7 @@ enum channel_adopt {
     ADOPT_REFUSE, /* its request died with another worker: 503, and the client may try again */
     ADOPT_FAILED, /* its request killed that worker: 500; text: id of the crash record */
     ADOPT_CUT,    /* its answer had begun: close it */
+    ADOPT_END,    /* nobody else can go on with it (TLS): close it, without a reset */
     ADOPT_KINDS,
 };
 

@@ -5,14 +5,15 @@
 #define IPC_SEAT_H
 
 struct worker_seat {
-    int slot;              /* in shared memory: its own as long as it lives */
-    int post;              /* of listening sockets that it serves; -1: stand by, until CHANNEL_SERVE */
+    int slot; /* in shared memory: its own as long as it lives */
+    int post; /* of listening sockets that it serves; -1: stand by, until CHANNEL_SERVE */
     int n_posts;
     const int *listen_fds; /* one per cfg->listener, non-blocking, for post 0; then post 1...; -1:
                             * closed already, as are all others once it has a post. A Unix socket's
                             * queue is shared by all workers. */
     int ready_fd;
-    int channel_fd;        /* ipc/channel.h */
+    int channel_fd; /* ipc/channel.h */
+    int keys_fd;    /* tls/bundle.h; -1: none */
 };
 
 /* A worker's exit status. Any other end that was not asked for is a death: charged to the plugin that

@@ -37,6 +37,7 @@ void child_init(struct child *c, int index, const struct config *cfg)
     c->pid = 0;
     c->ready_fd = -1;
     c->channel_fd = -1;
+    c->far_fd = -1;
     c->was_told_to_end = false;
     c->message[0] = '\0';
     c->message_len = 0;
@@ -126,6 +127,7 @@ void child_close_masters(struct master *m)
     for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].ready_fd);
         fd_close(&m->worker[i].channel_fd);
+        fd_close(&m->worker[i].far_fd);
     }
     escrow_close(m);
     control_forget(&m->control);
@@ -140,12 +142,14 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .n_posts = c->gen->cfg->n_workers,
                                .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
-                               .channel_fd = channel_fd};
+                               .channel_fd = channel_fd,
+                               .keys_fd = c->gen->keys.fd};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
     child_close_masters(m);
+    keys_close(m, is_recorder(c) ? -1 : seat.keys_fd);
     if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */
         (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
                        c->gen->cfg->log.format == CONFIG_LOG_JSON);
@@ -179,7 +183,7 @@ static void watch(const struct master *m, int fd, uint32_t what)
     epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* -errno, or 0 and a process. The worker's ends of pipe and channel are the only other ones. */
+/* -errno, or 0 and a process. The worker's end of the pipe is the only one. */
 static int fork_child(struct master *m, struct child *c, int post)
 {
     int ready[2] = {-1, -1}, channel[2] = {-1, -1};
@@ -200,15 +204,16 @@ static int fork_child(struct master *m, struct child *c, int post)
         run_role(m, c, post, parent, ready[1], channel[1]);
     }
     fd_close(&ready[1]);
-    fd_close(&channel[1]);
     if (r < 0) {
         fd_close(&ready[0]);
         fd_close(&channel[0]);
+        fd_close(&channel[1]);
         return r;
     }
     c->pid = pid;
     c->ready_fd = ready[0];
     c->channel_fd = channel[0];
+    c->far_fd = channel[1];
     if (!is_recorder(c)) {
         fcntl(c->ready_fd, F_SETFL, O_NONBLOCK);
         watch(m, c->ready_fd, (uint32_t)c->index);
@@ -231,6 +236,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     if (r < 0)
         return r;
     c->post = post;
+    c->keys_edition = gen->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
     /* The recorder says nothing: nobody waits for it. */

@@ -88,6 +88,19 @@ static void read_call(const struct master *m, int worker, struct blame *out)
     copy_printable(out->request, sizeof out->request, call->request);
 }
 
+/* The loop's call is not to blame when it was another thread that crashed: of the offload pool, or the
+ * plugin's own. */
+static void heed(const struct master *m, const struct shm_crash *last_words, struct blame *out)
+{
+    uint32_t plugin = known_plugin(m, last_words->plugin);
+
+    if (plugin == 0 || (plugin == out->plugin && last_words->hook == out->hook))
+        return;
+    memset(out, 0, sizeof *out);
+    out->plugin = plugin;
+    out->hook = last_words->hook;
+}
+
 /* The record that the worker's own handler made before it gave up. The recorder may have written
  * and freed it by now; death_clear() sees to it that a free slot's pid is no stranger's. */
 static const struct shm_crash *find_last_words(struct shm_worker *w, pid_t pid)
@@ -248,10 +261,8 @@ void death_charge(const struct master *m, int worker, pid_t pid, int status, cha
     bool is_suspect = false;
 
     read_call(m, worker, &blame);
-    if (blame.plugin == 0 && last_words != NULL) { /* a thread of the plugin's, say */
-        blame.plugin = known_plugin(m, last_words->plugin);
-        blame.hook = last_words->hook;
-    }
+    if (last_words != NULL)
+        heed(m, last_words, &blame);
     if (blame.plugin == 0 && status != -1) {
         blame.plugin = find_suspect(m, worker, &blame.hook);
         is_suspect = blame.plugin != 0;

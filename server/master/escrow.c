@@ -98,7 +98,7 @@ void escrow_close(struct master *m)
 static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay_len)
 {
     if ((flags & SHM_CONN_TLS) != 0)
-        return ADOPT_CUT; /* the keys died with the worker */
+        return ADOPT_END; /* its session died with the worker */
     if (!is_culprit && (flags & SHM_CONN_BUSY) == 0)
         return ADOPT_IDLE;
     if ((flags & SHM_CONN_SENT) != 0)
@@ -115,7 +115,7 @@ static void count(struct haul *haul, enum channel_adopt what)
     haul->n_idle += what == ADOPT_IDLE;
     haul->n_replayed += what == ADOPT_REPLAY;
     haul->n_refused += what == ADOPT_REFUSE || what == ADOPT_FAILED;
-    haul->n_cut += what == ADOPT_CUT;
+    haul->n_cut += what == ADOPT_CUT || what == ADOPT_END;
 }
 
 /* Takes `taken` over: a copy of the worker's descriptor `fd`. */
@@ -125,8 +125,7 @@ static void take_one(struct master *m, struct child *c, int fd, int taken,
     bool is_culprit = fd == atomic_load(&m->shm->worker[c->index].call.fd);
     uint32_t flags = atomic_load_explicit(&conn->flags, memory_order_relaxed);
     uint32_t at = conn->replay_at, len = conn->replay_len; /* once: the other side is not trusted */
-    struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0,
-                                  .client = conn->client};
+    struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0, .client = conn->client};
     int listener = reload_map_listener(m, c, (int)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff));
 
     if (listener < 0 || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
@@ -251,6 +250,7 @@ void escrow_take(struct master *m, struct child *c)
     death_charge(m, c->index, c->pid, -1, c->record_id, sizeof c->record_id);
     if (m->phase == MASTER_SERVING) /* first of all: the successor starts while we are at it */
         posts_ended(m, c, DUTY_SERVING, c->post, was_serving, "it crashed before it was ready");
+    escrow_take_back(m, c);
     if (take_connections(m, c))
         escrow_taken(m, c);
     else
@@ -266,6 +266,28 @@ void escrow_put(struct master *m, int post, int listener, const struct channel_e
     if (e.what != ADOPT_REPLAY && e.what != ADOPT_FAILED)
         text_len = 0;
     hold(m, fd, post, e, text, text_len);
+}
+
+void escrow_take_back(struct master *m, struct child *c)
+{
+    static char text[CHANNEL_TEXT + 1];
+    struct channel_message msg;
+    int fds[CHANNEL_FDS], r = 0;
+
+    /* Finite: only we send to it. */
+    while (c->far_fd >= 0 && (r = channel_receive(c->far_fd, &msg, fds, text)) != 0) {
+        if (r == -EBADMSG)
+            continue;
+        if (r < 0)
+            break;
+        for (uint32_t i = 0; i < msg.n; i++) {
+            if (msg.kind == CHANNEL_ADOPT)
+                escrow_put(m, c->post, msg.entry[i].listener, &msg.entry[i], fds[i], text,
+                           msg.text_len);
+            else
+                fd_close(&fds[i]);
+        }
+    }
 }
 
 /* ---- handing out ---- */

@@ -65,6 +65,13 @@ struct haul { /* what became of a parked worker's connections */
     int n_idle, n_replayed, n_refused, n_cut;
 };
 
+struct keys { /* certificates and keys, as they were last read: keys.c */
+    int fd;   /* -1: no listener needs them */
+    uint32_t edition;
+    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
+    int64_t next_ms;          /* when they are looked at */
+};
+
 /* A config as it was loaded once, and what was made for it. Those before the current one are kept as
  * long as workers with it live. */
 struct generation {
@@ -72,6 +79,7 @@ struct generation {
     const struct config *cfg;
     const struct setup *setup;
     bool is_borrowed; /* of master_run()'s caller */
+    struct keys keys;
     struct generation *older;
 };
 
@@ -84,6 +92,7 @@ struct child {
     pid_t pid;      /* 0 unless STARTING or RUNNING */
     int ready_fd;   /* what the worker says when it is ready, or why not; -1: closed */
     int channel_fd; /* ipc/channel.h; -1: closed */
+    int far_fd;     /* its end of that: for what it will not read any more (escrow_take_back()) */
     int64_t started_ms;
     int64_t due_ms;       /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
     uint32_t beat;        /* of its loop, as last seen ... */
@@ -95,6 +104,7 @@ struct child {
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder */
+    uint32_t keys_edition;  /* of the certificates that it has */
 };
 
 struct post {
@@ -157,6 +167,10 @@ struct master {
         struct respawn respawn;
     } standby;
     struct escrow escrow;
+    struct { /* session tickets' keys are made of it, in all generations */
+        unsigned char secret[64];
+        int64_t until_ms; /* 0: there is none yet */
+    } tickets;
     struct {            /* SIGUSR2: the new master */
         pid_t pid;      /* 0: there is none */
         int channel_fd; /* to it; -1: none */
@@ -242,6 +256,8 @@ void escrow_take(struct master *m, struct child *c);
 /* What a parked worker hands over by itself; entries without a descriptor: that was all. */
 void escrow_surrendered(struct master *m, struct child *c, const struct channel_message *msg,
                         const int *fds);
+/* What was sent to it and it has not read, nor will any more: connections on their way to it. */
+void escrow_take_back(struct master *m, struct child *c);
 /* It is at its end, whether it said so or not: no more is expected of it. */
 void escrow_taken(struct master *m, struct child *c);
 /* A connection that was given back, for the worker of that post, or, with -1, any. fd is taken over;
@@ -255,6 +271,18 @@ void escrow_deliver(struct master *m, int64_t now_ms);
 bool escrow_is_waiting(const struct master *m);
 /* Closes all. In a child: those are the master's. */
 void escrow_close(struct master *m);
+
+/* ---- keys.c ---- */
+
+/* Reads a generation's certificates and keys; 0, or -errno and what is wrong in diag. */
+int keys_load(struct master *m, struct generation *g, struct diag *diag);
+/* That of the first one; what is wrong has been said. */
+int keys_open(struct master *m);
+/* In a child: closes those of all generations, but that one. */
+void keys_close(const struct master *m, int keep_fd);
+/* Looks whether files have changed, reads them again if so; hands out what could not be handed out. */
+void keys_tick(struct master *m, int64_t now_ms);
+int64_t keys_next_ms(const struct master *m);
 
 /* ---- reload.c ---- */
 

@@ -374,6 +374,7 @@ static void describe_tcp(const struct listen_set *set, int listener, bool is_loc
     char host[INET6_ADDRSTRLEN] = "?";
     union address addr;
     socklen_t len = sizeof addr;
+    const char *scheme = set->cfg->listener[listener].tls.is_on ? "https" : "http";
 
     memcpy(&addr, &set->cfg->listener[listener].addr, sizeof addr);
     if (set->fd != NULL && set->fd[listener] >= 0)
@@ -382,12 +383,12 @@ static void describe_tcp(const struct listen_set *set, int listener, bool is_loc
         if (is_local && IN6_IS_ADDR_UNSPECIFIED(&addr.in6.sin6_addr))
             addr.in6.sin6_addr = in6addr_loopback;
         inet_ntop(AF_INET6, &addr.in6.sin6_addr, host, sizeof host);
-        snprintf(buf, size, "http://[%s]:%d", host, port_of(&addr.sa));
+        snprintf(buf, size, "%s://[%s]:%d", scheme, host, port_of(&addr.sa));
     } else {
         if (is_local && addr.in.sin_addr.s_addr == htonl(INADDR_ANY))
             addr.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         inet_ntop(AF_INET, &addr.in.sin_addr, host, sizeof host);
-        snprintf(buf, size, "http://%s:%d", host, port_of(&addr.sa));
+        snprintf(buf, size, "%s://%s:%d", scheme, host, port_of(&addr.sa));
     }
 }
 

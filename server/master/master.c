@@ -177,8 +177,11 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
                    (m->phase >= MASTER_DRAINING &&
                     (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
 
+    escrow_take_back(m, c);
     posts_read_last(m, c);
     escrow_taken(m, c);
+    log_debug("worker %d (pid %d): %s -> %s", c->index, (int)pid, duty_name(was),
+              duty_name(DUTY_NONE));
     c->duty = DUTY_NONE;
     c->post = -1;
     if (!is_fine)
@@ -335,6 +338,7 @@ static void do_what_is_due(struct master *m)
             late_worker(m, c);
     }
     posts_tick(m, now);
+    keys_tick(m, now);
     upgrade_tick(m, now);
     reload_tick(m, now);
     watch_tick(m, now);
@@ -363,6 +367,8 @@ static int time_left_ms(const struct master *m)
         at_ms = next_ms;
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
+    if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
+        at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
@@ -477,7 +483,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
         return -ENOMEM;
     }
     *m->generation = (struct generation){
-        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true};
+        .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
@@ -495,8 +501,10 @@ static void master_fini(struct master *m)
     escrow_close(m);
     fd_close(&m->upgrade.channel_fd);
     fd_close(&m->predecessor_fd);
-    for (int i = 0; i < m->n_slots; i++)
+    for (int i = 0; i < m->n_slots; i++) {
         fd_close(&m->worker[i].channel_fd);
+        fd_close(&m->worker[i].far_fd);
+    }
     shm_destroy(&m->shm);
     reload_fini(m);
     free(m->worker);
@@ -529,6 +537,9 @@ int master_run(const struct config *cfg, const struct setup *setup,
         r = open_loop(&m, &signals);
     if (r == 0)
         r = preflight_run(cfg, setup, m.shm, roles, 0, &m.user, &m.listeners);
+    if (r ==
+        0) /* not sooner: the preflight process, which runs plugins' code, need not have them */
+        r = keys_open(&m);
     if (r == 0 && m.predecessor_fd < 0)
         r = control_open(&m);
     if (r == 0) {

@@ -499,6 +499,7 @@ void posts_read_last(struct master *m, struct child *c)
 {
     /* Its end is reported sooner than its last messages, which hold connections. It is finite: nobody
      * can write any more, unless a child of a plugin's has the other end. */
+    fd_close(&c->far_fd);
     for (int i = 0; i < 1000 && c->channel_fd >= 0; i++)
         posts_read_channel(m, c);
     fd_close(&c->channel_fd);

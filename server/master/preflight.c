@@ -302,6 +302,8 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
         fd_close(&fd[0]);
         if (m != NULL)
             child_close_masters(m);
+        if (m != NULL)
+            keys_close(m, -1);
         if (listeners != NULL)
             listen_close_others(listeners, -1);
         become_trial(user, parent);

@@ -51,6 +51,7 @@ static void discard(struct master *m, struct generation *g)
             others[n++] = o->setup;
     if (m->reload.next != NULL && m->reload.next != g)
         others[n++] = m->reload.next->setup;
+    fd_close(&g->keys.fd);
     if (m->roles->unload != NULL && g->setup != NULL)
         m->roles->unload(g->cfg, g->setup, others, n, g->is_borrowed);
     free(g);
@@ -243,6 +244,7 @@ static int load(struct master *m)
     for (const struct generation *g = m->generation; g != NULL; g = g->older)
         for (int i = 0; i < g->cfg->n_plugins; i++)
             in_use[i] |= !g->cfg->plugin[i].is_removed;
+    next->keys.fd = -1;
     diag_init(&diag);
     result = m->roles->load(m->cfg, m->setup, in_use, r->is_fresh, &diag, &next->cfg, &next->setup);
     diag_text(&diag, text, sizeof text);
@@ -368,6 +370,18 @@ static void clear_places(struct master *m)
             memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
 }
 
+static int load_keys(struct master *m, char *text, size_t size)
+{
+    struct diag diag;
+    int result;
+
+    diag_init(&diag);
+    result = keys_load(m, m->reload.next, &diag);
+    diag_text(&diag, text, size);
+    diag_fini(&diag);
+    return result;
+}
+
 static void prepare(struct master *m)
 {
     struct reload *r = &m->reload;
@@ -377,6 +391,12 @@ static void prepare(struct master *m)
     result = open_listeners(m, text, sizeof text);
     if (result < 0) {
         finish(m, "failed", "listeners", text[0] != '\0' ? text : strerror(-result));
+        return;
+    }
+    result = load_keys(m, text, sizeof text);
+    if (result < 0) {
+        share_paths(&r->listeners, &m->listeners);
+        finish(m, "failed", "certificates", text[0] != '\0' ? text : strerror(-result));
         return;
     }
     r->state = RELOAD_PREPARING;
@@ -512,6 +532,7 @@ void reload_fini(struct master *m)
         struct generation *g = m->generation;
 
         m->generation = g->older;
+        fd_close(&g->keys.fd);
         if (g->is_borrowed)
             free(g); /* the files go with their folder */
         else

@@ -191,9 +191,10 @@ static void copy_text(char *to, size_t size, const char *from)
     to[n] = '\0';
 }
 
-static struct shm_crash *claim_slot(void)
+/* The last one is for the end of the worker: whatever crashes before it, that shall be on record. */
+static struct shm_crash *claim_slot(bool is_last)
 {
-    for (int i = 0; i < SHM_CRASH_SLOTS; i++) {
+    for (int i = 0; i < (is_last ? SHM_CRASH_SLOTS : SHM_CRASH_SLOTS - 1); i++) {
         struct shm_crash *s = &capture.worker->crash[i];
         uint32_t free_state = SHM_CRASH_FREE;
 
@@ -257,7 +258,7 @@ void capture_crash(const struct capture *c, struct shm_crash **record, char *id)
             return;
         }
     }
-    *record = claim_slot();
+    *record = claim_slot(c->verdict == SHM_WORKER_DIED);
     if (*record == NULL) { /* the recorder is behind */
         if (f != NULL) {
             memcpy(id, f->id, sizeof f->id);

@@ -22,6 +22,8 @@ static bh_str number(bh_req *req, uint64_t value)
     return s != NULL ? bh_s(s) : absent;
 }
 
+/* In the front layer. */
+bh_str (*host_tls)(bh_req *req, const char *key);
 bh_str (*host_peer)(bh_req *req, enum host_peer what);
 
 static bh_str peer_attr(bh_req *req, const char *key)
@@ -78,6 +80,7 @@ static bh_str host_attr(bh_req *req, const char *key)
         if (strcmp(key, "crash_id") == 0)
             return req->crash_id[0] != '\0' ? bh_s(req->crash_id) : absent;
         return peer_attr(req, key);
+    case 't': return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
     default: return absent;
     }
 }

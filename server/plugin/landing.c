@@ -5,6 +5,7 @@
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -45,6 +46,21 @@ static void forget_cleanups(void)
 {
     _pthread_cleanup_pop(&waits, 0);
     __pthread_unregister_cancel(&pushed);
+}
+
+/* ---- the stack ---- */
+
+/* Everything below this frame is dead. Not all of it is mapped, of a process's first stack: the kernel
+ * then says so, and gives back the rest. */
+static void give_back_stack(struct recover_thread *t)
+{
+    uintptr_t lo = ((uintptr_t)t->stack_lo + SHM_PAGE - 1) & ~(uintptr_t)(SHM_PAGE - 1);
+    uintptr_t hi = ((uintptr_t)__builtin_frame_address(0) - LANDING_DEEP / 2) &
+                   ~(uintptr_t)(SHM_PAGE - 1);
+
+    t->is_deep = false;
+    if (hi > lo)
+        madvise((void *)lo, hi - lo, MADV_DONTNEED);
 }
 
 /* ---- all of it ---- */
@@ -94,5 +110,7 @@ void recover_landed(void)
         syscall(SYS_sigaltstack, &ss, NULL);
     t->has_alt_stack = false;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->signal_mask, NULL, sizeof t->signal_mask);
+    if (t->is_deep)
+        give_back_stack(t);
     errno = 0;
 }

@@ -32,6 +32,9 @@ static inline void landing_settle(void)
         landing_settle_slow();
 }
 
+/* Whoever had used so many bytes of the stack has it emptied: an overflow would else keep megabytes. */
+#define LANDING_DEEP (256u << 10)
+
 #define LANDING_ALT_STACK_SIZE (128u << 10) /* and a guard page below */
 
 #endif

@@ -373,6 +373,7 @@ static void land(struct recover_thread *t, struct recover_frame *f, ucontext_t *
 
     disarm(t, f);
     t->has_alt_stack = is_on_alt_stack(t);
+    t->is_deep = f != &t->end && (uintptr_t)f - (uintptr_t)g[REG_RSP] > LANDING_DEEP;
     if (f != &t->end)
         jump_to(f);
     /* Below the frame (and a red zone) all is dropped. A function starts with rsp 8 off 16. */

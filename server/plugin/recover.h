@@ -76,6 +76,7 @@ struct recover_thread {
     enum recover_waits waits;
     bool is_child_of_fork;
     bool is_plugins;      /* a thread that a plugin started: thread.h */
+    bool is_deep;         /* what crashed had used much of the stack: landing.c gives it back */
     bool has_alt_stack;   /* the handler that landed ran on it: the kernel still has it */
     struct heap *heap;    /* of the incarnation that is called: what the plugin allocates */
     struct heap *in_heap; /* inside which this thread is just now: heap.h */

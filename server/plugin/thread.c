@@ -87,6 +87,7 @@ struct shm_thread *thread_show(uint32_t plugin)
         if (!atomic_compare_exchange_strong(&s->tid, &nobody, tid))
             continue;
         atomic_store(&s->call.plugin, 0);
+        atomic_store(&s->call.fd, -1);
         atomic_store(&s->plugin, plugin);
         return s;
     }
@@ -163,6 +164,7 @@ static struct plugin_thread *prepare(uint32_t plugin, struct heap *heap)
         return NULL;
     }
     p->plugin = plugin;
+    atomic_store(&p->call.fd, -1);
     p->heap = heap;
     heap_pin(p->heap);
     return p;

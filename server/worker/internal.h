@@ -10,9 +10,11 @@
 #include "worker/plugins.h"
 
 struct config;
+struct diag;
 struct front;
 struct shm;
 struct shm_worker;
+struct tls_set;
 struct worker_seat;
 
 /* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
@@ -25,6 +27,7 @@ extern struct worker {
     const struct worker_seat *seat;
     struct plugins plugins;
     struct front *front; /* NULL: stands by */
+    struct tls_set *tls; /* NULL: no listener speaks it */
     int tid, epoll_fd, signal_fd, wake_fd, channel_fd;
     bool must_stop;
     bool is_leaving;      /* a successor serves; what becomes idle is handed over */
@@ -38,6 +41,8 @@ extern struct worker {
 int worker_add_source(int fd, enum source source, int index);
 /* From now on: listens, with the sockets of that post, and starts the plugins. 0 or -errno. */
 int worker_serve(int post);
+/* Certificates and keys for connections from now on, from a bundle of the master's. 0 or -errno. */
+int worker_load_keys(int fd, struct diag *diag);
 /* No new connections; idle ones are ended, others finish. */
 void worker_begin_drain(void);
 /* Common to both ways of leaving: the plugins are told, the time runs. */

@@ -1,9 +1,12 @@
 #include "worker/offload.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
+#include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/boundary.h"
 #include "plugin/heap.h"
@@ -13,6 +16,7 @@
 #include "plugin/request.h"
 #include "plugin/thread.h"
 #include "worker/async.h"
+#include "worker/watchdog.h"
 
 struct job {
     struct job *next;
@@ -23,6 +27,7 @@ struct job {
         *heap; /* of the request's incarnation; pinned: the request may end before the job */
     bh_ticket *ticket;
     uint64_t use;
+    int fd; /* of the client whose request it is for */
 };
 
 static struct {
@@ -30,15 +35,27 @@ static struct {
     pthread_cond_t more;
     struct job *first, **last;
     int n_jobs, n_threads, n_idle;
+    const struct shm_call *loop;
+    pthread_key_t key;                     /* of on_end() */
     struct shm_call call[OFFLOAD_THREADS]; /* of those that are not shown: SHM_THREADS */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .last = &pool.first};
+
+/* A thread of the pool never ends, unless a job jumps out of it by hand. */
+static void on_end(void *arg)
+{
+    (void)arg;
+    recover_out_of_order(NULL);
+}
 
 static void *serve(void *arg)
 {
     struct shm_thread *shown = thread_show(0);
+    struct shm_call *call = shown != NULL ? &shown->call : arg;
 
-    if (recover_thread_init(shown != NULL ? &shown->call : arg) < 0)
+    if (recover_thread_init(call) < 0)
         return NULL;
+    pthread_setspecific(pool.key, call);
+    watchdog_add(call);
     for (;;) {
         struct job *job;
         int32_t verdict = BH_FAIL;
@@ -56,6 +73,7 @@ static void *serve(void *arg)
         pool.n_jobs--;
         pthread_mutex_unlock(&pool.lock);
 
+        atomic_store(&call->fd, job->fd); /* should this be the end of the worker: whose it is */
         recover_use_heap(job->heap);
         came_back = boundary_work(job->inst->id, job->work, job->arg, &verdict);
         remains_of_thread(job->heap);
@@ -64,9 +82,11 @@ static void *serve(void *arg)
             async_fire(job->ticket, job->use, verdict == BH_PAUSE ? BH_FAIL : verdict, NULL, NULL);
         else
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
+        if (recover_is_armed())
+            recover_out_of_order(NULL);
+        atomic_store(&call->fd, -1);
         free(job);
     }
-    return NULL;
 }
 
 /* Called with the lock. */
@@ -105,7 +125,8 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
                             e->inst,
                             e->inc != NULL ? e->inc->heap : NULL,
                             ticket,
-                            async_use(ticket)};
+                            async_use(ticket),
+                            atomic_load(&pool.loop->fd)};
         heap_pin(job->heap);
         pthread_mutex_lock(&pool.lock);
         if (pool.n_jobs >= OFFLOAD_MAX) {
@@ -134,7 +155,9 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
     return r;
 }
 
-void offload_init(bh_host *h)
+void offload_init(bh_host *h, const struct shm_call *loop)
 {
+    pool.loop = loop;
+    must(pthread_key_create(&pool.key, on_end) == 0); /* no plugin has taken any yet */
     h->offload = host_offload;
 }

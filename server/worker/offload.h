@@ -7,9 +7,12 @@
 #include <bulkhead.h>
 
 #define OFFLOAD_THREADS 4
-#define OFFLOAD_MAX 1024 /* jobs waiting */
+#define OFFLOAD_MAX     1024 /* jobs waiting */
 
-/* Fills the host table's member. Threads start with the first job. */
-void offload_init(bh_host *h);
+struct shm_call;
+
+/* Fills the host table's member. Threads start with the first job. loop: where the loop's calls are
+ * published. */
+void offload_init(bh_host *h, const struct shm_call *loop);
 
 #endif

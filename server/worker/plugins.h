@@ -13,8 +13,8 @@ struct shm;
 
 struct plugins {
     int n;
-    bh_inst **inst;          /* as config->plugin[] */
-    struct object **object;  /* each once */
+    bh_inst **inst;         /* as config->plugin[] */
+    struct object **object; /* each once */
     int n_objects;
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/diag.h"
 #include "base/fd.h"
 #include "conf/config.h"
 #include "http/front.h"
@@ -46,10 +47,29 @@ static void adopt(const struct channel_entry *entry, int fd, const char *text, u
         break;
     case ADOPT_REFUSE: r = front_refuse(worker.front, fd, 503, NULL); break;
     case ADOPT_FAILED: r = front_refuse(worker.front, fd, 500, text); break;
+    case ADOPT_END: r = front_refuse(worker.front, fd, -1, NULL); break;
     default: r = front_refuse(worker.front, fd, 0, NULL); break;
     }
     if (r < 0)
         log_debug("a connection of another worker cannot be served: %s", strerror(-r));
+}
+
+/* The master has looked at them before. */
+static void use_keys(int fd)
+{
+    struct diag diag;
+    char why[512];
+    int r;
+
+    diag_init(&diag);
+    r = worker_load_keys(fd, &diag);
+    if (r < 0) {
+        snprintf(why, sizeof why, "%s", strerror(-r));
+        if (diag.n > 0)
+            diag_format(&diag, 0, why, sizeof why);
+        log_error("new certificates cannot be used: %s", why);
+    }
+    diag_fini(&diag);
 }
 
 void succession_read(void)
@@ -73,6 +93,8 @@ void succession_read(void)
             worker_prepare_to_leave();
             front_stop_accepting(worker.front, (unsigned)msg.number);
         }
+        if (msg.kind == CHANNEL_KEYS && msg.n > 0)
+            use_keys(fds[0]);
         for (uint32_t i = 0; i < msg.n; i++) {
             if (worker.front != NULL && msg.kind == CHANNEL_ADOPT)
                 adopt(&msg.entry[i], fds[i], text, msg.text_len);

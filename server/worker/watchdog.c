@@ -1,23 +1,35 @@
 #include "worker/watchdog.h"
 
+#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/must.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
+#include "worker/offload.h"
 
 #define ORPHAN_EXTRA_MS 2000 /* beyond limits.drain_ms, which the loop has by itself */
 
 #define TRIES 3 /* signals before what cannot be recovered ends the worker */
 
+struct watched {
+    const struct shm_call *call;
+    _Atomic int tid; /* 0: nobody yet; set last */
+    /* the watchdog's: */
+    uint32_t seen;
+    int64_t since; /* the number has been that; 0: no call was running */
+    int tries;
+};
+
 static struct {
     const struct config *cfg;
-    const struct shm_call *call;
-    int tid;
+    struct watched thread[1 + OFFLOAD_THREADS]; /* the loop's is the first */
+    _Atomic int n;
     int64_t tick_ns;
     pid_t parent;
 } watch;
@@ -36,40 +48,55 @@ static void end_orphan(void)
         kill(getpid(), SIGKILL);
 }
 
+static void look_at(struct watched *w, int tid)
+{
+    uint32_t seq = atomic_load(&w->call->seq);
+    uint32_t plugin = atomic_load(&w->call->plugin);
+    uint32_t hook = atomic_load(&w->call->hook);
+    int64_t now, deadline;
+
+    if (plugin == 0 || plugin > (uint32_t)watch.cfg->n_plugins || hook >= HOOK_N ||
+        seq != w->seen || w->since == 0) {
+        w->seen = seq;
+        w->since = plugin != 0 ? clock_mono_ns() : 0;
+        w->tries = 0;
+        return;
+    }
+    now = clock_mono_ns();
+    deadline = (int64_t)watch.cfg->plugin[plugin - 1].deadline_ms[hook] * 1000000;
+    if (deadline == 0 || now - w->since < deadline)
+        return;
+    w->tries++;
+    recover_deadline(tid, seq, w->tries >= TRIES);
+}
+
 static void *serve(void *arg)
 {
     struct timespec tick = {watch.tick_ns / 1000000000, watch.tick_ns % 1000000000};
-    uint32_t seen = 0;
-    int64_t since = 0;
-    int tries = 0;
 
     (void)arg;
     for (;;) {
-        uint32_t seq, plugin, hook;
-        int64_t now, deadline;
-
         nanosleep(&tick, NULL);
         end_orphan();
         if (park_is_wanted())
             park();
-        seq = atomic_load(&watch.call->seq);
-        plugin = atomic_load(&watch.call->plugin);
-        hook = atomic_load(&watch.call->hook);
-        if (plugin == 0 || plugin > (uint32_t)watch.cfg->n_plugins || hook >= HOOK_N ||
-            seq != seen || since == 0) {
-            seen = seq;
-            since = plugin != 0 ? clock_mono_ns() : 0;
-            tries = 0;
-            continue;
+        for (int i = 0; i < 1 + OFFLOAD_THREADS; i++) {
+            int tid = atomic_load(&watch.thread[i].tid);
+
+            if (tid != 0)
+                look_at(&watch.thread[i], tid);
         }
-        now = clock_mono_ns();
-        deadline = (int64_t)watch.cfg->plugin[plugin - 1].deadline_ms[hook] * 1000000;
-        if (deadline == 0 || now - since < deadline)
-            continue;
-        tries++;
-        recover_deadline(watch.tid, seq, tries >= TRIES);
     }
     return NULL;
+}
+
+void watchdog_add(const struct shm_call *call)
+{
+    int i = atomic_fetch_add(&watch.n, 1);
+
+    must(i < 1 + OFFLOAD_THREADS);
+    watch.thread[i].call = call;
+    atomic_store(&watch.thread[i].tid, gettid());
 }
 
 static uint32_t least_but_0(uint32_t a, uint32_t b)
@@ -86,8 +113,7 @@ int watchdog_start(const struct config *cfg, const struct shm_call *call)
     if (least_ms == 0)
         least_ms = 4000; /* it looks after orphans, too */
     watch.cfg = cfg;
-    watch.call = call;
-    watch.tid = gettid();
+    watchdog_add(call);
     watch.parent = getppid();
     watch.tick_ns = (int64_t)least_ms * 250000;
     if (watch.tick_ns < 5000000)

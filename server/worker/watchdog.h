@@ -1,9 +1,13 @@
 /*
  * watchdog.h - deadlines of plugin calls, without a clock read in any call.
  *
- * A thread samples the call sequence number. A number that stands still for longer than the
- * deadline of its plugin and hook gets the deadline signal; see recover.h for what follows. A deadline is
- * therefore kept to within a quarter of the shortest one configured (at least 5 ms).
+ * A thread samples the call sequence numbers of the threads that make calls: the loop, and those of the
+ * offload pool. A number that stands still for longer than the deadline of its plugin and hook gets the
+ * deadline signal; see recover.h for what follows. A deadline is therefore kept to within a quarter of
+ * the shortest one configured (at least 5 ms).
+ *
+ * What a newcomer would get wrong: a thread that a plugin started is not watched. Its function is not a
+ * call that somebody waits for; it may run for as long as the process.
  */
 #ifndef WORKER_WATCHDOG_H
 #define WORKER_WATCHDOG_H
@@ -13,5 +17,9 @@ struct shm_call;
 
 /* Watches the calling thread's calls. 0 or -errno; 0 also when no plugin has a deadline. */
 int watchdog_start(const struct config *cfg, const struct shm_call *call);
+
+/* From now on the calling thread's calls are watched, too, for as long as the process lives. call: where
+ * it publishes them. At most OFFLOAD_THREADS threads. */
+void watchdog_add(const struct shm_call *call);
 
 #endif

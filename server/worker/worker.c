@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@
 #include "plugin/park.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
+#include "tls/set.h"
 #include "worker/async.h"
 #include "worker/health.h"
 #include "worker/internal.h"
@@ -117,6 +119,11 @@ static int open_descriptors(void)
 /* In a fault handler. */
 static void note_for_master(void)
 {
+    const struct shm_call *call = recover_self.call;
+
+    /* The loop stands still, and whatever it was doing is not to blame. */
+    if (call != NULL && call != &worker.shared->call)
+        atomic_store(&worker.shared->call.fd, atomic_load(&call->fd));
     if (worker.front != NULL)
         front_note_replays(worker.front, worker.shm, (uint32_t)worker.seat->slot);
 }
@@ -137,6 +144,8 @@ int worker_serve(int post)
     ops.instance = worker.plugins.inst;
     r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm,
                      (uint32_t)seat->slot, &worker.front);
+    if (r == 0)
+        front_use_tls(worker.front, worker.tls);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     if (r == 0)
@@ -144,6 +153,20 @@ int worker_serve(int post)
             if (worker.plugins.inst[i] != NULL)
                 instance_start(worker.plugins.inst[i]);
     return r;
+}
+
+int worker_load_keys(int fd, struct diag *diag)
+{
+    struct tls_set *set;
+    int r = tls_set_load(worker.cfg, fd, diag, NULL, &set);
+
+    if (r < 0)
+        return r;
+    tls_set_put(&worker.tls);
+    worker.tls = set;
+    if (worker.front != NULL)
+        front_use_tls(worker.front, set);
+    return 0;
 }
 
 static int start(const struct setup *setup, struct diag *diag)
@@ -161,8 +184,14 @@ static int start(const struct setup *setup, struct diag *diag)
     eject_init(worker.wake_fd);
     thread_init(cfg, worker.shared);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
-    offload_init(host_table());
+    offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
+    if (worker.seat->keys_fd >= 0) {
+        r = worker_load_keys(worker.seat->keys_fd, diag);
+        close(worker.seat->keys_fd); /* plugins have no business with it */
+    }
+    if (r < 0)
+        return r;
     r = watchdog_start(cfg, &worker.shared->call); /* open() may take too long, too */
     if (r < 0)
         return r;

@@ -56,16 +56,16 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
      FAULTS({"pthread_exit", "fault_pthread_exit", "pthread_exit", "abcdefghjl"},
             /* In a constructor it only stays pending: cancellation is off. */
             {"cancel_self", "fault_cancel_self", "pthread_cancel", "abcdeghjl"})},
-    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
+    {"Endless loop past the deadline", "RRTQFFQQXXXR", "RRTRFFRR.X.R", "RR---",
      FAULTS({"loop", "fault_loop", "deadline", "abcdefghjl"})},
-    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRN.X.R", "NR---",
+    {"Blocked system call past the deadline", "RRTQFFQQXXXR", "RRTRFFRR.X.R", "RR---",
      FAULTS({"sleep", "fault_sleep", "deadline", "abcdefghjl"})},
-    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQN.X.Q", "NQ---",
+    {"Blocked on a mutex past the deadline", "QQTQFFQQXXXQ", "QQTQFFQQ.X.Q", "QQ---",
      FAULTS({"mutex", "fault_mutex", "deadline", "abcdefghjl"},
             {"rwlock", "fault_rwlock", "deadline", "a"},
             {"condition", "fault_condition", "deadline", "a"},
             {"semaphore", "fault_semaphore", "deadline", "a"})},
-    {"longjmp past the boundary, smashed return address", "QQTQFFQQXXXQ", "XXXXFFFN...X", "NX...",
+    {"longjmp past the boundary, smashed return address", "QQTQFFQQXXXQ", "XXXXFFFX...X", "XX...",
      FAULTS({"longjmp", "fault_longjmp", "longjmp", "abcdghl", 'R'},
             {"longjmp_unseen", NULL, NULL, MOST},
             {"smash_return", "fault_smash_return", "SIGSEGV", "abcdl", 'R'},
@@ -110,20 +110,20 @@ static const struct {
     {ROW(10) | ROW(15), "g",
      "The trial run before the start closes each instance once, in a process of its own. A plugin "
      "that ends that process in close() is refused."},
-    {ROWS(12, 14), "h",
-     "The watchdog watches the event loop: a posted job has a deadline (R; on a mutex: Q). An "
-     "offloaded one has not: its request is answered 504, its thread of the pool is lost. A thread "
-     "of the plugin's own may run and wait for as long as it likes: that is no fault (-)."},
+    {ROWS(12, 13), "h",
+     "Jobs, posted and offloaded, have a deadline, and are left like hooks: the request that waits for "
+     "one is answered 504, and the thread of the pool takes the next. A thread of the plugin's own, or "
+     "a timer, may run and wait for as long as it likes: that is no fault (-)."},
     {ROW(15), "abdl",
      "libc's longjmp() ends the call before a frame of the server's is crossed: R. So does a return "
      "address that is no address at all, which is noticed in the plugin itself. A jump made by hand "
-     "(__builtin_longjmp(), assembly) has left the server's frames already when it is noticed, and "
-     "so has a return into frames that were overwritten: the worker is replaced at once."},
-    {ROW(15), "c",
-     "As above: the worker is replaced, and all its connections are cut, not just this one."},
+     "(__builtin_longjmp(), assembly) has skipped frames of libmicrohttpd when it is noticed, and so has "
+     "a return into frames that were overwritten. What those were about to do is not done, so nothing "
+     "can make the loop sound again, and Q is not to be had: the worker is replaced at once. With the "
+     "escrow that costs its requests in flight, and no idle connection."},
+    {ROW(15), "c", "As above: the worker is replaced, and requests of others may have to come again."},
     {ROW(15), "h",
-     "longjmp() out of a job: R. By hand it is not noticed: out of an offloaded job, the request is "
-     "answered 504 and the pool's thread is lost; out of a posted one: X."},
+     "longjmp() out of a job: R. By hand: X, as above."},
     {ROW(17), "abcdefghl",
      "close(), dup2(), close_range() and the like refuse the server's descriptors to plugins (EBADF, a "
      "line in the log that names the plugin, and a failure charged to it): not even that request is "
@@ -247,14 +247,18 @@ static const char prose[] =
     "plugin's stack is dropped, not unwound: no destructors run.\n"
     "\n"
     "If something is held (the allocator's lock, stdio's, the loader's, or the host itself is in the "
-    "middle of a change), leaving could block or corrupt the rest. Then the worker process ends, and "
-    "the master starts another at once. The listening sockets stay open meanwhile: no connection is "
-    "refused, but those of that worker are cut.\n"
+    "middle of a change), leaving could block or corrupt the rest. Then the worker *parks*: it stands "
+    "still where it is, a worker that stood by takes its place, and the master moves its connections "
+    "there before it ends it. Idle connections do not notice. The request that crashed is answered 500, "
+    "by the successor; the others that were being worked on are run again (GET, HEAD and OPTIONS without "
+    "a body, of which nothing had been sent: `escrow.replay`), or answered 503 with `Retry-After`; an "
+    "answer that had begun is cut. Only a process that is gone at once (SIGKILL, a raw `exit_group`) "
+    "takes its connections along. The listening sockets stay open in any case: nobody is refused.\n"
     "\n"
     "Each crash leaves a record in `crash.dir` (`bulkhead crashes list`): when, which plugin, "
     "instance and hook, signal, registers, a backtrace with file and line, the request without its "
     "secrets, the way of the error and who answered. Equal crashes are counted in the first one's "
-    "record. What a worker was doing is published in shared memory before each call, so that even "
+    "record. It also tells the verdict (R, T, Q or X), and why it was that one. What a worker was doing is published in shared memory before each call, so that even "
     "SIGKILL is charged to the plugin that was running.\n"
     "\n"
     "## What it does not protect from\n"
@@ -268,7 +272,8 @@ static const char prose[] =
     "`bh_defer()`, or keep state in the instance, which is replaced.\n"
     "- **Intent.** Raw system calls go round every precaution. This is a bulkhead, not a sandbox: see "
     "[threat-model.md](threat-model.md).\n"
-    "- **The other connections of a worker that has to end** (X): they are cut.\n"
+    "- **Requests in flight in a worker that has to end** (X): those that may not be run again are lost, "
+    "with an answer that says so. And all connections of a worker that is killed.\n"
     "\n"
     "## Outcomes\n"
     "\n"
@@ -278,7 +283,8 @@ static const char prose[] =
     "| T | that connection is cut, as its answer had begun; all else goes on |\n"
     "| Q | that request, if it was in one, gets an error; the plugin is ejected, and a fresh worker takes "
     "over gracefully: no connection is lost |\n"
-    "| X | the worker ends, the master replaces it at once |\n"
+    "| X | the worker is replaced at once: its requests in flight are answered 500 (that one), run again, or "
+    "answered 503; its idle connections move to the successor, unless the process was killed |\n"
     "| F | the server refuses to start, and says which plugin did what |\n"
     "| N | not noticed, or only later |\n"
     "| - | cannot occur |\n"

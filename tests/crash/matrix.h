@@ -35,7 +35,7 @@ struct matrix_row {
     char specified[MATRIX_N_COLUMNS + 1];
     char actual[MATRIX_N_COLUMNS + 1]; /* of this version */
     char jobs[6]; /* column h by place: offload, post, thread, thread_end, timer */
-    const struct matrix_fault *fault;  /* up to one without a name */
+    const struct matrix_fault *fault; /* up to one without a name */
 };
 
 /* Row i is number i + 1. */

@@ -14,7 +14,7 @@
 static struct server *start(const char *a, const char *b, const char *c)
 {
     return server_start("version: 1\n"
-        "escrow: {standby: 0}\n"
+                        "escrow: {standby: 0}\n"
                         "server: {workers: 1}\n"
                         "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
                         "modules: {path: [@PLUGINS@, @MODULES@]}\n"

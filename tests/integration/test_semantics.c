@@ -77,8 +77,8 @@ static int start(void **state)
              "  - {match: {path: /upper-chunks}, chain: [upper, chunks]}\n"
              "  - {match: {path: /silent}, chain: [passes]}\n"
              "  - {match: {path: /}, chain: [site]}\n"
-        "  - {match: {path: /*}, chain: [site]}\n"
-        "  - {match: {path: /sub/**}, chain: [site]}\n"
+             "  - {match: {path: /*}, chain: [site]}\n"
+             "  - {match: {path: /sub/**}, chain: [site]}\n"
              "crash: {dir: @DIR@/crashes, keep: 10}\n");
     free(big);
     free(dir);

@@ -68,7 +68,9 @@ static void message_arrives_with_its_descriptors_and_text(void **state)
 
 static void largest_message_fits(void **state)
 {
-    struct channel_message out = {.kind = CHANNEL_ADOPT, .n = CHANNEL_FDS, .text_len = CHANNEL_TEXT},
+    struct channel_message out = {.kind = CHANNEL_ADOPT,
+                                  .n = CHANNEL_FDS,
+                                  .text_len = CHANNEL_TEXT},
                            in;
     static char long_text[CHANNEL_TEXT];
     int fds[CHANNEL_FDS], got[CHANNEL_FDS];

@@ -40,6 +40,7 @@ static struct stage {
     _Atomic int refuse_ready; /* a worker says why not */
     _Atomic int die_early;    /* a worker dies before it is ready */
     _Atomic int go;           /* ends "slow" */
+    _Atomic int n_deaf;       /* so many that stood by die with their first connections unread */
     /* said by the children */
     _Atomic int pid[WORKERS]; /* serving, by post */
     _Atomic int n_starts[WORKERS];
@@ -167,6 +168,12 @@ static int read_channel(int post)
     while (channel_receive(self.seat->channel_fd, &m, fds, text) > 0) {
         if (m.kind == CHANNEL_SERVE)
             post = m.number;
+        if (m.kind == CHANNEL_SERVE && atomic_fetch_sub(&stage->n_deaf, 1) > 0) {
+            struct pollfd pfd = {.fd = self.seat->channel_fd, .events = POLLIN};
+
+            poll(&pfd, 1, 20000);
+            raise(SIGKILL);
+        }
         if (m.kind == CHANNEL_ADOPT)
             adopt(&m, fds, text);
         if (m.kind == CHANNEL_HAND_OVER)
@@ -914,7 +921,7 @@ static void check_fates_after_parking(void)
     assert_string_equal(read_fate(busy), "adopted 2 0 \n");
     assert_string_equal(read_fate(sent), "adopted 4 0 \n");
     assert_string_equal(read_fate(again), "adopted 1 1 GET / HTTP/1.1\n");
-    assert_string_equal(read_fate(tls), "adopted 4 0 \n");
+    assert_string_equal(read_fate(tls), "adopted 5 0 \n");
     assert_memory_equal(read_fate(culprit), "adopted 3 0 20", 14); /* the record's id */
     eventually(
         log_has("worker 0: 1 idle connections move, 1 requests are run again, 2 are refused, "
@@ -957,6 +964,25 @@ static void connections_of_a_parked_worker_wait_for_one_that_is_started(void **s
     start_with_one_worker();
     check_fates_after_parking();
     assert_int_equal(stage->n_starts[0], 2);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void connections_that_a_successor_did_not_live_to_take_go_to_the_next(void **state)
+{
+    int idle, again;
+
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    atomic_store(&stage->n_deaf, 1);
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    idle = send_kept("idle");
+    again = send_kept("again");
+    close(send_request("park\n"));
+    assert_string_equal(read_fate(idle), "adopted 0 0 \n");
+    assert_string_equal(read_fate(again), "adopted 1 1 GET / HTTP/1.1\n");
     kill(master, SIGTERM);
     assert_int_equal(wait_end(), MASTER_STOPPED);
 }
@@ -1094,6 +1120,7 @@ int main(void)
         TEST(workers_follow_a_master_that_is_killed),
         TEST(systemd_is_told),
         TEST(connections_of_a_parked_worker_go_to_the_one_that_stood_by),
+        TEST(connections_that_a_successor_did_not_live_to_take_go_to_the_next),
         TEST(connections_of_a_parked_worker_wait_for_one_that_is_started),
         TEST(parked_worker_hands_over_by_itself_where_the_master_may_not_take),
         TEST(worker_that_stands_still_does_so_too),

@@ -23,7 +23,8 @@
 /* link: @interpose */
 
 static struct shm *shm;
-static struct config_plugin plugins[4] = {{.name = "a"}, {.name = "b"}, {.name = "c"}, {.name = "d"}};
+static struct config_plugin plugins[4] = {
+    {.name = "a"}, {.name = "b"}, {.name = "c"}, {.name = "d"}};
 static const struct config cfg = {.plugin = plugins, .n_plugins = 4};
 static int hosts, own; /* descriptors */
 static FILE *stream;   /* of one of the host's */
@@ -86,7 +87,8 @@ static void put_in_place_of_hosts_too(void)
 
 static void close_range_of_both(void)
 {
-    NOTE(close_range((unsigned)(hosts < own ? hosts : own), (unsigned)(hosts < own ? own : hosts), 0));
+    NOTE(close_range((unsigned)(hosts < own ? hosts : own), (unsigned)(hosts < own ? own : hosts),
+                     0));
 }
 
 static void close_stream(void)
@@ -103,7 +105,8 @@ static bh_rc does(void *self, bh_req *req, void *ctx)
 
 static void call(void (*fn)(void))
 {
-    assert_true(boundary_hook(1, HOOK_REQUEST, does, (void *)(uintptr_t)fn, NULL, NULL, &(bh_rc){0}));
+    assert_true(
+        boundary_hook(1, HOOK_REQUEST, does, (void *)(uintptr_t)fn, NULL, NULL, &(bh_rc){0}));
 }
 
 static void a_plugin_does_not_close_what_is_the_hosts(void **state)

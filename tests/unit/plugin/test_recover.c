@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #include "plugin/boundary.h"
+#include "plugin/capture.h"
 #include "recovering.h"
 
 static struct shm *shm;
@@ -246,6 +247,53 @@ static void repeats_are_counted_in_the_last_full_record(void **state)
     for (int i = 0; i < SHM_FOLDS; i++)
         counted += shm->worker[0].fold[i].count;
     assert_int_equal(counted, 50 - n_full);
+}
+
+static long resident_kib(void)
+{
+    char line[128];
+    long kib = -1;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    assert_non_null(f);
+    while (kib < 0 && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "RssAnon:", 8) == 0)
+            kib = strtol(line + 8, NULL, 10);
+    fclose(f);
+    return kib;
+}
+
+static void an_overflown_stack_is_given_back(void **state)
+{
+    long before;
+
+    (void)state;
+    recovering_begin(shm);
+    assert_false(call(segv));
+    before = resident_kib();
+    assert_false(call(overflows));
+    assert_in_range(resident_kib(), 0, before + 1024);
+}
+
+/* However many crashes are not written yet. */
+static void the_last_crash_of_a_worker_has_a_record(void **state)
+{
+    struct shm_crash *record = NULL;
+    uint64_t reg[SHM_REGS] = {0};
+    struct capture c = {.kind = "x", .verdict = SHM_RECOVERED, .reg = reg, .plugin = 1};
+    char id[40];
+
+    (void)state;
+    recovering_begin(shm);
+    for (int i = 0; i < 2 * SHM_CRASH_SLOTS; i++) {
+        c.fingerprint = (uint64_t)i + 1; /* each is another place */
+        capture_crash(&c, &record, id);
+    }
+    assert_null(record);
+    c.verdict = SHM_WORKER_DIED;
+    capture_crash(&c, &record, id);
+    assert_non_null(record);
+    assert_string_equal(record->id, id);
 }
 
 /* What a function owes its caller: rbx and r12 to r15 as they were. rbp by the frame pointer. */
@@ -570,6 +618,8 @@ int main(void)
         cmocka_unit_test(the_plugin_is_charged_each_time),
         cmocka_unit_test(repeats_are_counted_in_the_last_full_record),
         cmocka_unit_test(the_callers_registers_survive_a_crash),
+        cmocka_unit_test(an_overflown_stack_is_given_back),
+        cmocka_unit_test(the_last_crash_of_a_worker_has_a_record),
         cmocka_unit_test(thousands_of_crashes_land),
         cmocka_unit_test(attribution_is_published_during_the_call_and_cleared_after),
         cmocka_unit_test(a_crash_ends_the_innermost_call_only),

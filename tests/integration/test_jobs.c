@@ -1,0 +1,166 @@
+/*
+ * test_jobs.c - offloaded jobs that do not end, or end the worker: the pool goes on, and whose request
+ * it was pays.
+ */
+#include "harness.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MORE_THAN_THREADS = 9 };
+
+static struct server *start(void)
+{
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: 1}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {request: 30s, drain: 1s}}\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "plugins:\n"
+        "  f: {module: fault, deadline: {default: 10s, offload: 100ms}, config: {from_request: true}}\n"
+        "  patient: {module: fault, deadline: {offload: 0}, config: {from_request: true}}\n"
+        "  checked: {module: checked}\n"
+        "  hold: {module: hold}\n"
+        "routes:\n"
+        "  - {match: {path: /f/**}, chain: [f]}\n"
+        "  - {match: {path: /patient}, chain: [patient]}\n"
+        "  - {match: {path: /checked/**}, chain: [checked]}\n"
+        "  - {match: {path: /**}, chain: [hold]}\n"
+        "breaker: {crashes: 0}\n"
+        "crash: {dir: @DIR@/crashes}\n");
+
+    eventually(server_children(srv, "bh-standby", NULL, 0) == 1);
+    return srv;
+}
+
+static pid_t worker_of(const struct server *srv)
+{
+    pid_t pid = 0;
+
+    eventually(server_children(srv, "bh-worker", &pid, 1) == 1);
+    return pid;
+}
+
+static int status_of(struct server *srv, const char *target)
+{
+    struct response *res = server_get(srv, target);
+    int status = res->status;
+
+    response_free(&res);
+    return status;
+}
+
+static void many_jobs_past_their_deadline(struct server *srv, const char *target)
+{
+    struct conn *conn[MORE_THAN_THREADS];
+
+    for (int i = 0; i < MORE_THAN_THREADS; i++) {
+        conn[i] = conn_open(srv->port[0]);
+        conn_sendf(conn[i], "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", target);
+    }
+    for (int i = 0; i < MORE_THAN_THREADS; i++) {
+        struct response *res = conn_response(conn[i], "GET");
+
+        assert_int_equal(res->status, 504);
+        response_free(&res);
+        conn_close(&conn[i]);
+    }
+}
+
+static void jobs_past_their_deadline_leave_the_pool_usable(void **state)
+{
+    struct server *srv = start();
+    pid_t worker = worker_of(srv);
+    struct response *res;
+    char *record;
+
+    (void)state;
+    many_jobs_past_their_deadline(srv, "/f/?fault=loop&at=offload");
+    many_jobs_past_their_deadline(srv, "/f/?fault=sleep&at=offload");
+    for (int i = 0; i < MORE_THAN_THREADS; i++) {
+        res = server_get(srv, "/checked/offload?key=1&n=100");
+        assert_int_equal(res->status, 200);
+        assert_int_equal(res->body_len, 100);
+        response_free(&res);
+    }
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, "\"kind\": \"deadline\""));
+    assert_non_null(strstr(record, "\"hook\": \"offload\""));
+    assert_non_null(strstr(record, "\"verdict\": \"R\""));
+    assert_non_null(strstr(record, "fault_"));
+    free(record);
+    assert_int_equal(worker_of(srv), worker);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_job_without_a_deadline_may_take_its_time(void **state)
+{
+    struct server *srv = start();
+    struct conn *conn = conn_open(srv->port[0]);
+
+    (void)state;
+    conn_sendf(conn, "GET /patient?fault=sleep&at=offload HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (int i = 0; i < 3; i++) /* three times the other plugin's deadline */
+        assert_int_equal(status_of(srv, "/f/?fault=loop&at=offload"), 504);
+    assert_true(conn_is_idle(conn)); /* no answer yet */
+    conn_close(&conn);
+    server_stop(&srv); /* the job is cut */
+}
+
+static void a_job_that_waits_for_a_lock_ejects_its_plugin(void **state)
+{
+    struct server *srv = start();
+    pid_t worker = worker_of(srv);
+    char *record;
+
+    (void)state;
+    assert_int_equal(status_of(srv, "/f/?fault=mutex&at=offload"), 504);
+    eventually(worker_of(srv) != worker);
+    assert_int_equal(status_of(srv, "/f/"), 200);
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, "\"verdict\": \"Q\""));
+    free(record);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* Its request is the one that is answered 500: not run again in the next worker, which it would end as
+ * well. The loop's own request of that moment is nobody's fault. */
+static void a_job_that_ends_the_worker_is_not_run_again(void **state)
+{
+    struct server *srv = start();
+    struct conn *held = conn_open(srv->port[0]);
+    struct response *res;
+    char *record;
+
+    (void)state;
+    conn_sendf(held, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(status_of(srv, "/held") == 200);
+    assert_int_equal(status_of(srv, "/f/?fault=stdio_lock&at=offload"), 500);
+    eventually(status_of(srv, "/held") == 200); /* in the successor */
+    assert_int_equal(status_of(srv, "/release"), 200);
+    res = conn_response(held, "GET");
+    assert_int_equal(res->status, 200);
+    response_free(&res);
+    conn_close(&held);
+    eventually(server_crash_count(srv) == 1);
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, "\"verdict\": \"X\""));
+    assert_non_null(strstr(record, "\"hook\": \"offload\""));
+    free(record);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_past_their_deadline_leave_the_pool_usable),
+        cmocka_unit_test(a_job_without_a_deadline_may_take_its_time),
+        cmocka_unit_test(a_job_that_waits_for_a_lock_ejects_its_plugin),
+        cmocka_unit_test(a_job_that_ends_the_worker_is_not_run_again),
+    };
+
+    return cmocka_run_group_tests_name("jobs", tests, NULL, NULL);
+}
