@@ -90,7 +90,7 @@ $(B)/obj/server/%: UNIT_FLAGS = -fPIE -Iserver -Isdk/include
 .PHONY: all
 all: $(BULKHEAD) $(B)/bulkhead.pc
 
-include mk/plugins.mk mk/tests.mk mk/bench.mk mk/install.mk mk/lint.mk
+include mk/plugins.mk mk/tests.mk mk/bench.mk mk/install.mk mk/lint.mk mk/fuzz.mk
 
 all: $(PLUGINS) | plugins-skipped
 
@@ -170,6 +170,7 @@ help:
 	@echo "  make                   build $(BULKHEAD) and $(B)/plugins/*.so"
 	@echo "  make test-unit         unit tests                      make test-plugins     the plugins' own tests"
 	@echo "  make test-integration  the real binary over sockets    make test-crash       the crash matrix"
+	@echo "  make fuzz              the fuzz targets, a minute each  FUZZ_SECONDS=60"
 	@echo "  make test-valgrind     unit tests under valgrind       make test-sanitize    ASan + UBSan"
 	@echo "  make soak              chaos (SECONDS=60 SEED=)"
 	@echo "  make bench             compare with bare libmicrohttpd, nginx and Go"

@@ -151,16 +151,16 @@ static void show_ends(const json_t *status)
 }
 
 /* Those that did anything. */
-static void show_limits(json_t *limits)
+static void show_counts(json_t *counts, const char *title)
 {
     const char *name;
     json_t *n;
     int shown = 0;
 
-    json_object_foreach(limits, name, n)
+    json_object_foreach(counts, name, n)
     {
         if (json_integer_value(n) > 0)
-            printf("%s%s %lld", shown++ == 0 ? "\nended or refused, by limit: " : ", ", name,
+            printf("%s%s %lld", shown++ == 0 ? title : ", ", name,
                    (long long)json_integer_value(n));
     }
     if (shown > 0)
@@ -191,7 +191,8 @@ static void show(const json_t *status)
         putchar('\n');
         show_plugins(status);
     }
-    show_limits(json_object_get(status, "limits"));
+    show_counts(json_object_get(status, "limits"), "\nended or refused, by limit: ");
+    show_counts(json_object_get(status, "refusals"), "\nrequests that were malformed or too large: ");
     show_ends(status);
 }
 

@@ -127,13 +127,34 @@ void exchange_refuse(struct exchange *x, int status, const char *detail)
 
 /* The connection carries a request that is not one, or was too slow or too large: answered in place of
  * whatever stood, unless that is on its way already. */
-static void refuse_wire(struct exchange *x, enum http_refusal reason)
+static void heed_refusal(struct exchange *x)
 {
+    enum http_refusal reason = wire_refusal(x->conn);
+
+    if (reason == REFUSAL_NONE || x->is_refused || x->req.phase >= PHASE_RESPONSE)
+        return;
     x->is_refused = x->is_last = true;
     x->conn->lingers = true;
+    if (reason == REFUSAL_BODY_UNREAD)
+        return;
     exchange_refuse(x, refusal_status(reason), refusal_detail(reason));
     if (refusal_status(reason) == 503)
         request_set_field(&x->req, BH_RESP, bh_s("Retry-After"), bh_s("1"), true);
+}
+
+/* The library says 100 (Continue) where there is nothing to continue with, and then takes the next
+ * request for a body: so it must not see that. Plugins do. */
+static void read_expect(struct exchange *x)
+{
+    struct field *f = (struct field *)(uintptr_t)fields_find(&x->req.hdr[BH_REQ], "expect", 6, 0);
+
+    if (f == NULL || f->value.n == 0)
+        return;
+    x->waits_for_100 = x->req.has_body && strcmp(x->req.protocol.p, "HTTP/1.0") != 0;
+    if (!x->req.has_body) {
+        ((char *)(uintptr_t)f->value.p)[0] = '-';
+        f->value = bh_s("100-continue");
+    }
 }
 
 /* The head is there: how far the request reaches, and whether it may be run twice. Once is enough: a
@@ -186,8 +207,7 @@ static void begin(struct exchange *x, const char *method, const char *version)
     if (fields_find(&req->hdr[BH_REQ], "transfer-encoding", 17, 0) != NULL)
         x->content_length = UINT64_MAX;
     req->has_body = x->content_length > 0;
-    x->waits_for_100 = req->has_body && strcmp(version, "HTTP/1.1") == 0 &&
-                       fields_find(&req->hdr[BH_REQ], "expect", 6, 0) != NULL;
+    read_expect(x);
     if (x->conn != NULL)
         note_head(x, method);
     peer_read_head(x);
@@ -329,6 +349,7 @@ static void run_body(struct exchange *x, const char *data, size_t *size, bool en
 
     if (x->has_reply || !x->wants_body) {
         x->body_seen += *size;
+        x->thrown_away += *size;
         *size = 0;
         return;
     }
@@ -361,7 +382,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
             head_without_reply(x);
         /* A reply queued now closes the connection: only where the body is not worth reading. */
         if (x->has_reply && (x->is_refused || x->waits_for_100 ||
-                             (x->req.has_body && x->content_length > DISCARD_MAX))) {
+                             (x->content_length != UINT64_MAX && x->content_length > DISCARD_MAX))) {
             if (x->conn != NULL)
                 x->conn->lingers = true;
             return send_reply(x);
@@ -376,8 +397,11 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
             if (x->conn != NULL)
                 wire_refuse_soon(x->conn, REFUSAL_BODY_LARGE);
         }
-        if (x->body_seen > x->req.body_limit + DISCARD_MAX)
-            return MHD_NO; /* it goes on sending what was refused */
+        if (x->thrown_away > DISCARD_MAX) {
+            if (x->conn == NULL)
+                return MHD_NO;
+            wire_stop_reading(x->conn);
+        }
         return MHD_YES;
     }
     if (!x->has_reply && x->wants_body) {
@@ -402,9 +426,8 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
     (void)url;
     if (x == NULL || x->is_gone)
         return MHD_NO;
-    if (x->conn != NULL && !x->is_refused && x->req.phase < PHASE_RESPONSE &&
-        wire_refusal(x->conn) != REFUSAL_NONE)
-        refuse_wire(x, wire_refusal(x->conn));
+    if (x->conn != NULL)
+        heed_refusal(x);
     if (!x->has_begun)
         begin(x, method, version);
     exchange_publish(x);

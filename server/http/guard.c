@@ -115,8 +115,10 @@ static bool read_target(struct pass *ps)
         p++;
     ps->p = p;
     g->target_n += (uint32_t)(p - start);
-    if (g->target_n > ps->limits->uri)
+    if (g->target_n > ps->limits->uri) {
+        ps->p -= g->target_n - ps->limits->uri;
         return refuse(ps, REFUSAL_URI_LONG);
+    }
     if (p == ps->stop)
         return true;
     if (*p == '\r' && g->target_n > 0)

@@ -127,6 +127,7 @@ struct exchange {
     bool waits_for_stream;
     bool is_gone;        /* the client left */
     bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    uint64_t thrown_away; /* bytes of the body that nobody wants */
     bool is_half_closed; /* it sends no more, and waits for the answer */
     bool is_last;        /* the connection ends with its answer */
     int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
@@ -216,6 +217,9 @@ struct conn *wire_find(int fd);
  * read, and the usual callbacks come, in which it is answered (exchange.c), before the connection is
  * closed. Not from within a callback of the library. False, and nothing is done: it is all read. */
 bool wire_refuse_request(struct conn *c, enum http_refusal reason);
+/* The body of the request that the library works on is not worth reading to its end: as above, but from
+ * within a callback, and the answer is the one it has. */
+void wire_stop_reading(struct conn *c);
 /* The same, from within a callback: when the library is done with this turn. */
 void wire_refuse_soon(struct conn *c, enum http_refusal reason);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */

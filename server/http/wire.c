@@ -333,13 +333,24 @@ ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_s
 bool wire_refuse_request(struct conn *c, enum http_refusal reason)
 {
     if (c->is_given || c->guard.refusal != REFUSAL_NONE ||
-        (c->x != NULL && guard_is_idle(&c->guard)))
+        (c->x != NULL && (guard_is_idle(&c->guard) || c->n_begun != c->guard.n_requests)))
         return false;
     guard_refuse(&c->guard, reason);
     note_refusal(c);
     poke(c);
     c->listener->needs_run = true;
     return true;
+}
+
+void wire_stop_reading(struct conn *c)
+{
+    c->lingers = true;
+    if (c->guard.refusal != REFUSAL_NONE || c->n_begun != c->guard.n_requests ||
+        !guard_is_in_body(&c->guard))
+        return; /* all of it has come */
+    guard_refuse(&c->guard, REFUSAL_BODY_UNREAD);
+    note_refusal(c);
+    poke(c);
 }
 
 void wire_refuse_soon(struct conn *c, enum http_refusal reason)

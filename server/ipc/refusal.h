@@ -43,7 +43,8 @@
     X(BODY_LARGE, "body_large", 413, "the body is larger than limits.body")                       \
     X(HEAD_TIME, "head_timeout", 408, "the head of the request did not come in time")             \
     X(BODY_TIME, "body_too_slow", 408, "the body came too slowly")                                \
-    X(PER_IP, "per_ip", 503, "there are too many connections from this address")
+    X(PER_IP, "per_ip", 503, "there are too many connections from this address")                  \
+    X(BODY_UNREAD, "body_unread", 0, "") /* the answer was there before its end: not replaced */
 
 enum http_refusal {
 #define REFUSAL(constant, name, status, detail) REFUSAL_##constant,

@@ -299,6 +299,21 @@ static json_t *limits_json(const struct master *m)
     return json;
 }
 
+/* Requests that the wire guard refused, by reason; of all workers that were. */
+static json_t *refusals_json(const struct master *m)
+{
+    json_t *json = json_object();
+
+    for (int r = REFUSAL_NONE + 1; r < REFUSAL_COUNT; r++) {
+        uint64_t n = 0;
+
+        for (int i = 0; i < m->n_slots; i++)
+            n += atomic_load(&m->shm->worker[i].refused[r]);
+        json_object_set_new(json, refusal_name((enum http_refusal)r), json_integer((json_int_t)n));
+    }
+    return json;
+}
+
 static json_int_t count_requests(const struct master *m)
 {
     uint64_t n = m->history.n_requests;
@@ -341,6 +356,7 @@ char *status_json(const struct master *m)
                      "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
                      ends_json(&m->history));
     json_object_set_new(json, "limits", limits_json(m));
+    json_object_set_new(json, "refusals", refusals_json(m));
     json_object_set_new(json, "plugins", plugins);
     json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));
     json_object_set_new(json, "reload", reload_json(m));
