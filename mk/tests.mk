@@ -129,6 +129,12 @@ define run-suites
 	@tests/run --total $(B)/tests/tally
 endef
 
+# testssl.sh against a listener with TLS: takes a minute.
+.PHONY: test-tls
+test-tls: all
+	@scripts/setup.sh build test
+	@BULKHEAD=$(BULKHEAD) BULKHEAD_PLUGINS=$(CURDIR)/$(B)/plugins scripts/test-tls.sh $(TESTSSL)
+
 # `make soak SECONDS=600 SEED=7`: longer, and what an earlier run has asked and done.
 SECONDS ?= 60
 SEED ?=

@@ -77,7 +77,9 @@ struct config_listener {
         struct sockaddr_un un;
     } addr;
     socklen_t addr_len;
-    mode_t mode; /* of a Unix socket */
+    mode_t mode;               /* of a Unix socket, as are these: */
+    const char *owner, *group; /* names or numbers; NULL: as it comes */
+    bool is_dual_stack;        /* [::] takes IPv4 connections as well */
     struct config_tls tls;
     enum config_proxy_protocol proxy_protocol;
 };

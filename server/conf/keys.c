@@ -196,6 +196,12 @@ static const struct schema listener_keys[] = {
      .form = "off|any|v1|v2",
      .help =
          "Every connection begins with a PROXY header; only server.trusted_proxies may connect"},
+    {"owner", SCHEMA_STRING, OFF(struct config_listener, owner), .form = "a user's name or number",
+     .help = "Owner of a Unix socket's file; default: who starts the server"},
+    {"group", SCHEMA_STRING, OFF(struct config_listener, group), .form = "a group's name or number",
+     .help = "Group of a Unix socket's file; default: that of who starts the server"},
+    {"dual_stack", SCHEMA_ENUM, OFF(struct config_listener, is_dual_stack), .def = "off",
+     .form = "off|on", .help = "With [::]: IPv4 connections, too; else IPv6 alone"},
     {"tls", SCHEMA_MAP, .keys = tls_keys, .help = "Speak TLS there (HTTPS)"},
     {NULL, SCHEMA_END},
 };
@@ -278,6 +284,8 @@ static const struct schema deadline_keys[] = {
     DEADLINE("offload", "Of an offloaded job"),
     DEADLINE("post", "Of a posted call"),
     DEADLINE("timer", "Of a timer's function"),
+    DEADLINE("save", "Of save(), in the old worker of a reload"),
+    DEADLINE("restore", "Of restore(), in the new one"),
     DEADLINE("on_writable", "Of a function that a stream calls when there is room"),
     {NULL, SCHEMA_END},
 };

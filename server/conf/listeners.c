@@ -109,6 +109,15 @@ void listeners_settle(struct schema_reader *r, struct draft *d)
             settle_unix(r, cfg, l);
         else if (l->address != NULL && l->mode != 0)
             schema_error(r, &place, "listeners", NULL, "mode is for Unix sockets only");
+        if (l->address != NULL && l->addr.sa.sa_family != AF_UNIX &&
+            (l->owner != NULL || l->group != NULL))
+            schema_error(r, &place, "listeners", NULL, "%s is for Unix sockets only",
+                         l->owner != NULL ? "owner" : "group");
+        if (l->is_dual_stack && l->address != NULL &&
+            (l->addr.sa.sa_family != AF_INET6 || !IN6_IS_ADDR_UNSPECIFIED(&l->addr.in6.sin6_addr)))
+            schema_error(r, &place, "listeners",
+                         "a listener each for 0.0.0.0 and [::] does the same",
+                         "dual_stack is for [::] only");
         l->mode = l->mode != 0 ? l->mode & 0777 : DEFAULT_MODE;
         if (l->name == NULL)
             l->name = arena_printf(cfg->arena, "listener %d", i + 1);

@@ -68,8 +68,7 @@ static bool is_idle(const struct conn *c)
 void drain_tls(struct conn *c)
 {
     c->is_last = true;
-    if (is_idle(c) &&
-        (c->has_served || host_loop_mono_ns >= c->listener->front->drain_fresh_ns))
+    if (is_idle(c) && (c->has_served || host_loop_mono_ns >= c->listener->front->drain_fresh_ns))
         tls_leave(c);
 }
 

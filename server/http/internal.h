@@ -27,16 +27,16 @@ struct conn { /* one connection */
     struct shm_conn *shared; /* NULL: the table ends before this descriptor */
     uint32_t flags;          /* as in *shared: enum shm_conn_flag */
     int fd;
-    bool is_busy;          /* between the head of a request and the end of its answer */
-    bool has_served;       /* a request has come to its end on it */
-    bool is_last;          /* its next answer says Connection: close */
-    bool is_poked;         /* there may be bytes to be had, though the library was told otherwise */
-    bool lingers;          /* closed slowly: the client may still be sending */
-    bool is_replay;        /* its request was begun by a worker that died: not a third time */
-    bool is_given;         /* another process has it: the socket is not to be touched */
+    bool is_busy;    /* between the head of a request and the end of its answer */
+    bool has_served; /* a request has come to its end on it */
+    bool is_last;    /* its next answer says Connection: close */
+    bool is_poked;   /* there may be bytes to be had, though the library was told otherwise */
+    bool lingers;    /* closed slowly: the client may still be sending */
+    bool is_replay;  /* its request was begun by a worker that died: not a third time */
+    bool is_given;   /* another process has it: the socket is not to be touched */
     bool drops_last_chunk, cuts_length; /* of an answer that has no body: response.c */
-    bool is_diverted;      /* is_given, or there is something pending */
-    char *pending;         /* to be read before the socket's own bytes; owned */
+    bool is_diverted;                   /* is_given, or there is something pending */
+    char *pending;                      /* to be read before the socket's own bytes; owned */
     size_t pending_at, pending_n;
     /* Where its requests lie in what was received: wire.c */
     const char *base;            /* of the library's buffer */

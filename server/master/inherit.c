@@ -37,6 +37,36 @@ static int parse_fd(const char **text)
     return (int)v;
 }
 
+/* sd_listen_fds(3), without its library. */
+static int read_activation(struct inherit *in)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    bool is_for_us = pid != NULL && count != NULL && strtol(pid, NULL, 10) == getpid();
+    long n = is_for_us ? strtol(count, NULL, 10) : 0;
+
+    if (n > 0 && n <= 1024) {
+        in->fd = calloc((size_t)n, sizeof in->fd[0]);
+        if (in->fd == NULL)
+            return -ENOMEM;
+        in->is_activated = true;
+    }
+    for (int fd = 3; in->fd != NULL && fd < 3 + n; fd++) {
+        if (!is_listening(fd)) {
+            log_warn("LISTEN_FDS: descriptor %d is no listening socket; ignored", fd);
+            continue;
+        }
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* how it was made is not known */
+        in->fd[in->n++] = fd;
+    }
+    if (is_for_us) {
+        unsetenv("LISTEN_PID");
+        unsetenv("LISTEN_FDS");
+        unsetenv("LISTEN_FDNAMES");
+    }
+    return 0;
+}
+
 int inherit_read(struct inherit *in)
 {
     const char *text = getenv(INHERIT_ENV), *at = text;
@@ -44,7 +74,7 @@ int inherit_read(struct inherit *in)
 
     *in = (struct inherit){.channel_fd = -1};
     if (text == NULL)
-        return 0;
+        return read_activation(in);
     in->channel_fd = parse_fd(&at);
     for (const char *p = text; *p != '\0'; p++)
         cap += *p == ',';
@@ -128,6 +158,13 @@ int inherit_take(struct inherit *in, const struct sockaddr *addr, socklen_t len)
 
 void inherit_close(struct inherit *in)
 {
+    int n = 0;
+
+    for (int i = 0; i < in->n; i++)
+        n += in->fd[i] >= 0;
+    if (in->is_activated && n > 0)
+        log_warn("%d of the sockets that systemd opened are of no listener in the config: closed",
+                 n);
     for (int i = 0; i < in->n; i++)
         fd_close(&in->fd[i]);
     free(in->fd);

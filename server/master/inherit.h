@@ -4,6 +4,9 @@
  * One environment variable holds numbers of descriptors: the channel to the old master, then its
  * listening sockets. What a newcomer would get wrong: it is removed at once, or plugins and their
  * children would take it for theirs.
+ *
+ * systemd's socket activation (sd_listen_fds(3): LISTEN_PID, LISTEN_FDS) is the same thing from somebody
+ * else: sockets that are bound already. What has the address of a listener is taken for it.
  */
 #ifndef MASTER_INHERIT_H
 #define MASTER_INHERIT_H
@@ -17,9 +20,10 @@ struct inherit {
     int channel_fd; /* -1: nobody executed us */
     int *fd;        /* listening sockets; -1: given out */
     int n;
+    bool is_activated; /* systemd's, not an old master's: their files are not ours to remove */
 };
 
-/* Reads the variable and removes it. Descriptors that are no listening sockets are left alone, with
+/* Reads the variables and removes them. Descriptors that are no listening sockets are left alone, with
  * a warning. 0, or -ENOMEM. */
 int inherit_read(struct inherit *in);
 
@@ -29,7 +33,7 @@ int inherit_take(struct inherit *in, const struct sockaddr *addr, socklen_t len)
 /* Is there one? */
 bool inherit_has(const struct inherit *in, const struct sockaddr *addr, socklen_t len);
 
-/* Closes what nobody took, but not the channel. */
+/* Closes what nobody took, but not the channel; says so, where it is somebody else's. */
 void inherit_close(struct inherit *in);
 
 /* Are they the same, as far as a listener is concerned? any_port: port 0 of `wanted` matches all;

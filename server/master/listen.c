@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/filter.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +84,10 @@ static const char *hint_for_unix(int err)
     case EEXIST: return "the path is taken by something that is not a socket: remove it";
     case ENOENT: return "its folder does not exist: create it first";
     case EACCES:
-    case EPERM: return "the user who starts the server needs write permission in its folder";
+    case EPERM:
+        return "the user who starts the server needs write permission in its folder; only root may "
+               "give the socket another owner, or a group that the user is not in";
+    case ESRCH: return "no user or group of this machine has the name of its owner or group";
     case ENOTDIR: return "a part of the path is not a folder";
     default: return NULL;
     }
@@ -103,9 +108,11 @@ static void report(const struct config *cfg, const struct config_listener *cl, s
 
 /* ---- TCP ---- */
 
-static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, int *out)
+static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, bool is_dual_stack,
+                    int *out)
 {
     static const int on = 1;
+    int v6only = !is_dual_stack;
     int fd, r;
 
     fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -114,7 +121,7 @@ static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, in
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         (is_shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) ||
         (addr->sa.sa_family == AF_INET6 &&
-         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) < 0) ||
         bind(fd, &addr->sa, len) < 0) {
         r = -errno;
         fd_close(&fd);
@@ -122,6 +129,15 @@ static int bind_tcp(const union address *addr, socklen_t len, bool is_shared, in
     }
     *out = fd;
     return 0;
+}
+
+/* One that systemd opened is usually alone at its address, and has to do for all workers. */
+static bool can_be_joined(int fd)
+{
+    int on = 0;
+    socklen_t len = sizeof on;
+
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &len) == 0 && on != 0;
 }
 
 static int open_tcp(struct listen_set *set, struct inherit *in, int listener)
@@ -141,7 +157,7 @@ static int open_tcp(struct listen_set *set, struct inherit *in, int listener)
      * port is ours, though: there the first of its sockets tells the number. */
     probe = in != NULL ? inherit_take(in, &addr.sa, len) : -1;
     if (probe < 0) {
-        r = bind_tcp(&addr, len, false, &probe);
+        r = bind_tcp(&addr, len, false, cl->is_dual_stack, &probe);
         if (r < 0)
             return r;
     } else {
@@ -159,7 +175,12 @@ static int open_tcp(struct listen_set *set, struct inherit *in, int listener)
             *fd = inherit_take(in, &addr.sa, len);
         if (*fd >= 0)
             continue;
-        r = bind_tcp(&addr, len, true, fd);
+        if (set->fd[listener] >= 0 && !can_be_joined(set->fd[listener])) {
+            *fd = fcntl(set->fd[listener], F_DUPFD_CLOEXEC, 3);
+            r = *fd < 0 ? -errno : 0;
+            continue;
+        }
+        r = bind_tcp(&addr, len, true, cl->is_dual_stack, fd);
         if (r == 0 && listen(*fd, SOMAXCONN) < 0)
             r = -errno;
     }
@@ -191,16 +212,51 @@ static int remove_stale(const union address *addr, socklen_t len)
     return r;
 }
 
+static int find_number(const char *text, uint32_t *out)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || v >= UINT32_MAX)
+        return -EINVAL;
+    *out = (uint32_t)v;
+    return 0;
+}
+
+/* -ESRCH: there is none of that name. */
+static int find_owner(const struct config_listener *cl, uid_t *uid, gid_t *gid)
+{
+    if (cl->owner != NULL && find_number(cl->owner, uid) < 0) {
+        const struct passwd *pw = getpwnam(cl->owner);
+
+        if (pw == NULL)
+            return -ESRCH;
+        *uid = pw->pw_uid;
+    }
+    if (cl->group != NULL && find_number(cl->group, gid) < 0) {
+        const struct group *gr = getgrnam(cl->group);
+
+        if (gr == NULL)
+            return -ESRCH;
+        *gid = gr->gr_gid;
+    }
+    return 0;
+}
+
 static int bind_unix(const struct config_listener *cl, struct listen_path *path, int *out)
 {
     union address addr = {.un = {.sun_family = AF_UNIX}};
     struct stat st;
+    uid_t uid = (uid_t)-1;
+    gid_t gid = (gid_t)-1;
     mode_t umask_before;
     int fd, r;
 
     must(cl->addr_len <= sizeof addr);
     memcpy(&addr, &cl->addr, cl->addr_len);
-    r = remove_stale(&addr, cl->addr_len);
+    r = find_owner(cl, &uid, &gid);
+    if (r == 0)
+        r = remove_stale(&addr, cl->addr_len);
     if (r < 0)
         return r;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -210,6 +266,11 @@ static int bind_unix(const struct config_listener *cl, struct listen_path *path,
     umask_before = umask(~cl->mode & 0777);
     r = bind(fd, &addr.sa, cl->addr_len) < 0 ? -errno : 0;
     umask(umask_before);
+    if (r == 0 && (uid != (uid_t)-1 || gid != (gid_t)-1) &&
+        lchown(addr.un.sun_path, uid, gid) < 0) { /* nobody can connect before listen() */
+        r = -errno;
+        unlink(addr.un.sun_path);
+    }
     if (r == 0 && lstat(addr.un.sun_path, &st) == 0)
         *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino};
     if (r == 0 && listen(fd, SOMAXCONN) < 0)
@@ -222,6 +283,16 @@ static int bind_unix(const struct config_listener *cl, struct listen_path *path,
     return 0;
 }
 
+/* Also one that came by way of an old master: the file is systemd's, and listens on when we end. */
+static bool is_of_init(int fd)
+{
+    struct ucred cred;
+    socklen_t len = sizeof cred; /* of whoever called listen() */
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid == 1 &&
+           getpid() != 1; /* in a container the server may be that itself */
+}
+
 /* All workers have descriptors of one socket; so had the old master's, under many numbers. */
 static int inherit_unix(const struct config_listener *cl, struct inherit *in,
                         struct listen_path *path)
@@ -229,7 +300,7 @@ static int inherit_unix(const struct config_listener *cl, struct inherit *in,
     int fd = in != NULL ? inherit_take(in, &cl->addr.sa, cl->addr_len) : -1, more;
     struct stat st;
 
-    if (fd >= 0 && lstat(cl->addr.un.sun_path, &st) == 0)
+    if (fd >= 0 && !in->is_activated && !is_of_init(fd) && lstat(cl->addr.un.sun_path, &st) == 0)
         *path = (struct listen_path){.dev = st.st_dev, .ino = st.st_ino, .is_inherited = true};
     while (fd >= 0 && (more = inherit_take(in, &cl->addr.sa, cl->addr_len)) >= 0)
         fd_close(&more);

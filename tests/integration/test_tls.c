@@ -2,8 +2,8 @@
  * test_tls.c - listeners with TLS: versions, certificates, tickets, alerts, and what it costs others
  * when a plugin crashes, a worker ends, or a certificate is renewed.
  *
- * Certificates are made here, so that none ever expires; what the command line and other clients say
- * of them is in test_tls_files.c.
+ * Certificates are made here, so that none ever expires; what `bulkhead check` says of bad ones is in
+ * tests/unit/tls/test_set.c, what testssl.sh says of the whole, in scripts/test-tls.sh.
  */
 /* link: -lgnutls */
 #include "harness.h"
@@ -976,6 +976,62 @@ static void browsers_are_told_to_keep_to_https(void **state)
     stop(&srv);
 }
 
+/* ---- config/example-tls.yaml ---- */
+
+/* text with the first `from` replaced; frees text. */
+static char *replace(char *text, const char *from, const char *to)
+{
+    char *at = strstr(text, from), *out;
+
+    if (at == NULL)
+        harness_fail(__FILE__, __LINE__, "the example has no %s", from);
+    out = malloc(strlen(text) + strlen(to) + 1);
+    assert_non_null(out);
+    sprintf(out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    free(text);
+    return out;
+}
+
+static void the_example_works(void **state)
+{
+    char *dir = tmp_dir(), path[512], *text, *answer;
+    struct tls_options o = plainly;
+    struct tls_client *c;
+    struct server *srv;
+
+    (void)state;
+    tls_make_cert(dir, "localhost", NULL, "localhost", 30);
+    tls_make_cert(dir, "other.test", NULL, "other.test", 30);
+    snprintf(path, sizeof path, "%s/../config/example-tls.yaml", getenv("BULKHEAD_SDK"));
+    text = file_read(path);
+    assert_non_null(text);
+    text = replace(text, "${BULKHEAD_ADDRESS:-127.0.0.1:8443}", "127.0.0.1:@PORT@");
+    text = replace(text, "${BULKHEAD_MACHINES:-127.0.0.1:8444}", "127.0.0.1:@PORT1@");
+    text = replace(text, "../build/plugins", "@PLUGINS@");
+    srv = server_start_in(dir, "%s", text);
+    free(text);
+    server_wait_log(srv, "serving on");
+    check_cn(srv, "other.test", "other.test");
+    c = open_well(srv, plainly);
+    answer = tls_get(c, "/");
+    assert_non_null(strstr(answer, "hello over TLS"));
+    assert_non_null(strstr(answer, "Strict-Transport-Security: max-age=2592000\r\n"));
+    free(answer);
+    tls_close(&c, true);
+
+    o = with_cert(srv, "localhost");
+    c = tls_open(srv->port[1], o);
+    assert_int_equal(c->error, 0);
+    check_status(tls_get(c, "/"), 200);
+    tls_close(&c, true);
+    c = tls_open(srv->port[1], plainly);
+    assert_null(tls_get(c, "/"));
+    assert_int_equal(c->alert, GNUTLS_A_CERTIFICATE_REQUIRED);
+    tls_close(&c, false);
+    free(dir);
+    stop(&srv);
+}
+
 #define TEST(f) cmocka_unit_test(f)
 
 int main(void)
@@ -1010,8 +1066,9 @@ int main(void)
         TEST(files_that_do_not_fit_change_nothing),
         TEST(renewals_under_load_drop_nothing),
         TEST(browsers_are_told_to_keep_to_https),
+        TEST(the_example_works),
     };
 
-    cmocka_set_test_filter(getenv("ONLY"));
+    cmocka_set_test_filter(getenv("ONLY")); /* by hand: ONLY='a_crash*' build/tests/... */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

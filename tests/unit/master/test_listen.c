@@ -3,9 +3,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <sys/stat.h>
 
 #include "base/diag.h"
+#include "master/inherit.h"
 #include "scene.h"
 
 #define WORKERS 3
@@ -143,6 +145,149 @@ static void ipv6_leaves_ipv4_alone(void **state)
         assert_int_equal(option(listen_fds(&set, w)[0], IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }
 
+static void dual_stack_takes_ipv4_as_well(void **state)
+{
+    struct config_listener four;
+    int client;
+
+    (void)state;
+    listener[0] = (struct config_listener){
+        .name = "six", .address = "[::]:0", .is_dual_stack = true};
+    listener[0].addr.in6.sin6_family = AF_INET6;
+    listener[0].addr_len = sizeof listener[0].addr.in6;
+    if (listen_open(&set, &cfg, NULL, &diag) == -EAFNOSUPPORT)
+        skip();
+    assert_int_equal(diag.n, 0);
+    for (int w = 0; w < WORKERS; w++)
+        assert_int_equal(option(listen_fds(&set, w)[0], IPPROTO_IPV6, IPV6_V6ONLY), 0);
+    learn_port(&listener[0]);
+    scene_listener_tcp(&four, INADDR_LOOPBACK, 0);
+    four.addr.in.sin_port = listener[0].addr.in6.sin6_port;
+    client = scene_connect(&four);
+    assert_true(client >= 0);
+    close(client);
+}
+
+/* ---- sockets that somebody else has opened ---- */
+
+static struct inherit inherited;
+
+/* As systemd would have started us with fd. */
+static void activate(int fd)
+{
+    char pid[16];
+
+    assert_int_equal(dup2(fd, 3), 3);
+    if (fd != 3)
+        close(fd);
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", "1", 1);
+    setenv("LISTEN_FDNAMES", "x", 1);
+    assert_int_equal(inherit_read(&inherited), 0);
+    assert_null(getenv("LISTEN_PID"));
+    assert_null(getenv("LISTEN_FDS"));
+    assert_null(getenv("LISTEN_FDNAMES"));
+}
+
+/* 3 may be a descriptor of the test's own: cmocka's output, say. */
+static int saved_3;
+
+static int activation_setup(void **state)
+{
+    saved_3 = fcntl(3, F_DUPFD, 10);
+    return setup(state);
+}
+
+static int activation_teardown(void **state)
+{
+    int r = teardown(state);
+
+    inherit_close(&inherited);
+    if (saved_3 >= 0) {
+        dup2(saved_3, 3);
+        close(saved_3);
+    }
+    return r;
+}
+
+static void activated_tcp_socket_is_shared_by_all_workers(void **state)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0), client;
+    socklen_t len = sizeof listener[0].addr;
+    struct stat a, b;
+
+    (void)state;
+    assert_int_equal(bind(fd, &listener[0].addr.sa, listener[0].addr_len), 0);
+    assert_int_equal(listen(fd, 10), 0);
+    assert_int_equal(getsockname(fd, &listener[0].addr.sa, &len), 0);
+    assert_int_equal(fstat(fd, &a), 0);
+    activate(fd);
+    assert_int_equal(listen_open(&set, &cfg, &inherited, &diag), 0);
+    for (int w = 0; w < WORKERS; w++) {
+        assert_int_equal(fstat(listen_fds(&set, w)[0], &b), 0);
+        assert_int_equal(a.st_ino, b.st_ino);
+        assert_true(fcntl(listen_fds(&set, w)[0], F_GETFL) & O_NONBLOCK);
+        assert_true(fcntl(listen_fds(&set, w)[0], F_GETFD) & FD_CLOEXEC);
+    }
+    client = scene_connect(&listener[0]);
+    assert_true(client >= 0);
+    close(client);
+}
+
+static void file_of_an_activated_socket_stays(void **state)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct stat st;
+
+    (void)state;
+    scene_listener_unix(&listener[0], sock);
+    assert_int_equal(bind(fd, &listener[0].addr.sa, listener[0].addr_len), 0);
+    assert_int_equal(listen(fd, 10), 0);
+    activate(fd);
+    assert_int_equal(listen_open(&set, &cfg, &inherited, &diag), 0);
+    listen_close(&set);
+    assert_int_equal(lstat(sock, &st), 0);
+}
+
+static void variables_for_another_process_are_left_alone(void **state)
+{
+    (void)state;
+    setenv("LISTEN_PID", "1", 1);
+    setenv("LISTEN_FDS", "1", 1);
+    assert_int_equal(inherit_read(&inherited), 0);
+    assert_int_equal(inherited.n, 0);
+    assert_string_equal(getenv("LISTEN_PID"), "1");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+}
+
+static void unix_socket_gets_owner_and_group(void **state)
+{
+    struct stat st;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    scene_listener_unix(&listener[0], sock);
+    listener[0].owner = "nobody";
+    listener[0].group = "12345";
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), 0);
+    assert_int_equal(lstat(sock, &st), 0);
+    assert_int_equal(st.st_uid, getpwnam("nobody")->pw_uid);
+    assert_int_equal(st.st_gid, 12345);
+}
+
+static void unknown_owner_is_explained(void **state)
+{
+    (void)state;
+    scene_listener_unix(&listener[0], sock);
+    listener[0].owner = "no-such-user";
+    assert_int_equal(listen_open(&set, &cfg, NULL, &diag), -ESRCH);
+    assert_non_null(strstr(diag.item[0].hint, "owner"));
+    assert_int_equal(access(sock, F_OK), -1);
+}
+
 static void unix_socket_is_one_queue_with_a_mode(void **state)
 {
     struct stat a, b;
@@ -261,7 +406,8 @@ static void addresses_are_shown_as_one_would_type_them(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f)      cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define ACTIVATED(f) cmocka_unit_test_setup_teardown(f, activation_setup, activation_teardown)
     const struct CMUnitTest tests[] = {
         TEST(every_worker_has_its_own_socket_at_one_address),
         TEST(connections_queue_while_nobody_accepts),
@@ -269,6 +415,12 @@ int main(void)
         TEST(address_of_nobody_is_explained),
         TEST(all_mistakes_are_reported_and_nothing_stays_open),
         TEST(ipv6_leaves_ipv4_alone),
+        TEST(dual_stack_takes_ipv4_as_well),
+        ACTIVATED(activated_tcp_socket_is_shared_by_all_workers),
+        ACTIVATED(file_of_an_activated_socket_stays),
+        ACTIVATED(variables_for_another_process_are_left_alone),
+        TEST(unix_socket_gets_owner_and_group),
+        TEST(unknown_owner_is_explained),
         TEST(unix_socket_is_one_queue_with_a_mode),
         TEST(stale_unix_socket_is_replaced),
         TEST(unix_socket_that_answers_is_left_alone),
