@@ -187,6 +187,10 @@ typedef struct bh_host {
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
      *   crash_id                                            (record of a crash in this request)
+     *   aborted                                             (on_log: "1" when the answer was not
+     *                                                        sent whole. If there was none, status
+     *                                                        is 499: the client has left; 503: the
+     *                                                        server stopped)
      *   tls.version tls.cipher tls.sni tls.resumed          (TLSv1.3; as IANA names it; the name that
      *                                                        the client asked for; yes or no)
      *   tls.client.verified                                 (yes: it has shown a valid certificate)
