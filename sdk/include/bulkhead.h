@@ -43,7 +43,8 @@
  *            passes in is copied before the call returns, but for the functions named *_ref.
  *
  * LOG        1.0  2026-11-23  first release.
- *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE.
+ *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
+ *                              save() and restore() are called.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -186,6 +187,10 @@ typedef struct bh_host {
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
      *   crash_id                                            (record of a crash in this request)
+     *   aborted                                             (on_log: "1" when the answer was not
+     *                                                        sent whole. If there was none, status
+     *                                                        is 499: the client has left; 503: the
+     *                                                        server stopped)
      *   tls.version tls.cipher tls.sni tls.resumed          (TLSv1.3; as IANA names it; the name that
      *                                                        the client asked for; yes or no)
      *   tls.client.verified                                 (yes: it has shown a valid certificate)
@@ -467,13 +472,22 @@ typedef struct bh_plugin {
     bh_rc (*validate)(const void *cfg, bh_errs *errs);
     /* Make an instance: files, tables. BH_OK, or BH_FAIL after bh_logf() has said why. */
     bh_rc (*open)(bh_inst *inst, const void *cfg, void **self);
-    /* State of the previous version (not called by 1.0 hosts). */
+    /* After a reload, before start(): what save() of this instance gave in the worker that this one
+     * succeeds, possibly of another version of the plugin, whose state_version is from_version. The
+     * bytes are valid during the call, aligned to 8, and may be of any length: check. BH_OK, or
+     * BH_FAIL: then the instance goes on with what it has. Not called when there is nothing to
+     * restore, after a crash, nor by hosts before 1.1. */
     bh_rc (*restore)(void *self, uint32_t from_version, const void *p, size_t n);
     /* The worker is about to serve. */
     bh_rc (*start)(void *self);
     /* No new requests will come; those in flight go on. */
     bh_rc (*drain)(void *self);
-    bh_rc (*save)(void *self, void *buf, size_t *n); /* not called by 1.0 hosts */
+    /* A reload is about to replace this worker: writes what the successor's restore() shall get. On
+     * entry *n is the room at buf; on return what was written, with BH_OK, or with BH_ELIMIT what it
+     * takes: then it is called once more, with that much (16 MiB for all instances of a worker are
+     * the most). Requests go on after it: what changes from there on is lost. Not called by hosts
+     * before 1.1. */
+    bh_rc (*save)(void *self, void *buf, size_t *n);
     /* Give back what open() took. Called for a crashed instance too, once its requests are done. */
     void (*close)(void *self);
 

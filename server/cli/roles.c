@@ -115,7 +115,18 @@ static const char *object(const struct setup *setup, int i)
     return setup->plugin[i].object;
 }
 
+static bool moves_state(const struct setup *before, const struct setup *setup)
+{
+    for (int i = 0; i < before->n && i < setup->n; i++)
+        if (before->plugin[i].manifest != NULL && setup->plugin[i].manifest != NULL &&
+            before->plugin[i].manifest->desc->save != NULL &&
+            setup->plugin[i].manifest->desc->restore != NULL)
+            return true;
+    return false;
+}
+
 const struct master_roles cli_roles = {
+    .moves_state = moves_state,
     .object = object,
     .load = load,
     .describe = describe,

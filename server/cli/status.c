@@ -192,7 +192,8 @@ static void show(const json_t *status)
         show_plugins(status);
     }
     show_counts(json_object_get(status, "limits"), "\nended or refused, by limit: ");
-    show_counts(json_object_get(status, "refusals"), "\nrequests that were malformed or too large: ");
+    show_counts(json_object_get(status, "refusals"),
+                "\nrequests that were malformed or too large: ");
     show_ends(status);
 }
 

@@ -284,6 +284,8 @@ static const struct schema deadline_keys[] = {
     DEADLINE("offload", "Of an offloaded job"),
     DEADLINE("post", "Of a posted call"),
     DEADLINE("timer", "Of a timer's function"),
+    DEADLINE("save", "Of save(), in the old worker of a reload"),
+    DEADLINE("restore", "Of restore(), in the new one"),
     DEADLINE("on_writable", "Of a function that a stream calls when there is room"),
     {NULL, SCHEMA_END},
 };

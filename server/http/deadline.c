@@ -1,6 +1,7 @@
 #include "http/deadline.h"
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -12,6 +13,7 @@
 
 #define STALL_NS 2000000000 /* the loop turns at least once a second */
 #define RUN_MAX  1024       /* in one turn: each may cost an answer */
+#define QUIET_MS 100
 
 static void set_kind(struct deadlines *d, enum deadline kind, uint32_t ms, uint32_t rate)
 {
@@ -28,6 +30,7 @@ void deadline_init(struct deadlines *d, const struct config *cfg)
     set_kind(d, DEADLINE_HEAD, cfg->limits.head_ms, 0);
     set_kind(d, DEADLINE_BODY, cfg->limits.body_ms, cfg->limits.body_rate);
     set_kind(d, DEADLINE_SEND, cfg->limits.send_ms, cfg->limits.send_rate);
+    set_kind(d, DEADLINE_QUIET, QUIET_MS < cfg->limits.idle_ms ? QUIET_MS : cfg->limits.idle_ms, 0);
     set_kind(d, DEADLINE_IDLE, cfg->limits.idle_ms, 0);
     if (d->of[DEADLINE_BODY].least == 0)
         d->of[DEADLINE_BODY].least = 1;
@@ -75,6 +78,15 @@ void deadline_tick(struct deadlines *d)
         d->now_ns += step < STALL_NS ? step : STALL_NS;
 }
 
+static void shut(struct conn *c)
+{
+    deadline_clear(&c->due);
+    tls_bye(c);
+    c->is_ended = true;
+    c->listener->front->n_ended++;
+    shutdown(c->fd, SHUT_RDWR);
+}
+
 /* The library is told by an event, and closes. What the kernel still has to send is given up: its
  * memory is what a slow reader is after, and it would keep that of a closed connection for minutes. */
 static void end(struct conn *c, enum shm_limit why)
@@ -83,13 +95,22 @@ static void end(struct conn *c, enum shm_limit why)
     int unsent = 0;
 
     front_count_limit(c->listener->front, why);
-    deadline_clear(&c->due);
-    tls_bye(c);
-    c->is_ended = true;
-    c->listener->front->n_ended++;
     if (ioctl(c->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    shutdown(c->fd, SHUT_RDWR);
+    shut(c);
+}
+
+/* A client that closes its half right behind its request is answered, and then nothing would happen
+ * any more: its end came in one event with the request, and the library, whose epoll set is
+ * edge-triggered, read no further. A look at the socket after each request would cost a system call;
+ * so it is had only by those connections that stay idle for a moment. */
+static bool has_left(const struct conn *c)
+{
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    int unread = 0;
+
+    return !c->is_diverted && poll(&p, 1, 0) > 0 && ioctl(c->fd, FIONREAD, &unread) == 0 &&
+           unread == 0;
 }
 
 /* Its request is answered in the usual callbacks. */
@@ -126,6 +147,12 @@ static void expire(struct conn *c)
     case DEADLINE_BODY: refuse(c, REFUSAL_BODY_TIME, SHM_LIMIT_BODY); break;
     case DEADLINE_HANDSHAKE: end(c, SHM_LIMIT_HANDSHAKE); break;
     case DEADLINE_SEND: end(c, SHM_LIMIT_SEND); break;
+    case DEADLINE_QUIET:
+        if (has_left(c))
+            shut(c);
+        else
+            deadline_set(c, DEADLINE_IDLE);
+        break;
     case DEADLINE_IDLE: end(c, SHM_LIMIT_IDLE); break;
     case DEADLINE_NONE:
     case DEADLINE_KINDS: deadline_clear(&c->due); break;
@@ -155,6 +182,8 @@ bool deadline_make_room(struct front *f)
 
     if (list_is_empty(heads) || c->is_busy ||
         c->due.at_ns - d->now_ns > d->of[DEADLINE_HEAD].ns / 4 * 3) {
+        if (list_is_empty(idle))
+            idle = &d->of[DEADLINE_QUIET].conns;
         if (list_is_empty(idle))
             return false;
         c = list_entry(idle->next, struct conn, due.node);

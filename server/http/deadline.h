@@ -25,6 +25,7 @@ enum deadline {
     DEADLINE_HEAD,      /* from accept, or a request's first byte, to the end of its head */
     DEADLINE_BODY,      /* intervals in each of which so much has to come */
     DEADLINE_SEND,      /* intervals in each of which so much has to be taken */
+    DEADLINE_QUIET,     /* just answered: soon looked at, whether the client has closed its half */
     DEADLINE_IDLE,      /* between two requests */
     DEADLINE_KINDS,
 };

@@ -9,6 +9,7 @@
  * What a newcomer would get wrong: a connection becomes idle also after this has begun, when the head of
  * its answer was out before. So the idle ones are looked for again and again.
  */
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -18,7 +19,8 @@
 #include "ipc/shm.h"
 #include "plugin/host.h"
 
-#define ACCEPT_RUNS_MAX 1024 /* at the limit of connections the queue never gets empty */
+#define ACCEPT_RUNS_MAX 1024     /* at the limit of connections the queue never gets empty */
+#define ACCEPT_NS       25000000 /* for handshakes that had begun; new ones the master keeps out */
 #define FRESH_NS        1000000000
 #define LOOK_NS         50000000
 
@@ -91,16 +93,17 @@ void front_drain(struct front *f)
 {
     f->is_draining = true;
     f->drain_fresh_ns = host_loop_mono_ns + FRESH_NS;
-    for (int i = 0; i < f->n_listeners; i++) {
-        if (!f->listener[i].is_quiet)
-            accept_rest(f->listener[i].daemon);
-        stop_accepting(&f->listener[i]);
+    f->drain_accept_ns = host_loop_mono_ns + ACCEPT_NS;
+    for (int i = 0; i < f->n_listeners; i++)
         f->listener[i].needs_run = true;
-    }
 }
 
 void drain_run(struct front *f)
 {
+    if (f->drain_accept_ns != 0 && host_loop_mono_ns >= f->drain_accept_ns) {
+        f->drain_accept_ns = 0;
+        front_stop_accepting(f, UINT_MAX);
+    }
     if (host_loop_mono_ns < f->drain_next_ns)
         return;
     f->drain_next_ns = host_loop_mono_ns + LOOK_NS;
@@ -118,6 +121,8 @@ int front_cut(struct front *f)
             continue;
         if (c->x != NULL) {
             n++;
+            if (c->x->req.reply.status == 0)
+                c->x->req.reply.status = 503; /* for on_log: it was not the client who left */
             exchange_abandon(c->x);
         }
         shutdown(c->fd, SHUT_RDWR);
@@ -128,5 +133,5 @@ int front_cut(struct front *f)
 
 bool front_is_drained(const struct front *f)
 {
-    return list_is_empty(&f->conns) && farewell_is_over(f);
+    return list_is_empty(&f->conns) && farewell_is_over(f) && f->drain_accept_ns == 0;
 }

@@ -257,20 +257,26 @@ void exchange_abandon(struct exchange *x)
  * read yet, is taken at its word: it has sent all, and waits. One whose end comes later has given up. */
 static bool is_half_close(const struct exchange *x)
 {
+    uint64_t left = x->content_length == UINT64_MAX ? 0 : x->content_length - x->body_seen;
+    size_t held = front_pool_size(
+        x->listener->front->cfg->limits.head); /* by the library, at most */
     int unread = 0;
 
+    if (x->req.has_body && ioctl(x->conn->fd, FIONREAD, &unread) < 0)
+        return false;
+    if (left > (uint64_t)unread + held)
+        return false; /* the body cannot become whole any more */
     if (host_loop_mono_ns - x->received_ns <= HALF_CLOSE_NS ||
         host_loop_mono_ns - x->waited_ns <= HALF_CLOSE_NS)
         return true;
-    return x->wants_body && x->conn != NULL && ioctl(x->conn->fd, FIONREAD, &unread) == 0 &&
-           unread > 0;
+    return x->wants_body && unread > 0;
 }
 
 void exchange_hang_up(struct exchange *x, bool is_whole)
 {
     if (!x->is_suspended)
         return;
-    if (!is_whole && !x->is_half_closed && is_half_close(x)) {
+    if (!is_whole && !x->is_half_closed && x->conn != NULL && is_half_close(x)) {
         x->is_half_closed = x->is_last = true;
         x->listener->front->ops->watch(x->conn->fd, x, true);
         return;
@@ -366,6 +372,12 @@ static void run_body(struct exchange *x, const char *data, size_t *size, bool en
     *size -= chunk.n;
 }
 
+/* Is there more to come of the body than is worth reading, to keep the connection? */
+static bool is_much_left(const struct exchange *x)
+{
+    return x->content_length != UINT64_MAX && x->content_length - x->body_seen > DISCARD_MAX;
+}
+
 /* One call of the library's: the first, with the head; with some of the body; the last. */
 static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
 {
@@ -397,7 +409,7 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
             if (x->conn != NULL)
                 wire_refuse_soon(x->conn, REFUSAL_BODY_LARGE);
         }
-        if (x->thrown_away > DISCARD_MAX) {
+        if (x->thrown_away > DISCARD_MAX || (x->has_reply && is_much_left(x))) {
             if (x->conn == NULL)
                 return MHD_NO;
             wire_stop_reading(x->conn);
@@ -456,6 +468,8 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
     if (x->has_begun) {
         exchange_publish(x);
         req->is_aborted = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+        if (req->is_aborted && req->reply.status == 0)
+            req->reply.status = 499; /* nginx's name for a client that has left, for on_log */
         if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
             req->reply.kind != REPLY_STREAM && req->reply.status != 304 && req->reply.status != 204)
             req->bytes_sent = req->reply.len;

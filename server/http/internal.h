@@ -101,7 +101,8 @@ struct front {
     struct exchange *spare;    /* free list */
     int n_spare;
     bool is_draining; /* drain.c */
-    int64_t drain_fresh_ns, drain_next_ns;
+    int64_t drain_fresh_ns, drain_accept_ns,
+        drain_next_ns; /* drain.c; accept: 0: it does no more */
     int n_listeners;
     struct listener listener[];
 };

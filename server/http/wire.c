@@ -152,7 +152,7 @@ void wire_end(struct conn *c)
     c->x = NULL;
     c->is_replay = false;
     c->consumed = WIRE_UNKNOWN;
-    deadline_set(c, is_idle ? DEADLINE_IDLE : DEADLINE_HEAD);
+    deadline_set(c, is_idle ? DEADLINE_QUIET : DEADLINE_HEAD);
     if (is_idle) {
         c->received = 0;
         wire_set_flags(c, 0, SHM_CONN_BUSY | SHM_CONN_SENT | SHM_CONN_AGAIN | SHM_CONN_EXTRA);
@@ -224,7 +224,7 @@ static void note_received(struct conn *c, size_t n)
         wire_set_flags(c, 0, SHM_CONN_BUSY);
     } else if ((c->flags & SHM_CONN_BUSY) == 0) {
         wire_set_flags(c, SHM_CONN_BUSY, 0);
-        if (c->due.kind == DEADLINE_IDLE)
+        if (c->due.kind == DEADLINE_IDLE || c->due.kind == DEADLINE_QUIET)
             deadline_set(c, DEADLINE_HEAD);
     }
     note_extra(c);
@@ -364,6 +364,16 @@ static ssize_t read_socket(const struct wire_source *source, void *buf, size_t s
     return socket_recv(source->fd, buf, size, source->flags);
 }
 
+/* After less than it has asked for the library waits for an event. Where the client's end came along with
+ * these bytes that was it, and one who has broken off its request would be noticed by its deadline only. */
+static void look_for_end(struct conn *c)
+{
+    char byte;
+
+    if (__real_recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        poke(c);
+}
+
 static ssize_t read_tls(const struct wire_source *source, void *buf, size_t size)
 {
     return tls_recv(wire_find(source->fd), buf, size);
@@ -384,6 +394,8 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
         return n;
     errno = EAGAIN;
     n = wire_receive(c, buf, size, &source);
+    if (n > 0 && (size_t)n < size && !guard_is_idle(&c->guard))
+        look_for_end(c);
     return n;
 }
 

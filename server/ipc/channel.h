@@ -22,12 +22,15 @@
 
 enum channel_kind {
     /* master to worker */
-    CHANNEL_SERVE = 1, /* to one that stands by: serve post `number` */
+    CHANNEL_SERVE =
+        1, /* to one that stands by: serve post `number`; a descriptor: its plugins' state */
     CHANNEL_ADOPT,     /* connections to take over, as their entries say */
     CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle.
                         * number: bits of listeners that nobody else has: take in what waits there */
+    CHANNEL_SAVE, /* a successor is ready: write the plugins' state to this descriptor, say when */
     CHANNEL_KEYS,      /* one descriptor: certificates and keys from now on (tls/bundle.h) */
     /* worker to master */
+    CHANNEL_SAVED,   /* done */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */
     CHANNEL_REPLACE, /* I want a successor: outcome Q; number: plugin (index + 1), or 0; text: why */
     CHANNEL_PARKED, /* I stand still for ever: take my connections and end me. Sent by a fault handler */

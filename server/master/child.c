@@ -130,6 +130,8 @@ void child_close_masters(struct master *m)
         fd_close(&m->worker[i].far_fd);
     }
     escrow_close(m);
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        fd_close(&m->post[i].state_fd);
     control_forget(&m->control);
 }
 

@@ -111,6 +111,8 @@ struct post {
     int holder;     /* slot of the worker that serves it, or is about to; -1: nobody */
     int64_t due_ms; /* nobody holds it: when a successor is to be had */
     bool is_to_recycle;
+    int state_fd; /* during a reload: what plugins of the old worker had in memory; -1: nothing */
+    bool is_saving;
     struct respawn respawn;
 };
 
@@ -126,6 +128,7 @@ enum reload_state {
     RELOAD_IDLE,
     RELOAD_TRYING,    /* the plugins, in a process of their own */
     RELOAD_PREPARING, /* workers with the new config open all plugins */
+    RELOAD_SAVING,    /* workers with the old one write down what plugins have in memory */
 };
 
 struct reload {
@@ -139,6 +142,7 @@ struct reload {
     bool is_fresh[CONFIG_MAX_PLACES]; /* plugins of `next` that were not there before */
     struct changes changes;
     struct preflight *preflight;
+    int64_t save_until_ms;
     char *result; /* JSON of the last one; NULL: there was none */
     int64_t result_ns;
     bool has_failed; /* the last one */

@@ -403,17 +403,25 @@ int listen_find(const struct listen_set *set, int conn_fd)
     return -1;
 }
 
-/* The kernel goes on completing handshakes for as long as some process has the socket open, and resets
- * those that nobody accepts when the last one closes it: requests would be lost. With a filter that lets
- * nothing pass the queue comes to an end; whoever knocks now is refused when he knocks again. */
+/* The kernel goes on accepting handshakes for as long as some process has the socket open, and resets
+ * those that nobody takes when the last one closes it: requests would be lost. With a filter that drops
+ * every SYN the queue comes to an end, and handshakes that have begun to theirs; whoever knocks now is
+ * refused when he knocks again. Connections inherit the filter, and never see a SYN. */
 void listen_shut_door(const struct listen_set *set)
 {
-    static struct sock_filter nothing[] = {{.code = BPF_RET | BPF_K, .k = 0}};
-    static const struct sock_fprog filter = {.len = 1, .filter = nothing};
+    enum { TCP_FLAGS_AT = 13, SYN = 2 };
+    static struct sock_filter no_syn[] = {
+        {.code = BPF_LD | BPF_B | BPF_ABS, .k = TCP_FLAGS_AT},
+        {.code = BPF_JMP | BPF_JSET | BPF_K, .jt = 0, .jf = 1, .k = SYN},
+        {.code = BPF_RET | BPF_K, .k = 0},
+        {.code = BPF_RET | BPF_K, .k = UINT32_MAX},
+    };
+    static const struct sock_fprog filter = {.len = 4, .filter = no_syn};
     int n = set->fd != NULL ? set->cfg->n_workers * set->cfg->n_listeners : 0;
 
     for (int i = 0; i < n; i++)
-        if (set->fd[i] >= 0 && !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]))
+        if (set->fd[i] >= 0 && !is_of_init(set->fd[i]) && /* who goes on with it */
+            !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]))
             setsockopt(set->fd[i], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 

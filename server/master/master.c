@@ -191,7 +191,7 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
     if (m->phase >= MASTER_DRAINING)
         return;
     if (was == DUTY_CANDIDATE) {
-        if (!is_fine || m->reload.state == RELOAD_PREPARING)
+        if (!is_fine || m->reload.state >= RELOAD_PREPARING)
             reload_candidate_ended(m, reason);
         return;
     }

@@ -73,6 +73,8 @@ struct master_roles {
     void (*describe)(const struct setup *setup, int i, char *buf, size_t size);
     /* The path of a plugin's object. */
     const char *(*object)(const struct setup *setup, int i);
+    /* Is there a plugin in both whose state goes from one to the other? */
+    bool (*moves_state)(const struct setup *before, const struct setup *setup);
     /* Gives back what load() made, files included that none of the others needs. keeps_memory: it
      * was not made by load(), only files go. */
     void (*unload)(const struct config *cfg, const struct setup *setup,

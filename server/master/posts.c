@@ -49,6 +49,7 @@ void posts_init(struct master *m)
         m->post[i].holder = -1;
         m->post[i].due_ms = 0;
         m->post[i].is_to_recycle = false;
+        m->post[i].state_fd = -1;
         respawn_init(&m->post[i].respawn, m->cfg->respawn.restarts, m->cfg->respawn.window_ms);
     }
     m->standby.due_ms = 0;
@@ -125,8 +126,12 @@ void posts_dismiss_all(struct master *m)
 static bool appoint_standby(struct master *m, struct child *c, int post)
 {
     struct channel_message msg = {.kind = CHANNEL_SERVE, .number = post};
+    int *state_fd = &m->post[post].state_fd, r;
 
-    if (channel_send(c->channel_fd, &msg, NULL, NULL) < 0) {
+    msg.n = *state_fd >= 0;
+    r = channel_send(c->channel_fd, &msg, state_fd, NULL);
+    fd_close(state_fd);
+    if (r < 0) {
         child_kill(c, SIGKILL);
         return false;
     }
@@ -461,6 +466,10 @@ static void handle(struct master *m, struct child *c, const struct channel_messa
             break; /* by our own wish */
         posts_set_duty(c, DUTY_PARKED);
         escrow_take(m, c);
+        break;
+    case CHANNEL_SAVED:
+        if (c->post >= 0)
+            m->post[c->post].is_saving = false;
         break;
     case CHANNEL_SURRENDER: escrow_surrendered(m, c, msg, fds); return;
     default:

@@ -22,11 +22,15 @@
 #include "base/diag.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "ipc/channel.h"
 #include "ipc/shm.h"
+#include "ipc/state.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
 #include "obs/timestamp.h"
+
+#define SAVE_MS 2000 /* for a worker to write down what its plugins have in memory */
 
 /* ---- generations ---- */
 
@@ -354,8 +358,15 @@ static void dismiss_candidates(struct master *m)
             child_kill(&m->worker[i], SIGQUIT);
 }
 
+static void drop_saved(struct master *m)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        fd_close(&m->post[i].state_fd);
+}
+
 static void fail_prepare(struct master *m, const char *why)
 {
+    drop_saved(m);
     if (m->reload.listeners.fd != NULL)
         share_paths(&m->reload.listeners, &m->listeners);
     finish(m, "failed", "prepare", why);
@@ -425,7 +436,7 @@ static void prepare(struct master *m)
 
 void reload_candidate_ended(struct master *m, const char *reason)
 {
-    if (m->reload.state == RELOAD_PREPARING)
+    if (m->reload.state >= RELOAD_PREPARING)
         fail_prepare(m, reason);
 }
 
@@ -494,6 +505,47 @@ static void end_trial(struct master *m, int result)
     }
 }
 
+/* What plugins have in memory goes from each worker to its successor. Requests go on meanwhile. */
+static void begin_saving(struct master *m, int64_t now_ms)
+{
+    struct channel_message msg = {.kind = CHANNEL_SAVE, .n = 1};
+
+    m->reload.state = RELOAD_SAVING;
+    m->reload.save_until_ms = now_ms + SAVE_MS;
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        struct post *p = &m->post[i];
+        struct child *c = p->holder >= 0 ? &m->worker[p->holder] : NULL;
+
+        p->is_saving = false;
+        if (c == NULL || c->state != CHILD_RUNNING || c->channel_fd < 0)
+            continue;
+        p->state_fd = state_create();
+        p->is_saving = p->state_fd >= 0 &&
+                       channel_send(c->channel_fd, &msg, &p->state_fd, NULL) == 0;
+        if (!p->is_saving)
+            fd_close(&p->state_fd);
+    }
+}
+
+/* Of who died, or is late, there is no state. */
+static bool all_are_saved(struct master *m, int64_t now_ms)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++) {
+        struct post *p = &m->post[i];
+
+        if (!p->is_saving)
+            continue;
+        if (now_ms < m->reload.save_until_ms && p->holder >= 0 &&
+            child_is_alive(&m->worker[p->holder]))
+            return false;
+        log_warn("worker %d has not saved the state of its plugins within %d ms: it is lost",
+                 p->holder, SAVE_MS);
+        p->is_saving = false;
+        fd_close(&p->state_fd);
+    }
+    return true;
+}
+
 void reload_tick(struct master *m, int64_t now_ms)
 {
     struct reload *r = &m->reload;
@@ -502,7 +554,11 @@ void reload_tick(struct master *m, int64_t now_ms)
 
     if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
         end_trial(m, result);
-    else if (r->state == RELOAD_PREPARING && all_are_ready(m))
+    else if (r->state == RELOAD_PREPARING && all_are_ready(m) && m->roles->moves_state != NULL &&
+             m->roles->moves_state(m->setup, r->next->setup))
+        begin_saving(m, now_ms);
+    else if ((r->state == RELOAD_PREPARING && all_are_ready(m)) ||
+             (r->state == RELOAD_SAVING && all_are_saved(m, now_ms)))
         commit(m);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
@@ -520,7 +576,7 @@ void reload_tick(struct master *m, int64_t now_ms)
 void reload_abandon(struct master *m, const char *why)
 {
     m->reload.is_wanted_again = false;
-    if (m->reload.state == RELOAD_PREPARING)
+    if (m->reload.state >= RELOAD_PREPARING)
         fail_prepare(m, why);
     else if (m->reload.state == RELOAD_TRYING)
         finish(m, "failed", "preflight", why);

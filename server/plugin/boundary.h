@@ -96,6 +96,23 @@ static inline bool boundary_self(uint32_t plugin, enum hook hook, bh_rc (*fn)(vo
         boundary_call(boundary_who(plugin, hook), (boundary_fn *)fn, self, NULL, NULL, NULL), out);
 }
 
+static inline bool boundary_save(uint32_t plugin, const bh_plugin *desc, void *self, void *buf,
+                                 size_t *n, bh_rc *out)
+{
+    return boundary_rc(boundary_call(boundary_who(plugin, HOOK_SAVE), (boundary_fn *)desc->save,
+                                     self, buf, n, NULL),
+                       out);
+}
+
+static inline bool boundary_restore(uint32_t plugin, const bh_plugin *desc, void *self,
+                                    uint32_t from_version, const void *p, size_t n, bh_rc *out)
+{
+    return boundary_rc(boundary_call(boundary_who(plugin, HOOK_RESTORE),
+                                     (boundary_fn *)desc->restore, self,
+                                     (const void *)(uintptr_t)from_version, p, (const void *)n),
+                       out);
+}
+
 /* close, deferred functions */
 static inline bool boundary_void(uint32_t plugin, enum hook hook, void (*fn)(void *), void *arg)
 {

@@ -21,6 +21,8 @@ static const char *const names[HOOK_N] = {
     [HOOK_POST] = "post",
     [HOOK_TIMER] = "timer",
     [HOOK_WRITABLE] = "on_writable",
+    [HOOK_SAVE] = "save",
+    [HOOK_RESTORE] = "restore",
     [HOOK_THREAD] = "thread",
 };
 

@@ -56,6 +56,7 @@ static bh_str host_attr(bh_req *req, const char *key)
     if (!request_is(req) || key == NULL)
         return absent;
     switch (key[0]) {
+    case 'a': return strcmp(key, "aborted") == 0 && req->is_aborted ? bh_s("1") : absent;
     case 'm': return strcmp(key, "method") == 0 ? req->method : absent;
     case 's':
         if (strcmp(key, "scheme") == 0)

@@ -10,6 +10,7 @@
 #include "base/must.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "ipc/state.h"
 #include "obs/log.h"
 #include "plugin/admit.h"
 #include "plugin/alarm.h"
@@ -28,6 +29,7 @@
 
 #define RETRY_FIRST_MS 500
 #define RETRY_LAST_MS  30000
+#define STATE_FIRST    65536 /* room for save(), at first */
 #define OPTIONS_MEMORY (16u << 20)
 
 struct incarnation *incarnation_running;
@@ -231,6 +233,73 @@ void instance_drain(bh_inst *inst)
 void incarnation_break_streams(struct incarnation *inc)
 {
     streams_break(inc->streams);
+}
+
+/* It has failed, or crashed, and goes on without. */
+static void tell_state(bh_inst *inst, enum hook hook, bool came_back, int rc)
+{
+    char why[160];
+
+    if (came_back) {
+        log_error("plugin '%s': %s() failed (%d); its state is lost", inst->cfg->name,
+                  hook_name(hook), rc);
+        return;
+    }
+    log_error("plugin '%s': %s() %s; its state is lost", inst->cfg->name, hook_name(hook),
+              fault_text(why, sizeof why));
+    settle_crash(inst, SHM_RECOVERED);
+    instance_renew(inst, inst->current);
+}
+
+void instance_save(bh_inst *inst, int fd)
+{
+    size_t room = STATE_FIRST, n = room;
+    bool came_back;
+    char *buf;
+    bh_rc rc = BH_OK;
+    int r;
+
+    if (inst->current == NULL || inst->current->desc->save == NULL || inst->is_ejected)
+        return;
+    buf = calloc(1, room);
+    came_back = buf != NULL &&
+                boundary_save(inst->id, inst->current->desc, inst->current->self, buf, &n, &rc);
+    if (came_back && rc == BH_ELIMIT && n > room && n <= STATE_MAX) {
+        free(buf);
+        room = n;
+        buf = calloc(1, room);
+        came_back = buf != NULL &&
+                    boundary_save(inst->id, inst->current->desc, inst->current->self, buf, &n, &rc);
+    }
+    if (buf == NULL) {
+        log_error("plugin '%s': no memory for its state; it is lost", inst->cfg->name);
+    } else if (!came_back || rc != BH_OK || n > room) {
+        tell_state(inst, HOOK_SAVE, came_back, came_back && rc == BH_OK ? BH_ELIMIT : rc);
+    } else {
+        r = state_put(fd, inst->cfg->name, inst->desc->state_version, buf, n);
+        if (r < 0)
+            log_error("plugin '%s': its state of %zu bytes is lost: %s", inst->cfg->name, n,
+                      strerror(-r));
+    }
+    free(buf);
+}
+
+void instance_restore(bh_inst *inst, const char *map, size_t size)
+{
+    const struct state_record *record;
+    const void *bytes;
+    bool came_back;
+    bh_rc rc = BH_OK;
+
+    if (inst->current == NULL || inst->current->desc->restore == NULL)
+        return;
+    record = state_find(map, size, inst->cfg->name, &bytes);
+    if (record == NULL)
+        return;
+    came_back = boundary_restore(inst->id, inst->current->desc, inst->current->self,
+                                 record->version, bytes, record->len, &rc);
+    if (!came_back || rc != BH_OK)
+        tell_state(inst, HOOK_RESTORE, came_back, rc);
 }
 
 void incarnation_free(struct incarnation *inc)

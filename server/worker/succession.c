@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/diag.h"
@@ -10,17 +11,28 @@
 #include "conf/config.h"
 #include "http/front.h"
 #include "ipc/channel.h"
+#include "ipc/state.h"
 #include "obs/log.h"
+#include "plugin/instance.h"
 #include "worker/internal.h"
 
 /* ---- taking over ---- */
 
-static void serve(int post)
+/* state_fd: what the predecessor's plugins had in memory; -1: nothing. */
+static void serve(int post, int state_fd)
 {
+    const char *map;
+    size_t size;
     int r;
 
     if (worker.front != NULL || post < 0 || post >= worker.cfg->n_workers)
         return;
+    if (state_fd >= 0 && state_map(state_fd, &map, &size) == 0) {
+        for (int i = 0; i < worker.plugins.n; i++)
+            if (worker.plugins.inst[i] != NULL)
+                instance_restore(worker.plugins.inst[i], map, size);
+        munmap((void *)(uintptr_t)map, size);
+    }
     r = worker_serve(post);
     if (r < 0) {
         log_error("cannot take the place of another worker: %s", strerror(-r));
@@ -52,6 +64,16 @@ static void adopt(const struct channel_entry *entry, int fd, const char *text, u
     }
     if (r < 0)
         log_debug("a connection of another worker cannot be served: %s", strerror(-r));
+}
+
+static void save(int fd)
+{
+    struct channel_message msg = {.kind = CHANNEL_SAVED};
+
+    for (int i = 0; i < worker.plugins.n; i++)
+        if (worker.plugins.inst[i] != NULL)
+            instance_save(worker.plugins.inst[i], fd);
+    channel_send(worker.channel_fd, &msg, NULL, NULL);
 }
 
 /* The master has looked at them before. */
@@ -87,7 +109,9 @@ void succession_read(void)
             return;
         }
         if (msg.kind == CHANNEL_SERVE)
-            serve(msg.number);
+            serve(msg.number, msg.n > 0 ? fds[0] : -1);
+        if (msg.kind == CHANNEL_SAVE && msg.n > 0)
+            save(fds[0]);
         if (msg.kind == CHANNEL_HAND_OVER && worker.front != NULL && !worker.is_leaving) {
             worker.is_leaving = true;
             worker_prepare_to_leave();

@@ -42,7 +42,7 @@
 
 #define EVENTS        64
 #define TICK_MS       1000 /* health.h */
-#define LEAVE_POLL_MS 50
+#define LEAVE_POLL_MS 25
 #define CUT_MS        1000 /* less than what the master adds to the time for a drain */
 
 struct worker worker;

@@ -205,7 +205,8 @@ static void expect_nothing_without_body(struct MHD_Connection *mhd)
     const char *expect = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Expect");
     const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
 
-    if (expect != NULL && *expect != '\0' && (length == NULL || strspn(length, "0") == strlen(length)) &&
+    if (expect != NULL && *expect != '\0' &&
+        (length == NULL || strspn(length, "0") == strlen(length)) &&
         MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding") == NULL)
         *(char *)(uintptr_t)expect = '-';
 }
@@ -285,11 +286,11 @@ static void through_library(const char *p, size_t n, size_t step, unsigned n_exp
     int fd[2];
 
     if (daemon == NULL)
-        daemon = MHD_start_daemon(
-            MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO, 0, NULL, NULL, on_data, NULL,
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)limits.head * 2 + 512,
-            MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-            NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+        daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO, 0, NULL,
+                                  NULL, on_data, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                  (size_t)limits.head * 2 + 512, MHD_OPTION_URI_LOG_CALLBACK,
+                                  on_uri, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+                                  MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
     if (daemon == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) < 0)
         abort();
     heard.n = n_begun = n_heard = n_answered = 0;
@@ -300,10 +301,9 @@ static void through_library(const char *p, size_t n, size_t step, unsigned n_exp
             break; /* it has closed: after the refused request */
         MHD_run(daemon);
     }
-    for (unsigned i = 0; i < 10 + 8 * n_expected; i++) { /* some turns for each request */
-        MHD_run(daemon);
-        if (n_begun >= n_expected && n_answered >= n_expected && i > 4)
-            break;
+    for (unsigned i = 0, idle = 0; i < 20 + 8 * n_expected && idle < 8; i++) {
+        MHD_run(daemon); /* some turns for each request, and some for the last answer */
+        idle = n_answered >= n_expected ? idle + 1 : 0;
     }
     look_at_answers(fd[0]);
     close(fd[0]);
@@ -318,8 +318,8 @@ static void compare_pieces(const struct outcome *a, const struct outcome *b)
     if (a->refusal != b->refusal || a->n_requests != b->n_requests || a->is_idle != b->is_idle ||
         a->n_more != b->n_more || a->n != b->n || memcmp(a->out, b->out, a->n) != 0) {
         fprintf(stderr, "%s, %u requests, %zu+%zu bytes; in pieces %s, %u, %zu+%zu\n",
-                refusal_name(a->refusal), a->n_requests, a->n, a->n_more,
-                refusal_name(b->refusal), b->n_requests, b->n, b->n_more);
+                refusal_name(a->refusal), a->n_requests, a->n, a->n_more, refusal_name(b->refusal),
+                b->n_requests, b->n, b->n_more);
         abort();
     }
 }
@@ -348,13 +348,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         n_plain++;
 
     if (has_own_target(&whole)) {
-        refuse_last = whole.refusal != REFUSAL_NONE && whole.is_refused_in_head ? whole.n_requests : 0;
+        refuse_last = whole.refusal != REFUSAL_NONE && whole.is_refused_in_head ? whole.n_requests
+                                                                                : 0;
         through_library(whole.out, whole.n_all, 1 + data[0] * 5u, whole.n_requests);
         /* Of one that is refused in its head, or not whole yet, only the line counts. */
-        if ((!told.may_close &&
-             (n_begun < n_plain ||
-              (whole.refusal != REFUSAL_NONE && n_begun != whole.n_requests))) ||
-            (refuse_last == 0 && (heard.n > told.n || memcmp(heard.text, told.text, heard.n) != 0))) {
+        if ((!told.may_close && (n_begun < n_plain ||
+                                 (whole.refusal != REFUSAL_NONE && n_begun != whole.n_requests))) ||
+            (refuse_last == 0 &&
+             (heard.n > told.n || memcmp(heard.text, told.text, heard.n) != 0))) {
             fprintf(stderr, "heard %u (%u, %s):\n%.*s\ntold %zu:\n%.*s\n", n_begun,
                     whole.n_requests, refusal_name(whole.refusal), (int)heard.n, heard.text,
                     n_plain, (int)told.n, told.text);

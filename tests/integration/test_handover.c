@@ -26,26 +26,39 @@
 
 enum { IDLE = 1000 };
 
-static struct server *start(int workers, const char *more)
+static const char *the_binary;
+
+static struct server *start_in(const char *dir, int workers, const char *more, const char *modules)
 {
-    struct server *srv = server_start("version: 1\n"
-                                      "server: {workers: %d%s}\n"
-                                      "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                                      "limits: {timeouts: {drain: 10s}}\n"
-                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                                      "plugins:\n"
-                                      "  fatal: {module: inside}\n"
-                                      "  hold: {module: hold}\n"
-                                      "routes:\n"
-                                      "  - {match: {path: /fatal}, chain: [fatal]}\n"
-                                      "  - {match: {path: /**}, chain: [hold]}\n"
-                                      "breaker: {crashes: 0}\n"
-                                      "respawn: {restarts: 1000}\n"
-                                      "crash: {dir: @DIR@/crashes, keep: 100}\n",
-                                      workers, more);
+    struct server *srv = server_start_in(
+        dir,
+        "version: 1\n"
+        "server: {workers: %d%s}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {drain: 10s}}\n"
+        "modules: {path: [%s]}\n"
+        "plugins:\n"
+        "  fatal: {module: inside}\n"
+        "  hold: {module: hold}\n"
+        "routes:\n"
+        "  - {match: {path: /fatal}, chain: [fatal]}\n"
+        "  - {match: {path: /**}, chain: [hold]}\n"
+        "breaker: {crashes: 0}\n"
+        "respawn: {restarts: 1000}\n"
+        "crash: {dir: @DIR@/crashes, keep: 100}\n",
+        workers, more, modules);
 
     server_wait_log(srv, "serving on");
     eventually(server_children(srv, "standby", NULL, 0) == 1);
+    return srv;
+}
+
+static struct server *start(int workers, const char *more)
+{
+    char *dir = tmp_dir();
+    struct server *srv = start_in(dir, workers, more, "@PLUGINS@, @MODULES@");
+
+    free(dir);
     return srv;
 }
 
@@ -100,10 +113,9 @@ static pid_t the_worker(const struct server *srv)
 
 /* ---- outcome X ---- */
 
-static void lose_none_of_a_thousand(const char *user, const char *log)
+static void lose_none_of_a_thousand_of(struct server *srv, const char *log)
 {
     static struct conn *conn[IDLE];
-    struct server *srv = start(1, user);
     pid_t before = the_worker(srv);
     struct conn *culprit;
     struct response *res;
@@ -123,6 +135,11 @@ static void lose_none_of_a_thousand(const char *user, const char *log)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void lose_none_of_a_thousand(const char *user, const char *log)
+{
+    lose_none_of_a_thousand_of(start(1, user), log);
+}
+
 static void a_thousand_idle_connections_outlive_their_worker(void **state)
 {
     (void)state;
@@ -135,6 +152,40 @@ static void they_do_so_when_workers_run_as_another_user(void **state)
     if (geteuid() != 0 || getpwnam("nobody") == NULL)
         skip();
     lose_none_of_a_thousand(", user: nobody", "1000 idle connections move");
+}
+
+/* Not root, nor ever was: the master has no more rights over a worker than over any other process of that
+ * user. Executable and modules are copied to where he can read them. */
+static void they_do_so_in_the_server_of_an_ordinary_user(void **state)
+{
+    char *dir = tmp_dir(), *binary = strdup(the_binary), *modules = getenv("BULKHEAD_MODULES");
+    const struct passwd *nobody = getpwnam("nobody");
+    char wrapper[4200];
+
+    (void)state;
+    if (geteuid() != 0 || nobody == NULL)
+        skip();
+    assert_int_equal(run_command(NULL, "cp '%s' '%s/inside.so' '%s/hold.so' '%s'", binary, modules,
+                                 modules, dir),
+                     0);
+    snprintf(wrapper, sizeof wrapper, "%s/as-nobody", dir);
+    file_write(wrapper,
+               "#!/bin/sh\n"
+               "export TMPDIR='%s'\n"
+               "exec setpriv --reuid %u --regid %u --clear-groups '%s/bulkhead' \"$@\"\n",
+               dir, (unsigned)nobody->pw_uid, (unsigned)nobody->pw_gid, dir);
+    assert_int_equal(chmod(wrapper, 0755), 0);
+    assert_int_equal(chown(dir, nobody->pw_uid, nobody->pw_gid), 0);
+    setenv("BULKHEAD", wrapper, 1);
+    lose_none_of_a_thousand_of(start_in(dir, 1, "", "@DIR@"), "1000 idle connections move");
+    free(binary);
+    free(dir);
+}
+
+static int use_the_binary_again(void **state)
+{
+    (void)state;
+    return setenv("BULKHEAD", the_binary, 1);
 }
 
 /* The last test of all: it takes the capability from this process, too. */
@@ -392,6 +443,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thousand_idle_connections_outlive_their_worker),
         cmocka_unit_test(they_do_so_when_workers_run_as_another_user),
+        cmocka_unit_test_teardown(they_do_so_in_the_server_of_an_ordinary_user,
+                                  use_the_binary_again),
         cmocka_unit_test(they_do_so_again_and_again),
         cmocka_unit_test(requests_in_flight_are_run_again_or_told_to_come_again),
         cmocka_unit_test(a_request_sent_meanwhile_is_answered_by_the_successor),
@@ -402,5 +455,6 @@ int main(void)
         cmocka_unit_test(they_do_so_where_the_master_may_not_take_descriptors),
     };
 
+    the_binary = strdup(getenv("BULKHEAD") != NULL ? getenv("BULKHEAD") : "build/bulkhead");
     return cmocka_run_group_tests_name("handover", tests, NULL, NULL);
 }

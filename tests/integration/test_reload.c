@@ -256,6 +256,102 @@ static void listeners_come_and_go(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- what plugins keep in memory ---- */
+
+/* Counts requests; `version` of the format, what save() and restore() do beside. */
+static char *make_counter(const char *dir, const char *name, const char *version,
+                          const char *in_save, const char *in_restore)
+{
+    char text[4096];
+
+    snprintf(
+        text, sizeof text,
+        "#include <bulkhead.h>\n"
+        "#include <stdlib.h>\n"
+        "struct config { const char *text; };\n"
+        "static const bh_opt options[] = {BH_STR(struct config, text, \"\", \"\"), BH_OPT_END};\n"
+        "static struct { long n; char pad[100000]; } it;\n"
+        "static bh_rc open_it(bh_inst *inst, const void *cfg, void **self)\n"
+        "{ (void)inst; (void)cfg; *self = &it; return BH_OK; }\n"
+        "static bh_rc save(void *self, void *buf, size_t *n)\n"
+        "{ size_t room = *n; %s *n = sizeof it; if (room < sizeof it) return BH_ELIMIT;\n"
+        "  memcpy(buf, self, sizeof it); return BH_OK; }\n"
+        "static bh_rc restore(void *self, uint32_t from, const void *p, size_t n)\n"
+        "{ %s if (n != sizeof it) return BH_FAIL; memcpy(self, p, n); return BH_OK; }\n"
+        "static bh_rc answer(void *self, bh_req *req, void *ctx)\n"
+        "{ char text[64]; (void)self; (void)ctx;\n"
+        "  snprintf(text, sizeof text, \"v%s %%ld\", ++it.n);\n"
+        "  return bh_reply(req, 200, \"text/plain\", text); }\n"
+        "BH_PLUGIN(\"v\", \"%s\", .summary = \"Counts\", .options = options,\n"
+        "          .cfg_size = sizeof(struct config), .state_version = %s, .open = open_it,\n"
+        "          .save = save, .restore = restore, .on_request = answer)\n",
+        in_save, in_restore, version, version, version);
+    return plugin_build(dir, name, text);
+}
+
+/* One worker, so that there is one count. */
+static struct server *start_counter(void)
+{
+    char *dir = tmp_dir(), *object = make_counter(dir, "v", "1", "", "");
+    struct server *srv = server_start_in(
+        dir, "version: 1\n"
+             "server: {workers: 1}\n"
+             "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+             "plugins: {v: {module: @DIR@/v.so, deadline: {save: 300ms}}}\n"
+             "routes: [{chain: [v]}]\n"
+             "crash: {dir: @DIR@/crashes}\n");
+
+    server_wait_log(srv, "serving on");
+    for (int i = 0; i < 20; i++) {
+        struct response *res = server_get(srv, "/");
+
+        assert_int_equal(res->status, 200);
+        response_free(&res);
+    }
+    free(object);
+    free(dir);
+    return srv;
+}
+
+static void use_counter(struct server *srv, const char *version, const char *in_save,
+                        const char *in_restore)
+{
+    char *object = make_counter(srv->dir, "next", version, in_save, in_restore);
+
+    put_object(srv, "cp", object);
+    reload(srv, 0, NULL);
+    free(object);
+}
+
+static void state_goes_to_the_next_version_and_back(void **state)
+{
+    struct server *srv = start_counter();
+
+    (void)state;
+    use_counter(srv, "2", "", "if (from != 1) return BH_FAIL;");
+    check_says(srv, "v2 21");
+    use_counter(srv, "1", "", "if (from != 2) return BH_FAIL;");
+    check_says(srv, "v1 22");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else(void **state)
+{
+    struct server *srv = start_counter();
+
+    (void)state;
+    use_counter(srv, "2", "abort();", "return BH_FAIL;");
+    server_wait_log(srv, "restore() failed (-1); its state is lost");
+    check_says(srv, "v2 1");
+    use_counter(srv, "3", "for (;;) pause();", "abort();");
+    server_wait_log(srv, "save() crashed with SIGABRT");
+    check_says(srv, "v3 1");
+    use_counter(srv, "4", "", "abort();"); /* which is not called: save() of 3 never came back */
+    server_wait_log(srv, "save() ran past its deadline");
+    check_says(srv, "v4 1");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- under load ---- */
 
 static struct {
@@ -596,6 +692,8 @@ int main(void)
         cmocka_unit_test(an_object_copied_over_the_old_one_leaves_running_code_alone),
         cmocka_unit_test(a_request_that_sleeps_ends_in_its_own_version),
         cmocka_unit_test(listeners_come_and_go),
+        cmocka_unit_test(state_goes_to_the_next_version_and_back),
+        cmocka_unit_test(state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else),
         cmocka_unit_test(a_hundred_reloads_under_load_lose_nothing),
         cmocka_unit_test(a_constructor_that_crashes_is_refused),
         cmocka_unit_test(a_constructor_that_exits_is_refused),

@@ -5,10 +5,13 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define H     "Host: localhost\r\n"
@@ -506,6 +509,26 @@ static void a_client_that_sends_no_more_gets_its_answers(void **state)
     }
 }
 
+/* Request and end in one segment: the library sees one event. The idle time is a minute. */
+static void a_client_whose_end_comes_with_its_request_is_not_kept(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        struct conn *conn = conn_open(srv->port[0]);
+        int on = 1;
+        char *answer;
+
+        assert_int_equal(setsockopt(conn_fd(conn), IPPROTO_TCP, TCP_CORK, &on, sizeof on), 0);
+        conn_sendf(conn, "GET /a.txt HTTP/1.1\r\n" H END);
+        conn_shutdown(conn);
+        answer = conn_read_all(conn, NULL);
+        assert_int_equal(answers(answer), 1);
+        assert_non_null(strstr(answer, "\r\n\r\n0123456789"));
+        free(answer);
+        conn_close(&conn);
+    }
+}
+
 static void an_http_1_0_client_needs_no_host_and_asks_for_keep_alive(void **state)
 {
     static const struct row rows[] = {
@@ -564,6 +587,7 @@ int main(void)
         cmocka_unit_test(a_304_without_a_length_keeps_the_connection),
         cmocka_unit_test(requests_in_a_row_are_answered_in_their_order),
         cmocka_unit_test(a_client_that_sends_no_more_gets_its_answers),
+        cmocka_unit_test(a_client_whose_end_comes_with_its_request_is_not_kept),
         cmocka_unit_test(an_http_1_0_client_needs_no_host_and_asks_for_keep_alive),
         cmocka_unit_test(close_is_heard_among_other_options),
     };

@@ -12,23 +12,45 @@
 
 static struct server *srv;
 
+/* The cookies, as the plugin gets them. */
+static const char cookies[] =
+    "#include <bulkhead.h>\n"
+    "static bh_rc show(void *self, bh_req *req, void *ctx)\n"
+    "{\n"
+    "    char text[256];\n"
+    "    int n = 0;\n"
+    "    for (size_t i = 0; i < 4; i++) {\n"
+    "        bh_str v = bh_header_nth(req, BH_REQ, \"Cookie\", i);\n"
+    "        if (v.p != NULL)\n"
+    "            n += snprintf(text + n, sizeof text - n, \"[%.*s]\", (int)v.n, v.p);\n"
+    "    }\n"
+    "    return bh_reply(req, 200, \"text/plain\", n > 0 ? text : \"none\");\n"
+    "}\n"
+    "BH_PLUGIN(\"cookies\", \"1\", .on_request = show)\n";
+
 static int set_up(void **state)
 {
+    char *dir = tmp_dir();
+
     (void)state;
-    srv = server_start("version: 1\n"
-                       "server: {workers: 1}\n"
-                       "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                       "limits: {head: 4KiB, uri: 1KiB, headers: 50, body: 1MiB}\n"
-                       "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                       "plugins:\n"
-                       "  echo: {module: body, config: {mode: buffer, reply: yes}}\n"
-                       "  early: {module: respond, config: {body: early}}\n"
-                       "  smuggled: {module: respond, config: {body: SMUGGLED}}\n"
-                       "routes:\n"
-                       "  - {match: {path: /smuggled}, chain: [smuggled]}\n"
-                       "  - {match: {path: /early}, chain: [early]}\n"
-                       "  - {match: {path: /**}, chain: [echo]}\n"
-                       "crash: {dir: @DIR@/crashes, keep: 100}\n");
+    free(plugin_build(dir, "cookies", cookies));
+    srv = server_start_in(dir, "version: 1\n"
+                               "server: {workers: 1}\n"
+                               "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                               "limits: {head: 4KiB, uri: 1KiB, headers: 50, body: 1MiB}\n"
+                               "modules: {path: [@DIR@, @PLUGINS@, @MODULES@]}\n"
+                               "plugins:\n"
+                               "  echo: {module: body, config: {mode: buffer, reply: yes}}\n"
+                               "  cookies: {module: cookies}\n"
+                               "  early: {module: respond, config: {body: early}}\n"
+                               "  smuggled: {module: respond, config: {body: SMUGGLED}}\n"
+                               "routes:\n"
+                               "  - {match: {path: /smuggled}, chain: [smuggled]}\n"
+                               "  - {match: {path: /cookies}, chain: [cookies]}\n"
+                               "  - {match: {path: /early}, chain: [early]}\n"
+                               "  - {match: {path: /**}, chain: [echo]}\n"
+                               "crash: {dir: @DIR@/crashes, keep: 100}\n");
+    free(dir);
     return 0;
 }
 
@@ -80,7 +102,10 @@ struct row {
     size_t n;
 };
 
-#define ROW(status, bytes) {status, bytes, sizeof(bytes) - 1}
+#define ROW(status, bytes)               \
+    {                                    \
+        status, bytes, sizeof(bytes) - 1 \
+    }
 
 /* Behind a good request, and followed by one that must not be served. */
 static void one_answer_and_the_end(const struct row *row, size_t n)
@@ -176,7 +201,8 @@ static void malformed_chunks_are_answered_once(void **state)
         ROW(400, CHUNKS "5\r\nhello\r\n0\r\nX: a\0\r\n\r\n"),
         ROW(400, CHUNKS "5\r\nhello\r\n0\r\n" NEXT),
         ROW(413, CHUNKS "5\r\nhello\r\n100000\r\n"),
-        ROW(400, "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!"),
+        ROW(400,
+            "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!"),
     };
 
     (void)state;
@@ -251,8 +277,9 @@ static void space_after_a_length_or_coding_is_no_fault(void **state)
 
 static void extensions_and_trailers_are_left_out(void **state)
 {
-    static const char text[] = CHUNKS "0005;a=b;c=\"d;\\\"\"\r\nhello\r\n1 ;e\r\n!\r\n0;f\r\nX: y\r\n"
-                                      "Content-Length: 9\r\n\r\n" CHUNKS "0\r\n\r\n";
+    static const char text[] = CHUNKS
+        "0005;a=b;c=\"d;\\\"\"\r\nhello\r\n1 ;e\r\n!\r\n0;f\r\nX: y\r\n"
+        "Content-Length: 9\r\n\r\n" CHUNKS "0\r\n\r\n";
     static const char *const bodies[] = {"bytes=6", "bytes=0"};
 
     (void)state;
@@ -261,12 +288,12 @@ static void extensions_and_trailers_are_left_out(void **state)
 
 static void cookies_reach_plugins_under_their_name(void **state)
 {
-    struct response *res = server_request(srv, "GET", "/early", "Cookie: a=b\r\nCOOKIE: c\r\n", NULL,
-                                          0);
+    static const char text[] =
+        "GET /cookies HTTP/1.1\r\nHost: a\r\nCookie: a=b; c\r\nCOOKIE:d\r\n\r\n";
+    static const char *const bodies[] = {"[a=b; c][d]"};
 
     (void)state;
-    assert_int_equal(res->status, 200);
-    response_free(&res);
+    expect_bodies(text, sizeof text - 1, bodies, 1);
 }
 
 static void expect_without_a_body_does_not_swallow_the_next_request(void **state)
@@ -283,9 +310,10 @@ static void expect_without_a_body_does_not_swallow_the_next_request(void **state
 
 static void a_small_body_after_an_early_reply_keeps_the_connection(void **state)
 {
-    static const char text[] = "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                               "5\r\nhello\r\n0\r\n\r\n"
-                               "POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    static const char text[] =
+        "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5\r\nhello\r\n0\r\n\r\n"
+        "POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
     static const char *const bodies[] = {"early", "early"};
 
     (void)state;
@@ -300,7 +328,8 @@ static void a_large_one_is_not_read_to_its_end(void **state)
 
     (void)state;
     memset(text, 'x', sizeof text);
-    conn_sendf(conn, "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n80000\r\n");
+    conn_sendf(conn,
+               "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n80000\r\n");
     conn_send(conn, text, sizeof text); /* less than the chunk says */
     read_answers(conn, &h);
     assert_int_equal(h.n, 1);

@@ -16,7 +16,7 @@ struct config {
     uint8_t mode, resp_mode;
     uint32_t max, resp_max, pause_ms;
     const char *replace;
-    bool reply, early, pause_head, refuse, upper, grow;
+    bool reply, early, pause_head, refuse, upper, grow, trace;
 };
 
 struct instance {
@@ -43,6 +43,7 @@ static const bh_opt options[] = {
     BH_BOOL(struct config, pause_head, "false", "Pause in on_request, too"),
     BH_BOOL(struct config, upper, "false", "Response bodies in upper case, with calls counted"),
     BH_BOOL(struct config, grow, "false", "Response chunks tripled"),
+    BH_BOOL(struct config, trace, "false", "Log how requests end"),
     BH_OPT_END,
 };
 
@@ -76,11 +77,28 @@ static bh_rc pause_here(bh_req *req)
     return BH_PAUSE;
 }
 
+static void clean_up(void *self)
+{
+    bh_logf(((struct instance *)self)->inst, BH_LOG_WARN, "cleaned up");
+}
+
+static void on_log(void *self_, bh_req *req, void *ctx)
+{
+    struct instance *self = self_;
+
+    if (self->cfg->trace)
+        bh_logf(self->inst, BH_LOG_WARN, "over: aborted %s, status %d, %zu bytes of body",
+                bh_attr(req, "aborted").p != NULL ? "yes" : "no", bh_status(req),
+                ((struct ctx *)ctx)->bytes);
+}
+
 static bh_rc on_request(void *self_, bh_req *req, void *ctx)
 {
     const struct config *cfg = ((struct instance *)self_)->cfg;
 
     (void)ctx;
+    if (cfg->trace && bh_defer(req, clean_up, self_) != BH_OK)
+        return BH_FAIL;
     if (cfg->mode != 3 && bh_body_want(req, BH_REQ, cfg->mode, cfg->max) != BH_OK)
         return BH_FAIL;
     if (cfg->resp_mode != 3 && bh_body_want(req, BH_RESP, cfg->resp_mode, cfg->resp_max) != BH_OK)
@@ -158,4 +176,4 @@ static bh_rc on_response_body(void *self_, bh_req *req, void *ctx, bh_str chunk,
 BH_PLUGIN("body", "1.0.0", .summary = "Looks at bodies", .options = options,
           .cfg_size = sizeof(struct config), .ctx_size = sizeof(struct ctx), .open = open_,
           .close = free, .on_request = on_request, .on_request_body = on_request_body,
-          .on_response_body = on_response_body)
+          .on_response_body = on_response_body, .on_log = on_log)

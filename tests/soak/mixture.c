@@ -78,7 +78,8 @@ const struct soak_trick soak_tricks[] = {
     AT_ONCE("mutex", OUTCOME_LOCK, true, 3),
     AT_ONCE("semaphore", OUTCOME_LOCK, true, 2),
     {"mutex", "offload", VICTIM_PLAIN, OUTCOME_LOCK, true, 3, false},
-    {"double_free", "allocator", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
+    /* In a heap of the instance's own. */
+    {"double_free", "allocator", VICTIM_INSIDE, OUTCOME_R, false, 6, false},
     {"abort", "loader", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"fpe", "stdio", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"x", "gone", VICTIM_INSIDE, OUTCOME_X, true, 4, false},

@@ -36,7 +36,7 @@
 #define SLACK_RECORDER_KIB \
     (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
 #define SLACK_FDS        0
-#define SLACK_WORKER_FDS 2 /* a client's close that is just being noticed */
+#define SLACK_WORKER_FDS 8 /* clients' closes that are just being noticed */
 #define SETTLE_MS        3000
 #define BUSY_FDS         36 /* of two workers at rest are some 34 */
 #define UPGRADE_EVERY_MS 20000
@@ -54,7 +54,7 @@ static struct {
     struct server *srv;
     struct soak_group *group[N_GROUPS];
     uint64_t random;
-    int n_kills, n_recycled, n_upgrades, n_recorder_kills, n_standby_kills;
+    int n_kills, n_reloads, n_recycled, n_upgrades, n_recorder_kills, n_standby_kills;
     struct charges charges;
 } soak;
 
@@ -201,6 +201,10 @@ static void take_look(struct look *out)
         let_it_rain(100);
     } while (count_others(out) < n || out->n != WORKERS + 3 ||
              (n > BUSY_FDS && harness_now_ms() < end));
+    for (int i = 0; n > BUSY_FDS && i < out->n; i++) /* for whoever looks into it */
+        if (is_name(&out->v[i], "bh-worker"))
+            run_command(NULL, "ls -l /proc/%d/fd > %s/fds-%d", (int)out->v[i].pid, soak.srv->dir,
+                        (int)out->v[i].pid);
     atomic_store(&soak_is_paused, false);
 }
 
@@ -271,7 +275,6 @@ static void upgrade(void)
     atomic_store(&soak_may_fault, true);
 }
 
-/* Reloading the config has its place here, once there is such a thing. */
 static void do_mischief(void)
 {
     switch (soak_random(&soak.random) % 16) {
@@ -284,6 +287,7 @@ static void do_mischief(void)
     case 6: recycle("0"); break;
     case 7: recycle("all"); break;
     case 8: json_decref(status_now()); break;
+    case 9: soak.n_reloads += kill(soak.srv->pid, SIGHUP) == 0; break;
     default: break; /* the faults have their turn */
     }
 }
@@ -483,10 +487,10 @@ static void print_story(const struct soak_story *story, const struct soak_totals
         (unsigned long long)t->n_asked, (unsigned long long)t->n_connections,
         (unsigned long long)t->n_right, (unsigned long long)t->n_moved);
     printf(
-        "workers: %d parked (X), %d killed (%d by us), %d left in order, %d ejections; %d upgrades; "
+        "workers: %d parked (X), %d killed (%d by us), %d left in order, %d ejections; %d upgrades, %d reloads; "
         "recorder killed %d times, standby %d times\n",
         story->n_parked, story->n_killed, soak.n_kills, story->n_left, story->n_ejected,
-        soak.n_upgrades, soak.n_recorder_kills, soak.n_standby_kills);
+        soak.n_upgrades, soak.n_reloads, soak.n_recorder_kills, soak.n_standby_kills);
 }
 
 /* What the test was for must have happened. */
