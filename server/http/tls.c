@@ -207,7 +207,7 @@ static bool hear(struct tls_conn *t, ssize_t *result)
 static bool shake_hands(struct tls_conn *t, ssize_t *result)
 {
     struct conn *c = t->conn;
-    bool is_verified;
+    bool is_verified = false;
     int r, n = 0;
 
     if (!t->has_spoken && !hear(t, result))
