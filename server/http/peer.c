@@ -72,6 +72,10 @@ bool peer_take_header(struct conn *c, ssize_t *result)
     wire_set_flags(c, 0, SHM_CONN_BUSY);
     if (c->is_over_limit) {
         front_count_limit(c->listener->front, SHM_LIMIT_PER_IP);
+        if (c->listener->is_tls) { /* nothing can be said before the handshake */
+            *result = 0;
+            return false;
+        }
         guard_refuse(&c->guard, REFUSAL_PER_IP);
     }
     return true;
