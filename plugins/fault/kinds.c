@@ -515,6 +515,39 @@ FAULT fault_leak_thread(const struct fault_site *site)
         pthread_detach(thread);
 }
 
+/* ---- without end: until it is refused, again and again -------------------------------------- */
+
+enum { HOARD_REFUSALS = 20, HOARD_MAX = 4096 };
+
+FAULT fault_hoard(const struct fault_site *site)
+{
+    (void)site;
+    for (int i = 0, refused = 0; i < HOARD_MAX && refused < HOARD_REFUSALS; i++) {
+        volatile char *p = malloc((size_t)1 << 16);
+
+        if (p == NULL)
+            refused++;
+        else
+            p[0] = 1;
+    }
+}
+
+FAULT fault_hoard_fd(const struct fault_site *site)
+{
+    (void)site;
+    for (int i = 0, refused = 0; i < HOARD_MAX && refused < HOARD_REFUSALS; i++)
+        refused += open("/dev/null", O_RDONLY | O_CLOEXEC) < 0;
+}
+
+FAULT fault_hoard_thread(const struct fault_site *site)
+{
+    pthread_t thread;
+
+    (void)site;
+    for (int i = 0, refused = 0; i < HOARD_MAX && refused < HOARD_REFUSALS; i++)
+        refused += pthread_create(&thread, NULL, wait_for_ever, NULL) != 0;
+}
+
 /* ---- inside the host ---------------------------------------------------------------------- */
 
 FAULT fault_bad_ptr_log(const struct fault_site *site)
@@ -676,6 +709,9 @@ static const struct fault_kind kinds[] = {
     {"leak", 19, "leaks 1 MiB of memory", fault_leak},
     {"leak_fd", 19, "leaks a file descriptor", fault_leak_fd},
     {"leak_thread", 19, "leaks a thread", fault_leak_thread},
+    {"hoard", 19, "leaks memory until it gets no more (256 MiB at most)", fault_hoard},
+    {"hoard_fd", 19, "leaks descriptors until it gets no more (4096 at most)", fault_hoard_fd},
+    {"hoard_thread", 19, "leaks threads until it gets no more (4096 at most)", fault_hoard_thread},
     {"fork", 20, "forks; the child returns into the host", fault_fork},
     {"bad_ptr", 1, "passes a bad pointer to the host (a header's value)", fault_bad_ptr},
     {"bad_ptr_reply", 1, "passes a bad pointer to the host (a reply)", fault_bad_ptr_reply},

@@ -232,9 +232,10 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
-    _Atomic uint64_t refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
-    _Atomic uint32_t fds_end;     /* descriptors of connections so far were below this */
-    _Atomic uint32_t beat;        /* changes once a second while the loop turns */
+    _Atomic uint64_t
+        refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
+    _Atomic uint32_t fds_end;   /* descriptors of connections so far were below this */
+    _Atomic uint32_t beat;      /* changes once a second while the loop turns */
     _Atomic uint32_t give_up; /* master's; not 0: it cannot take the connections, so hand them over
                                      (ipc/surrender.h). A futex. */
     struct shm_call call;     /* of the loop thread */

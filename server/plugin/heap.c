@@ -320,6 +320,8 @@ static struct heap_span *take_pages(struct heap *h, uint32_t n, uint8_t kind)
     }
     if (!charge(h, n * PAGE))
         return NULL;
+    if (c == h->spare)
+        h->spare = NULL;
     s = span_at(c, page);
     for (uint32_t i = 0; i < n; i++) {
         c->free[(page + i) / 64] &= ~(UINT64_C(1) << (page + i) % 64);
@@ -347,11 +349,14 @@ static void give_pages(struct heap *h, struct heap_span *s)
         list_chunk(h, c);
     c->n_free += n;
     discharge(h, n * PAGE);
-    /* One that is empty is kept for what comes next, if it is the only one with room. */
-    if (c->n_free == LAST_PAGE - TABLE_PAGES && (c->next != NULL || c->prev != NULL)) {
-        unlist_chunk(h, c);
-        give_slots(h, c, TABLE_PAGES * PAGE);
+    if (c->n_free < LAST_PAGE - TABLE_PAGES)
+        return;
+    if (h->spare == NULL) { /* one that is empty is kept for what comes next */
+        h->spare = c;
+        return;
     }
+    unlist_chunk(h, c);
+    give_slots(h, c, TABLE_PAGES * PAGE);
 }
 
 /* ---- blocks ---- */
@@ -685,7 +690,7 @@ struct heap *heap_create(uint32_t plugin, uintptr_t object_base, const uint32_t 
     if (!text_range(object_base, &h->text_lo, &h->text_size))
         h->text_size = 0;
     h->n_refused = 0;
-    h->roomy = NULL;
+    h->roomy = h->spare = NULL;
     memset(h->bin, 0, sizeof h->bin);
     atomic_store(&h->lock, 0);
     atomic_store(&h->pins, 1);

@@ -38,6 +38,7 @@ struct heap {
     size_t refused;                   /* the least of them, bytes */
     struct heap_span *bin[HEAP_BINS]; /* with free blocks, by size */
     struct heap_chunk *roomy;         /* with free pages */
+    struct heap_chunk *spare;         /* one of them that is empty, or NULL */
     uint32_t slots;                   /* all it has: index + 1, through region_slot.next */
     uint64_t bytes;                   /* as charged to the plugin */
 

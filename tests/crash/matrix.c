@@ -79,9 +79,9 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
      "RRRRR",
      FAULTS({"sigaction", NULL, NULL, MOST}, {"sigmask", NULL, NULL, MOST},
             {"altstack", NULL, NULL, MOST})},
-    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "NNNNNNNN...N", "NNNNN",
-     FAULTS({"leak", NULL, NULL, MOST}, {"leak_fd", NULL, NULL, MOST},
-            {"leak_thread", NULL, NULL, MOST})},
+    {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "QQQQFFQQ...Q", "QQQQQ",
+     FAULTS({"hoard", NULL, NULL, "abcdeghl"}, {"hoard_fd", NULL, NULL, MOST},
+            {"hoard_thread", NULL, NULL, MOST})},
     {"fork() whose child returns into the host", "RRTRFFRR---R", "RRRRRRRR---R", "RRRRR",
      FAULTS({"fork", NULL, NULL, MOST})},
 };
@@ -121,9 +121,9 @@ static const struct {
      "a return into frames that were overwritten. What those were about to do is not done, so nothing "
      "can make the loop sound again, and Q is not to be had: the worker is replaced at once. With the "
      "escrow that costs its requests in flight, and no idle connection."},
-    {ROW(15), "c", "As above: the worker is replaced, and requests of others may have to come again."},
-    {ROW(15), "h",
-     "longjmp() out of a job: R. By hand: X, as above."},
+    {ROW(15), "c",
+     "As above: the worker is replaced, and requests of others may have to come again."},
+    {ROW(15), "h", "longjmp() out of a job: R. By hand: X, as above."},
     {ROW(17), "abcdefghl",
      "close(), dup2(), close_range() and the like refuse the server's descriptors to plugins (EBADF, a "
      "line in the log that names the plugin, and a failure charged to it): not even that request is "
@@ -138,8 +138,6 @@ static const struct {
     {ROW(18), "ef",
      "As above; what a constructor changed is set right after it, so there is no "
      "reason to refuse the plugin."},
-    {ROW(19), "abcdefghl",
-     "Not noticed: there are no limits on memory, threads or descriptors of a plugin in this version."},
     {ROW(20), "cef",
      "The child ends where it would come back into the server; the parent goes on, so nothing is "
      "lost."},
@@ -361,6 +359,9 @@ void matrix_markdown(FILE *out)
     }
     fprintf(out, "- `.`: %s\n", unrun);
     fputs(
+        "- Row 19: by plugins.NAME.memory, threads and descriptors, which have defaults. Not counted is "
+        "what a constructor allocates, what libc and other libraries keep for themselves, and all memory "
+        "with `heap: shared`: `recycle.memory` limits the worker as a whole.\n"
         "- Row 17: closed by a raw system call, the worker may be deaf without noticing.\n"
         "- Row 10, h: a raw exit in an offloaded job or a thread leaves no trace. If the event loop was "
         "in no call, and all threads beside it worked for one plugin, that one is charged, and the "

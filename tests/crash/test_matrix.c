@@ -126,6 +126,12 @@ static bool is_harmless(const struct probe *p)
            (row == 11 && strcmp(p->place->hook, "thread") == 0);
 }
 
+/* It is taken out without a crash. */
+static bool is_hoarder(const struct probe *p)
+{
+    return p->row + 1 == 19;
+}
+
 static bool is_deadline(const struct probe *p)
 {
     return p->fault->cause != NULL && strcmp(p->fault->cause, "deadline") == 0;
@@ -257,7 +263,7 @@ static char judge(const struct probe *p, const struct response *res, bool is_rep
     if (ejects(p) != is_replaced)
         return is_replaced ? 'X' : 'N';
     if (record == NULL)
-        return is_harmless(p) ? 'R' : is_replaced ? 'X' : 'N';
+        return is_harmless(p) ? 'R' : is_hoarder(p) ? 'Q' : is_replaced ? 'X' : 'N';
     if (p->place->column == 'c' && res->status == 200 && res->truncated)
         return 'T';
     return is_replaced ? text_at(record, "verdict", NULL)[0] : 'R';
@@ -343,9 +349,10 @@ static void run_probe(struct scene *scene, struct probe *p)
         wrong(p, "%s", harm);
     if (record != NULL)
         check_record(p, record, outcome);
-    else if (is_replaced)
+    else if (is_replaced && !is_hoarder(p))
         wrong(p, "a worker died without a record");
-    if (strchr("RQ", outcome) != NULL && !is_harmless(p) && res->status != expected_status(p))
+    if (strchr("RQ", outcome) != NULL && !is_harmless(p) && !is_hoarder(p) &&
+        res->status != expected_status(p))
         wrong(p, "answered %d instead of %d", res->status, expected_status(p));
     json_decref(record);
     response_free(&res);

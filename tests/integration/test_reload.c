@@ -399,7 +399,7 @@ static void a_hundred_reloads_under_load_lose_nothing(void **state)
         pthread_join(thread[i], NULL);
     assert_int_equal(load.n_bad, 0);
     assert_true(load.n > 100);
-    assert_int_equal(generation(srv), 101);
+    assert_true(generation(srv) >= 101); /* one that was late to say so was asked for again */
     check_says(srv, "1 99");
     /* Of those before nothing is left: workers, and their copies of objects. */
     eventually(server_children(srv, NULL, pid, 64) == 4); /* two workers, standby, recorder */
