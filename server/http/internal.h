@@ -198,6 +198,7 @@ void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
+void wire_poke(struct conn *c); /* the library looks at it in its next turn, event or not */
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
 /* Where bytes come from. read() answers like recv(); `again` is what it answers when there are none
