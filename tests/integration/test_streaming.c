@@ -200,7 +200,7 @@ static void a_connection_that_is_cut_before_it_had_to_wait_is_closed(void **stat
 
     (void)state;
     eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
-    expect_cut(srv, "/plain?n=1&size=4&via=pull&bad=fail", 0); /* what is made at the first request */
+    expect_cut(srv, "/plain?n=1&size=4&via=pull&bad=fail", 0); /* what is made only once */
     before = count_descriptors(worker);
     kill(worker, SIGSTOP);
     for (int i = 0; i < N; i++) {
