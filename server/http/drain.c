@@ -91,11 +91,15 @@ static void end_idle(struct front *f)
 
 void front_drain(struct front *f)
 {
+    bool accepts = false;
+
     f->is_draining = true;
     f->drain_fresh_ns = host_loop_mono_ns + FRESH_NS;
-    f->drain_accept_ns = host_loop_mono_ns + ACCEPT_NS;
-    for (int i = 0; i < f->n_listeners; i++)
+    for (int i = 0; i < f->n_listeners; i++) {
+        accepts |= !f->listener[i].is_quiet;
         f->listener[i].needs_run = true;
+    }
+    f->drain_accept_ns = accepts ? host_loop_mono_ns + ACCEPT_NS : 0;
 }
 
 void drain_run(struct front *f)

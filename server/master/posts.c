@@ -21,6 +21,7 @@
 #include "obs/log.h"
 
 #define LEAVE_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the worker's own */
+#define STANDBY_WAIT_MS 20 /* let the one that takes over begin, before the next is loaded */
 #define LOOK_MS        1000 /* between two looks at the workers' beats */
 
 int posts_stuck_ms = 15000;
@@ -135,8 +136,10 @@ static bool appoint_standby(struct master *m, struct child *c, int post)
         child_kill(c, SIGKILL);
         return false;
     }
-    if (c->duty == DUTY_STANDBY)
+    if (c->duty == DUTY_STANDBY) {
         log_info("worker %d (pid %d), which stood by, takes over", c->index, (int)c->pid);
+        m->standby.due_ms = clock_mono_ms() + STANDBY_WAIT_MS;
+    }
     c->post = post;
     c->started_ms = clock_mono_ms();
     posts_set_duty(c, DUTY_SERVING);

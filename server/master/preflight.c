@@ -299,6 +299,7 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
     if (p->pid == 0) {
         int status;
 
+        free(p);
         fd_close(&fd[0]);
         if (m != NULL)
             child_close_masters(m);

@@ -18,6 +18,7 @@
 
 #define SYMBOLISE_MAX_S  20 /* then the recorder dies, and the next one leaves the backtrace out */
 #define FOLD_INTERVAL_MS 1000 /* between two updates of a record's count */
+#define DEATH_WAIT_NS    80000000 /* before the record of a worker's end is worked on */
 #define ORPHAN_MS        2000 /* a slot whose process is alive, but not the worker */
 
 static struct {
@@ -200,6 +201,15 @@ static bool is_orphan(uint32_t worker, uint32_t slot)
     return now - *since >= ORPHAN_MS;
 }
 
+/* Its successor takes over just now, maybe on the only CPU: symbols have time. The age is that of a
+ * clock that may be set, and the word of a dead worker; so no more than this moment is granted. */
+static bool is_fresh_death(const struct shm_crash *crash)
+{
+    int64_t age_ns = clock_real_ns() - crash->time_ns;
+
+    return crash->verdict == SHM_WORKER_DIED && age_ns >= 0 && age_ns < DEATH_WAIT_NS;
+}
+
 bool crashes_write(uint32_t worker, bool is_last)
 {
     struct shm_worker *w = &crashes.shm->worker[worker];
@@ -211,6 +221,8 @@ bool crashes_write(uint32_t worker, bool is_last)
         if (state == SHM_CRASH_FREE)
             continue;
         is_busy = true;
+        if (state == SHM_CRASH_FULL && !is_last && is_fresh_death(&w->crash[slot]))
+            continue; /* the next pass takes it */
         if (state != SHM_CRASH_FILLING || is_last || is_orphan(worker, slot)) {
             write_slot(worker, slot);
             crashes.orphan_ms[worker * SHM_CRASH_SLOTS + slot] = 0;

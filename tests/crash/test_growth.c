@@ -130,7 +130,8 @@ static void repeat(const char *fault, const char *at, void (*run)(struct conn *c
     assert_in_range(after.rss_kib, 0, before.rss_kib + MAX_GROWTH_KIB);
     assert_in_range(after.size_kib, 0, before.size_kib + MAX_MAPPED_KIB);
     assert_int_equal(after.threads, before.threads);
-    assert_int_equal(after.descriptors, before.descriptors);
+    /* Fewer are no growth: one may have been on its way out before. */
+    assert_in_range(after.descriptors, 0, before.descriptors);
     conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
 }

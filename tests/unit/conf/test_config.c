@@ -72,6 +72,7 @@ static int load(const char *text)
 
 static void load_well(const char *text)
 {
+    config_destroy(&cfg); /* of the one before */
     if (load(text) < 0)
         diag_print(&diag, stderr);
     assert_non_null(cfg);

@@ -961,7 +961,7 @@ static void without_accepting_connections_go_on(void **state)
     assert_null(strstr(heard, "Connection: close"));
     front_drain(front[A]);
     STEP_UNTIL(next(old) == 0);
-    assert_true(front_is_drained(front[A]));
+    STEP_UNTIL(front_is_drained(front[A])); /* it reads what the client sent last, and then forgets it */
     assert_int_equal(next(new), -EAGAIN);
     close(old);
     close(new);
