@@ -32,6 +32,7 @@ struct conn { /* one connection */
     bool is_last;    /* its next answer says Connection: close */
     bool is_poked;   /* there may be bytes to be had, though the library was told otherwise */
     bool lingers;    /* closed slowly: the client may still be sending */
+    bool is_whole;   /* its last answer went out in full */
     bool is_replay;  /* its request was begun by a worker that died: not a third time */
     bool is_given;   /* another process has it: the socket is not to be touched */
     bool drops_last_chunk, cuts_length; /* of an answer that has no body: response.c */

@@ -224,7 +224,11 @@ struct MHD_Response *response_create(struct exchange *x)
         MHD_add_response_header(response, "Content-Type", "application/octet-stream");
     if (x->listener->hsts[0] != '\0' && fields_find(f, "strict-transport-security", 25, 0) == NULL)
         MHD_add_response_header(response, "Strict-Transport-Security", x->listener->hsts);
-    if (x->is_last || x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last))
+    /* The client does not know yet, and may be sending its next request. */
+    if (x->is_last || x->listener->front->is_draining || (x->conn != NULL && x->conn->is_last)) {
         MHD_add_response_header(response, "Connection", "close");
+        if (x->conn != NULL)
+            x->conn->lingers = true;
+    }
     return response;
 }

@@ -118,6 +118,7 @@ void wire_close(struct conn *c)
 void wire_begin(struct conn *c, struct exchange *x)
 {
     c->x = x;
+    c->is_whole = false;
     c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
     c->drops_last_chunk = c->cuts_length = false;
@@ -150,6 +151,7 @@ void wire_end(struct conn *c)
     bool is_idle = c->received == c->consumed;
 
     c->x = NULL;
+    c->is_whole = true;
     c->is_replay = false;
     c->consumed = WIRE_UNKNOWN;
     deadline_set(c, is_idle ? DEADLINE_QUIET : DEADLINE_HEAD);
