@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -96,6 +97,18 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
 
+/* A socket that is closed while it has unread input is reset, and what is still on its way out is lost:
+ * who sends more than the request that it wanted to be its last would get half of the answer. */
+static bool ends_slowly(const struct conn *c)
+{
+    int unread = 0;
+
+    if (c->is_given)
+        return false;
+    return c->lingers ||
+           (c->is_whole && !c->is_ended && ioctl(c->fd, FIONREAD, &unread) == 0 && unread > 0);
+}
+
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
@@ -108,10 +121,10 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         bool was_ended = c->is_ended;
 
         list_remove(&c->node);
-        if (c->lingers && !c->is_given)
+        if (ends_slowly(c)) {
             tls_bye(c);
-        if (c->lingers && !c->is_given)
             farewell_linger(l->front, c->fd);
+        }
         wire_close(c);
         free(c);
         *context = NULL;

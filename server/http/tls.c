@@ -27,6 +27,7 @@
 
 #include "conf/config.h"
 #include "http/internal.h"
+#include "http/socket.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/host.h"
@@ -49,6 +50,7 @@ struct tls_conn {
     bool is_leaving; /* to be closed as soon as nothing more of it is there to read */
     bool has_left;   /* close_notify was sent, or is not to be */
     bool has_unsent; /* a record is on its way out */
+    bool has_ended;  /* the client's side of the TCP connection */
     size_t credit;   /* bytes that went out, and were not told the library */
     /* for plugins, once the handshake is done */
     char *server_name;
@@ -74,6 +76,21 @@ static void nudge(struct conn *c)
 
 /* ---- from beginning ... ---- */
 
+/* To GnuTLS an end without close_notify is an error that leaves no way to answer. Where a request ends
+ * is told by its framing, though, and one that is whole gets its answer (RFC 9112 9.8): so GnuTLS learns
+ * of no end, and tls_recv() asks here. */
+static ssize_t pull(gnutls_transport_ptr_t arg, void *buf, size_t size)
+{
+    struct tls_conn *t = arg;
+    ssize_t n = socket_recv(t->conn->fd, buf, size, 0);
+
+    if (n != 0 || size == 0)
+        return n;
+    t->has_ended = true;
+    errno = EAGAIN;
+    return -1;
+}
+
 bool tls_begin(struct conn *c)
 {
     static const int on = 1;
@@ -90,7 +107,8 @@ bool tls_begin(struct conn *c)
         free(t);
         return false;
     }
-    gnutls_transport_set_int(t->session, c->fd);
+    gnutls_transport_set_ptr2(t->session, t, (gnutls_transport_ptr_t)(intptr_t)c->fd);
+    gnutls_transport_set_pull_function(t->session, pull);
     t->set = tls_set_get(f->tls);
     t->conn = c;
     list_init(&t->node);
@@ -124,7 +142,7 @@ static void fail(struct tls_conn *t, int error)
     log_debug("TLS on connection %d, listener '%s': %s", c->fd, c->listener->name,
               gnutls_strerror(error));
     if (error == GNUTLS_E_PUSH_ERROR || error == GNUTLS_E_PULL_ERROR ||
-        error == GNUTLS_E_PREMATURE_TERMINATION || error == GNUTLS_E_FATAL_ALERT_RECEIVED)
+        error == GNUTLS_E_FATAL_ALERT_RECEIVED)
         return;
     if (error ==
         GNUTLS_E_NO_CERTIFICATE_FOUND) /* for which GnuTLS has decode_error: RFC 5246 7.4.6 */
@@ -216,6 +234,10 @@ static bool shake_hands(struct tls_conn *t, ssize_t *result)
         r = gnutls_handshake(t->session);
     } while (r == GNUTLS_E_INTERRUPTED ||
              (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r) && n++ < WARNINGS));
+    if (r == GNUTLS_E_AGAIN && t->has_ended) {
+        *result = end_of_input(t, 0);
+        return false;
+    }
     if (r == GNUTLS_E_AGAIN) {
         /* Its event would be one that the library does not look at while it wants to read. */
         if (gnutls_record_get_direction(t->session) == 1 && list_is_empty(&t->node))
@@ -259,8 +281,10 @@ ssize_t tls_recv(struct conn *c, void *buf, size_t size)
         if (r == GNUTLS_E_INTERRUPTED ||
             (r == GNUTLS_E_WARNING_ALERT_RECEIVED && n_warnings++ < WARNINGS))
             continue;
-        if (r == GNUTLS_E_AGAIN)
+        if (r == GNUTLS_E_AGAIN && !t->has_ended)
             break;
+        if (r == GNUTLS_E_AGAIN)
+            return end_of_input(t, n);
         if (r == GNUTLS_E_REHANDSHAKE) /* TLS 1.2: not with us */
             gnutls_alert_send(t->session, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
         else if (r < 0)

@@ -4,9 +4,11 @@
  */
 #include "harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,7 +352,7 @@ static void preconditions_are_checked_in_their_order(void **state)
 static void ranges_are_partial_content(void **state)
 {
     static const struct row rows[] = {
-        {ASK("Range: bytes=2-4\r\n"), 206, "\r\nContent-Range: bytes 2-4/10\r\n", "56"},
+        {ASK("Range: bytes=2-4\r\n"), 206, "\r\nContent-Range: bytes 2-4/10\r\n", "2345"},
         {ASK("Range: bytes=2-4\r\n"), 206, "\r\n\r\n234", NULL},
         {ASK("Range: bytes=-2\r\n"), 206, "\r\n\r\n89", NULL},
         {ASK("Range: bytes=8-100\r\n"), 206, "Content-Range: bytes 8-9/10", NULL},
@@ -529,6 +531,65 @@ static void a_client_whose_end_comes_with_its_request_is_not_kept(void **state)
     }
 }
 
+/* All that comes, up to the end; fails the test when that is a reset. */
+static size_t read_to_the_end(struct conn *conn, char *buf, size_t size)
+{
+    int64_t deadline = harness_deadline_ms(10000);
+    size_t n = 0;
+
+    for (;;) {
+        ssize_t r = recv(conn_fd(conn), buf + n, size - 1 - n, MSG_DONTWAIT);
+
+        if (r == 0)
+            break;
+        if (r < 0 && errno != EAGAIN)
+            harness_fail(__FILE__, __LINE__, "%s after %zu bytes", strerror(errno), n);
+        if (r > 0)
+            n += (size_t)r;
+        else if (!harness_pause(deadline))
+            harness_fail(__FILE__, __LINE__, "no end after %zu bytes", n);
+    }
+    buf[n] = '\0';
+    return n;
+}
+
+/* The connection is not reset while half of the answer is still in the server's socket. */
+static void what_follows_the_last_request_costs_nothing_of_its_answer(void **state)
+{
+    enum { MORE = 100000, ROOM = 700000 };
+    static const struct {
+        const char *request;
+        int n_answers;
+        size_t least;
+    } rows[] = {
+        {"GET /big.bin HTTP/1.1\r\n" H CLOSE END, 1, 300000},
+        {"GET /big.bin HTTP/1.0\r\n" END, 1, 300000},
+        {"GET /big.bin HTTP/1.1\r\n" H END "GET /big.bin HTTP/1.1\r\n" H CLOSE END, 2, 600000},
+        {"GET /% HTTP/1.1\r\n" H END, 1, 0},
+        {"CONNECT a:80 HTTP/1.1\r\n" H END, 1, 0},
+    };
+    char *more = malloc(MORE), *answer = malloc(ROOM);
+
+    (void)state;
+    memset(more, 'x', MORE);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct conn *conn = conn_open(srv->port[0]);
+        int small = 4096;
+        size_t n;
+
+        setsockopt(conn_fd(conn), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        conn_send(conn, rows[i].request, strlen(rows[i].request));
+        conn_send(conn, more, MORE);
+        poll(NULL, 0, 100); /* in which a server would have closed */
+        n = read_to_the_end(conn, answer, ROOM);
+        assert_true(n > rows[i].least);
+        assert_int_equal(answers(answer), rows[i].n_answers);
+        conn_close(&conn);
+    }
+    free(more);
+    free(answer);
+}
+
 static void an_http_1_0_client_needs_no_host_and_asks_for_keep_alive(void **state)
 {
     static const struct row rows[] = {
@@ -588,6 +649,7 @@ int main(void)
         cmocka_unit_test(requests_in_a_row_are_answered_in_their_order),
         cmocka_unit_test(a_client_that_sends_no_more_gets_its_answers),
         cmocka_unit_test(a_client_whose_end_comes_with_its_request_is_not_kept),
+        cmocka_unit_test(what_follows_the_last_request_costs_nothing_of_its_answer),
         cmocka_unit_test(an_http_1_0_client_needs_no_host_and_asks_for_keep_alive),
         cmocka_unit_test(close_is_heard_among_other_options),
     };

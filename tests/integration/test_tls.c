@@ -398,6 +398,32 @@ static void a_request_and_good_bye_at_once_is_answered(void **state)
     stop(&srv);
 }
 
+/* Many clients end their side of TCP without a close_notify. What they asked for is whole all the same. */
+static void requests_before_an_end_without_good_bye_are_answered(void **state)
+{
+    static const char two[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    static const char half[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc";
+    struct server *srv = start(1, "");
+    struct tls_client *c;
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        c = open_well(srv, plainly);
+        say(c, two);
+        shutdown(c->fd, SHUT_WR);
+        check_status(tls_answer(c, NULL, NULL), 200);
+        check_status(tls_answer(c, NULL, NULL), 200);
+        assert_int_equal(tls_wait_end(c), TLS_GOOD_BYE);
+        tls_close(&c, false);
+    }
+    c = open_well(srv, plainly);
+    say(c, half);
+    shutdown(c->fd, SHUT_WR);
+    assert_null(tls_answer(c, NULL, NULL));
+    tls_close(&c, false);
+    stop(&srv);
+}
+
 /* Long enough that records wait for room in the socket, in both directions; through sendfile too. */
 static void megabytes_go_there_and_back(void **state)
 {
@@ -1068,6 +1094,7 @@ int main(void)
         TEST(requests_in_one_record_are_all_answered),
         TEST(the_guard_and_the_deadlines_stand_behind_tls_too),
         TEST(a_request_and_good_bye_at_once_is_answered),
+        TEST(requests_before_an_end_without_good_bye_are_answered),
         TEST(megabytes_go_there_and_back),
         TEST(the_name_that_the_client_asks_for_decides),
         TEST(clients_that_need_a_certificate_show_one),

@@ -36,9 +36,9 @@
 #define SLACK_RECORDER_KIB \
     (64 * 1024) /* libdw's caches, which are bounded; it is restarted as well */
 #define SLACK_FDS         0
-#define SLACK_WORKER_FDS  8 /* clients' closes that are just being noticed */
+#define SLACK_WORKER_FDS  2 /* clients' closes that are just being noticed */
 #define SETTLE_MS         3000
-#define BUSY_FDS          36 /* of two workers at rest are some 34 */
+#define BUSY_FDS          33 /* of two workers at rest are 32 or 33 */
 #define BUSY_RECORDER_FDS 16
 #define UPGRADE_EVERY_MS  20000
 
