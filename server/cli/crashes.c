@@ -215,7 +215,7 @@ static int show(const struct records *records, const char *dir, const char *id, 
     else if (records->n > 0)
         record = records->record[0];
     else
-        fprintf(stderr, "bulkhead crashes: no crash is recorded in %s\n", dir);
+        fprintf(stderr, "bulkhead crashes: no crash is recorded in %s yet\n", dir);
     if (record == NULL)
         return CLI_BAD_INPUT;
     if (as_json)

@@ -85,7 +85,10 @@ static int show(const char *command, json_t *result, bool as_json)
     if (has_failed) {
         fprintf(stderr, "%s: failed (%s); generation %lld goes on serving, nothing was changed\n",
                 command, text_of(result, "stage"), generation);
-        json_array_foreach(errors, i, line) fprintf(stderr, "%s\n", json_string_value(line));
+        json_array_foreach(errors, i, line)
+        {
+            fprintf(stderr, "%s\n", json_string_value(line));
+        }
         return CLI_BAD_INPUT;
     }
     show_changes(json_object_get(result, "changes"));

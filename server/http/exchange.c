@@ -393,8 +393,9 @@ static enum MHD_Result go_on(struct exchange *x, const char *data, size_t *size)
         if (x->waits_for_100 && !x->has_reply && !x->wants_body)
             head_without_reply(x);
         /* A reply queued now closes the connection: only where the body is not worth reading. */
-        if (x->has_reply && (x->is_refused || x->waits_for_100 ||
-                             (x->content_length != UINT64_MAX && x->content_length > DISCARD_MAX))) {
+        if (x->has_reply &&
+            (x->is_refused || x->waits_for_100 ||
+             (x->content_length != UINT64_MAX && x->content_length > DISCARD_MAX))) {
             if (x->conn != NULL)
                 x->conn->lingers = true;
             return send_reply(x);

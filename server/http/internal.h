@@ -128,13 +128,13 @@ struct exchange {
     bool waits_for_100; /* with its body, for a word from us */
     bool is_suspended;
     bool waits_for_stream;
-    bool is_gone;        /* the client left */
-    bool is_refused;     /* for what the guard found: wire_refuse_request() */
+    bool is_gone;         /* the client left */
+    bool is_refused;      /* for what the guard found: wire_refuse_request() */
     uint64_t thrown_away; /* bytes of the body that nobody wants */
-    bool is_half_closed; /* it sends no more, and waits for the answer */
-    bool is_last;        /* the connection ends with its answer */
-    int64_t waited_ns;   /* when a streamed answer had to wait for the plugin for the first time */
-    int64_t received_ns; /* when the last of the request came, by the loop's clock */
+    bool is_half_closed;  /* it sends no more, and waits for the answer */
+    bool is_last;         /* the connection ends with its answer */
+    int64_t waited_ns;    /* when a streamed answer had to wait for the plugin for the first time */
+    int64_t received_ns;  /* when the last of the request came, by the loop's clock */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */
@@ -200,6 +200,7 @@ void wire_head(struct conn *c, const char *method, uint64_t body_len);
 void wire_end(struct conn *c);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
+void wire_poke(struct conn *c); /* the library looks at it in its next turn, event or not */
 void wire_set_flags(struct conn *c, uint32_t on, uint32_t off);
 
 /* Where bytes come from. read() answers like recv(); `again` is what it answers when there are none

@@ -65,14 +65,25 @@ static bool next_chunk(struct exchange *x, bh_str *chunk, char *buf, size_t max)
 }
 
 /* Ends the answer short of its end. Where the reader's first call fails, libmicrohttpd 0.9.75 marks
- * the connection closed and forgets it until its idle timeout: the event of the shutdown wakes it. */
+ * the connection closed and forgets it until there is an event. The shutdown would be one, but not for
+ * a connection that has not had to wait yet: that is in no epoll set, and would stay for ever. */
 static ssize_t cut(const struct exchange *x)
 {
     if (x->req.reply.kind == REPLY_STREAM)
         stream_lose(x->req.reply.stream);
-    if (x->conn != NULL)
+    if (x->conn != NULL) {
         shutdown(x->conn->fd, SHUT_RDWR);
+        wire_poke(x->conn);
+    }
     return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* By the end of the connection, where there are no chunks: there it is forgotten as well. */
+static ssize_t end(const struct exchange *x)
+{
+    if (x->conn != NULL && strcmp(x->req.protocol.p, "HTTP/1.0") == 0)
+        wire_poke(x->conn);
+    return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 /* The plugin that streams is asked for more, if it wants to be. */
@@ -105,7 +116,7 @@ static ssize_t read_body(void *arg, uint64_t pos, char *buf, size_t max)
             stream_pop(x->req.reply.stream);
         }
         if (x->source_ended)
-            return MHD_CONTENT_READER_END_OF_STREAM;
+            return end(x);
         if (x->req.reply.kind == REPLY_STREAM && !write_more(x))
             return cut(x);
         if (!next_chunk(x, &chunk, block, max < sizeof block ? max : sizeof block)) {

@@ -167,7 +167,7 @@ void wire_end(struct conn *c)
 
 /* The library waits for an event once it was told that there is nothing to read; a resumed connection
  * counts as readable. */
-static void poke(struct conn *c)
+void wire_poke(struct conn *c)
 {
     c->is_poked = true;
     if (list_is_empty(&c->unsure))
@@ -268,7 +268,7 @@ static size_t complete(struct conn *c, char *buf, size_t size)
     size_t n = size > 0 ? guard_complete(&c->guard, buf, size) : 0;
 
     if (!guard_is_complete(&c->guard))
-        poke(c);
+        wire_poke(c);
     return n;
 }
 
@@ -283,7 +283,7 @@ static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_so
     *kept = 0;
     if (__builtin_expect(size <= room,
                          0)) { /* the library makes room when it has worked off some */
-        poke(c);
+        wire_poke(c);
         return source->again;
     }
     if (__builtin_expect(c->is_diverted, 0))
@@ -298,7 +298,7 @@ static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_so
         note_refusal(c);
         *kept += complete(c, buf + *kept, size - *kept);
     } else if ((size_t)n == size - room && *kept < size) {
-        poke(c); /* there may be more */
+        wire_poke(c); /* there may be more */
     }
     return n;
 }
@@ -339,7 +339,7 @@ bool wire_refuse_request(struct conn *c, enum http_refusal reason)
         return false;
     guard_refuse(&c->guard, reason);
     note_refusal(c);
-    poke(c);
+    wire_poke(c);
     c->listener->needs_run = true;
     return true;
 }
@@ -352,13 +352,13 @@ void wire_stop_reading(struct conn *c)
         return; /* all of it has come */
     guard_refuse(&c->guard, REFUSAL_BODY_UNREAD);
     note_refusal(c);
-    poke(c);
+    wire_poke(c);
 }
 
 void wire_refuse_soon(struct conn *c, enum http_refusal reason)
 {
     c->refuse_soon = reason;
-    poke(c);
+    wire_poke(c);
 }
 
 static ssize_t read_socket(const struct wire_source *source, void *buf, size_t size)
@@ -373,7 +373,7 @@ static void look_for_end(struct conn *c)
     char byte;
 
     if (__real_recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-        poke(c);
+        wire_poke(c);
 }
 
 static ssize_t read_tls(const struct wire_source *source, void *buf, size_t size)

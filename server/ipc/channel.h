@@ -28,7 +28,7 @@ enum channel_kind {
     CHANNEL_HAND_OVER, /* a successor serves: accept no more, give back what is or becomes idle.
                         * number: bits of listeners that nobody else has: take in what waits there */
     CHANNEL_SAVE, /* a successor is ready: write the plugins' state to this descriptor, say when */
-    CHANNEL_KEYS,      /* one descriptor: certificates and keys from now on (tls/bundle.h) */
+    CHANNEL_KEYS, /* one descriptor: certificates and keys from now on (tls/bundle.h) */
     /* worker to master */
     CHANNEL_SAVED,   /* done */
     CHANNEL_GIVE,    /* idle connections, for whoever serves now */

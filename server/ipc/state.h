@@ -18,7 +18,7 @@ struct state_record {
     uint32_t magic;
     uint32_t version;
     uint32_t len;
-    uint32_t reserved; /* 0; the bytes are aligned to 8 */
+    uint32_t reserved;     /* 0; the bytes are aligned to 8 */
     char name[STATE_NAME]; /* NUL-terminated */
 };
 

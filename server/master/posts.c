@@ -20,9 +20,9 @@
 #include "master/internal.h"
 #include "obs/log.h"
 
-#define LEAVE_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the worker's own */
-#define STANDBY_WAIT_MS 20 /* let the one that takes over begin, before the next is loaded */
-#define LOOK_MS        1000 /* between two looks at the workers' beats */
+#define LEAVE_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the worker's own */
+#define STANDBY_WAIT_MS 20   /* let the one that takes over begin, before the next is loaded */
+#define LOOK_MS         1000 /* between two looks at the workers' beats */
 
 int posts_stuck_ms = 15000;
 

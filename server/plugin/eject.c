@@ -30,7 +30,8 @@ void eject(uint32_t plugin, const char *why)
     uint64_t one = 1;
     int saved_errno = errno;
 
-    if (plugin > CONFIG_MAX_PLUGINS || !atomic_compare_exchange_strong(&out.why[plugin], &none, why))
+    if (plugin > CONFIG_MAX_PLUGINS ||
+        !atomic_compare_exchange_strong(&out.why[plugin], &none, why))
         return;
     atomic_fetch_add(&out.n_new, 1);
     if (out.wake_fd >= 0 && write(out.wake_fd, &one, sizeof one) < 0)

@@ -27,7 +27,7 @@ enum hook {
     HOOK_WRITABLE, /* of bh_stream_on_writable() */
     HOOK_SAVE,
     HOOK_RESTORE,
-    HOOK_THREAD,   /* code of a plugin outside any call: a thread or timer of its own */
+    HOOK_THREAD, /* code of a plugin outside any call: a thread or timer of its own */
     HOOK_N
 };
 

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -239,5 +240,8 @@ int libraries_find_missing(const struct elf *elf, const char *path,
     arena_fini(&s.arena);
     free(s.open);
     free(s.cache);
+    /* Megabytes were read. What malloc keeps of them every worker would inherit, or not, as chance
+     * has it. */
+    malloc_trim(0);
     return r;
 }

@@ -180,7 +180,8 @@ static int load(const char *path, const char *copy, uint32_t plugin, struct diag
         /* dlerror() names the copy; the operator knows the original. */
         if (why != NULL && strncmp(why, o->copy, n) == 0)
             why += n + strspn(why + n, ": ");
-        diag_add(diag, path, 0, 0, NULL, "cannot be loaded: %s", why != NULL ? why : "dlopen failed");
+        diag_add(diag, path, 0, 0, NULL, "cannot be loaded: %s",
+                 why != NULL ? why : "dlopen failed");
         r = -ENOEXEC;
         goto fail;
     }

@@ -12,7 +12,7 @@ struct config;
 struct diag;
 struct manifest;
 
-struct setup_plugin { /* all zero: the place of a removed plugin (conf/align.h) */
+struct setup_plugin {          /* all zero: the place of a removed plugin (conf/align.h) */
     char *object;              /* absolute path of the .so */
     char *copy;                /* the private copy that is loaded; after setup_copy() */
     char sha256[DIGEST_TEXT];  /* of the copy */

@@ -17,9 +17,9 @@
 #include "recorder/symbolise.h"
 
 #define SYMBOLISE_MAX_S  20 /* then the recorder dies, and the next one leaves the backtrace out */
-#define FOLD_INTERVAL_MS 1000 /* between two updates of a record's count */
+#define FOLD_INTERVAL_MS 1000     /* between two updates of a record's count */
 #define DEATH_WAIT_NS    80000000 /* before the record of a worker's end is worked on */
-#define ORPHAN_MS        2000 /* a slot whose process is alive, but not the worker */
+#define ORPHAN_MS        2000     /* a slot whose process is alive, but not the worker */
 
 static struct {
     const struct config *cfg;

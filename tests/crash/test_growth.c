@@ -119,8 +119,9 @@ static void repeat(const char *fault, const char *at, void (*run)(struct conn *c
     run(conn, REPEATS);
     after = usage_of(worker);
     for (int64_t end = harness_deadline_ms(HARNESS_WAIT_MS);
-         after.threads > before.threads && harness_pause(end);)
-        after = usage_of(worker); /* the last timer's thread may still be on its way out */
+         (after.threads > before.threads || after.descriptors > before.descriptors) &&
+         harness_pause(end);)
+        after = usage_of(worker); /* the last one's thread, or what it leaked, is on its way out */
     server_children(srv, "bh-worker", &same, 1);
     print_message("%s in %s: VmRSS %ld -> %ld KiB, VmSize %ld -> %ld KiB, threads %ld -> %ld, "
                   "descriptors %ld -> %ld\n",

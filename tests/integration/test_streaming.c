@@ -3,6 +3,7 @@
  */
 #include "harness.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,25 @@ static void for_http_1_0_the_connection_ends_the_stream(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void for_http_1_0_the_connection_ends_an_empty_stream_too(void **state)
+{
+    static const char *const targets[] = {"/plain?n=0", "/plain?n=0&via=post"};
+    struct server *srv = start();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        struct conn *conn = conn_open(srv->port[0]);
+        char *all;
+
+        conn_sendf(conn, "GET %s HTTP/1.0\r\nHost: a\r\n\r\n", targets[i]);
+        all = conn_read_all(conn, NULL);
+        assert_string_equal(strstr(all, "\r\n\r\n"), "\r\n\r\n");
+        free(all);
+        conn_close(&conn);
+    }
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void head_gets_no_byte_of_a_stream(void **state)
 {
     static const char *const targets[] = {"/plain?n=3", "/?n=3&via=post",
@@ -149,6 +169,50 @@ static void a_stream_that_is_not_as_long_as_announced_is_cut(void **state)
     server_wait_log(srv, "plugin 's': it streams more than the 6 bytes that it announced");
     expect_failures(srv, 2);
     assert_int_equal(server_crash_count(srv), 0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static int count_descriptors(pid_t pid)
+{
+    const struct dirent *entry;
+    char path[64];
+    DIR *dir;
+    int n = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+/* The worker stands still until the requests are there: it answers them without ever having waited
+ * for an event on their connections. */
+static void a_connection_that_is_cut_before_it_had_to_wait_is_closed(void **state)
+{
+    enum { N = 8 };
+    struct server *srv = start();
+    struct conn *conn[N];
+    pid_t worker = 0;
+    int before;
+
+    (void)state;
+    eventually(server_children(srv, "bh-worker", &worker, 1) == 1);
+    expect_cut(srv, "/plain?n=1&size=4&via=pull&bad=fail", 0); /* what is made only once */
+    before = count_descriptors(worker);
+    kill(worker, SIGSTOP);
+    for (int i = 0; i < N; i++) {
+        conn[i] = conn_open(srv->port[0]);
+        conn_sendf(conn[i], "GET /plain?n=1&size=4&via=pull&bad=fail HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    kill(worker, SIGCONT);
+    for (int i = 0; i < N; i++) {
+        free(conn_read_all(conn[i], NULL));
+        conn_close(&conn[i]);
+    }
+    eventually(count_descriptors(worker) <= before);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -367,8 +431,10 @@ int main(void)
         cmocka_unit_test(a_known_length_is_announced),
         cmocka_unit_test(an_empty_stream_is_an_empty_body),
         cmocka_unit_test(for_http_1_0_the_connection_ends_the_stream),
+        cmocka_unit_test(for_http_1_0_the_connection_ends_an_empty_stream_too),
         cmocka_unit_test(head_gets_no_byte_of_a_stream),
         cmocka_unit_test(a_stream_that_is_not_as_long_as_announced_is_cut),
+        cmocka_unit_test(a_connection_that_is_cut_before_it_had_to_wait_is_closed),
         cmocka_unit_test(a_length_that_is_wrong_from_the_start_is_500),
         cmocka_unit_test(nothing_is_taken_after_the_end),
         cmocka_unit_test(chunks_of_posted_calls_arrive_as_they_are_written),

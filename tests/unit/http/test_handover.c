@@ -795,7 +795,8 @@ static void an_interim_answer_is_not_the_answer(void **state)
     size_t n = 0;
 
     (void)state;
-    say(client, "POST /body HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    say(client,
+        "POST /body HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     while (n < 25) {
         ssize_t got = recv(client, text + n, 25 - n, 0);
 
@@ -961,7 +962,8 @@ static void without_accepting_connections_go_on(void **state)
     assert_null(strstr(heard, "Connection: close"));
     front_drain(front[A]);
     STEP_UNTIL(next(old) == 0);
-    STEP_UNTIL(front_is_drained(front[A])); /* it reads what the client sent last, and then forgets it */
+    STEP_UNTIL(
+        front_is_drained(front[A])); /* it reads what the client sent last, and then forgets it */
     assert_int_equal(next(new), -EAGAIN);
     close(old);
     close(new);
