@@ -9,7 +9,6 @@
  * What a newcomer would get wrong: a connection becomes idle also after this has begun, when the head of
  * its answer was out before. So the idle ones are looked for again and again.
  */
-#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -55,7 +54,20 @@ void front_stop_accepting(struct front *f, unsigned last)
 {
     f->drain_fresh_ns = host_loop_mono_ns + FRESH_NS;
     for (int i = 0; i < f->n_listeners; i++) {
-        if (i < 31 && (last & 1u << i) != 0 && !f->listener[i].is_quiet)
+        f->listener[i].is_ending = i <= 30 && (last & 1u << i) != 0;
+        if (!f->listener[i].is_ending)
+            stop_accepting(&f->listener[i]);
+        else if (!f->listener[i].is_quiet)
+            f->drain_accept_ns = host_loop_mono_ns + ACCEPT_NS;
+    }
+}
+
+static void stop_accepting_last(struct front *f)
+{
+    f->drain_accept_ns = 0;
+    f->drain_fresh_ns = host_loop_mono_ns + FRESH_NS;
+    for (int i = 0; i < f->n_listeners; i++) {
+        if (!f->listener[i].is_quiet)
             accept_rest(f->listener[i].daemon);
         stop_accepting(&f->listener[i]);
     }
@@ -104,11 +116,9 @@ void front_drain(struct front *f)
 
 void drain_run(struct front *f)
 {
-    if (f->drain_accept_ns != 0 && host_loop_mono_ns >= f->drain_accept_ns) {
-        f->drain_accept_ns = 0;
-        front_stop_accepting(f, UINT_MAX);
-    }
-    if (host_loop_mono_ns < f->drain_next_ns)
+    if (f->drain_accept_ns != 0 && host_loop_mono_ns >= f->drain_accept_ns)
+        stop_accepting_last(f);
+    if (!f->is_draining || host_loop_mono_ns < f->drain_next_ns)
         return;
     f->drain_next_ns = host_loop_mono_ns + LOOK_NS;
     end_idle(f);

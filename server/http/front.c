@@ -364,8 +364,7 @@ void front_run(struct front *f, unsigned mask)
     }
     wire_settle(f);
     tls_run(f);
-    if (f->is_draining)
-        drain_run(f);
+    drain_run(f);
     deadline_run(f);
     farewell_run(f);
 }

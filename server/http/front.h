@@ -63,7 +63,8 @@ int front_give_idle(struct front *f,
                     bool (*give)(void *arg, int listener, int fd, const struct address *client),
                     void *arg);
 
-/* Accepts no more: another process has the same listening sockets. Otherwise goes on as ever. */
+/* Accepts no more: another process has the same listening sockets, but for those of `last` (a bit for
+ * each), where handshakes that had begun come to their end first. Otherwise goes on as ever. */
 void front_stop_accepting(struct front *f, unsigned last);
 
 /* In the fault handler of a worker that is about to die: leaves the texts of the requests that

@@ -18,6 +18,7 @@
 #include "conf/config.h"
 #include "http/internal.h"
 #include "ipc/shm.h"
+#include "plugin/host.h"
 
 /* ---- in ---- */
 
@@ -113,6 +114,14 @@ void conn_let_go(struct conn *c)
     c->listener->needs_run = c->listener->front->has_given = true;
 }
 
+/* Whoever takes over a connection of a listener that is gone closes it. One that was just accepted has
+ * its first request on the way, so it gets the time that it has in a drain. */
+static bool is_expected_to_ask(const struct conn *c)
+{
+    return c->listener->is_ending && !c->has_served &&
+           host_loop_mono_ns < c->listener->front->drain_fresh_ns;
+}
+
 int front_give_idle(struct front *f,
                     bool (*give)(void *arg, int listener, int fd, const struct address *client),
                     void *arg)
@@ -127,7 +136,8 @@ int front_give_idle(struct front *f,
         next = node->next;
         if (c->tls != NULL)
             drain_tls(c);
-        if (c->x != NULL || c->is_diverted || (flags & (SHM_CONN_BUSY | SHM_CONN_TLS)) != 0)
+        if (c->x != NULL || c->is_diverted || (flags & (SHM_CONN_BUSY | SHM_CONN_TLS)) != 0 ||
+            is_expected_to_ask(c))
             continue;
         /* Should this process die in between, nobody may take it for one that is still here. */
         wire_set_flags(c, 0, UINT32_MAX);

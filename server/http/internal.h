@@ -73,6 +73,7 @@ struct listener {
     int listen_fd; /* -1: accepts no more */
     int poll_fd;
     uint32_t n_conns;
+    bool is_ending; /* no other process has it: who came in by it cannot go on elsewhere */
     bool needs_run; /* a request was resumed */
     bool is_quiet;  /* accepts no more */
 };

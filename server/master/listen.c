@@ -403,11 +403,19 @@ int listen_find(const struct listen_set *set, int conn_fd)
     return -1;
 }
 
+static bool has_address(const struct listen_set *set, const char *address)
+{
+    for (int i = 0; set != NULL && i < set->cfg->n_listeners; i++)
+        if (strcmp(set->cfg->listener[i].address, address) == 0)
+            return true;
+    return false;
+}
+
 /* The kernel goes on accepting handshakes for as long as some process has the socket open, and resets
  * those that nobody takes when the last one closes it: requests would be lost. With a filter that drops
  * every SYN the queue comes to an end, and handshakes that have begun to theirs; whoever knocks now is
  * refused when he knocks again. Connections inherit the filter, and never see a SYN. */
-void listen_shut_door(const struct listen_set *set)
+void listen_shut_door(const struct listen_set *set, const struct listen_set *but)
 {
     enum { TCP_FLAGS_AT = 13, SYN = 2 };
     static struct sock_filter no_syn[] = {
@@ -421,7 +429,8 @@ void listen_shut_door(const struct listen_set *set)
 
     for (int i = 0; i < n; i++)
         if (set->fd[i] >= 0 && !is_of_init(set->fd[i]) && /* who goes on with it */
-            !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]))
+            !is_unix(&set->cfg->listener[i % set->cfg->n_listeners]) &&
+            !has_address(but, set->cfg->listener[i % set->cfg->n_listeners].address))
             setsockopt(set->fd[i], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 

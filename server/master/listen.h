@@ -44,9 +44,9 @@ const int *listen_fds(const struct listen_set *set, int worker);
 /* In a child: closes all that are not this worker's. worker -1: all. No path is removed. */
 void listen_close_others(struct listen_set *set, int worker);
 
-/* The server stops: nobody comes in any more, and who has come in can be accepted still. Holds for the
- * sockets in all processes, for good. */
-void listen_shut_door(const struct listen_set *set);
+/* Nobody comes in any more, and who has come in can be accepted still. Holds for the sockets in all
+ * processes, for good; not for those that `but` has too (NULL: all are to end). */
+void listen_shut_door(const struct listen_set *set, const struct listen_set *but);
 
 /* Closes all, and removes the Unix sockets' files that are still ours. May be called twice. */
 void listen_close(struct listen_set *set);

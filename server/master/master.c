@@ -85,7 +85,7 @@ static void enter(struct master *m, enum master_phase phase)
         else
             notify_systemd("STOPPING=1");
         if (!m->is_succeeded)
-            listen_shut_door(&m->listeners);
+            listen_shut_door(&m->listeners, NULL);
         listen_close(&m->listeners);
         if (m->is_succeeded && phase == MASTER_DRAINING)
             posts_dismiss_all(m);

@@ -475,6 +475,7 @@ static void commit(struct master *m)
     r->listeners = (struct listen_set){0};
     r->next = NULL;
     reopen_log(m);
+    listen_shut_door(&old, &m->listeners);
     posts_change_generation(m);
     share_paths(&old, &m->listeners);
     listen_close(&old);

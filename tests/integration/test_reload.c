@@ -5,12 +5,14 @@
 #include "harness.h"
 
 #include <jansson.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -406,6 +408,70 @@ static void a_hundred_reloads_under_load_lose_nothing(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* True: answered, or nobody listens. */
+static bool knock(int port)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval most = {.tv_sec = 30};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char text[16] = "";
+    bool is_well = true;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
+        is_well = send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == sizeof request - 1 &&
+                  recv(fd, text, 12, MSG_WAITALL) == 12 && strcmp(text, "HTTP/1.1 200") == 0;
+    close(fd);
+    return is_well;
+}
+
+static void *knock_on(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&load.must_end)) {
+        if (!knock(load.port))
+            atomic_fetch_add(&load.n_bad, 1);
+        atomic_fetch_add(&load.n, 1);
+    }
+    return NULL;
+}
+
+/* Whoever got in before the door was shut: nothing is reset in the queue. */
+static void who_has_connected_to_a_listener_that_goes_is_answered(void **state)
+{
+    static const char b[] = "  - {name: b, address: \"127.0.0.1:@PORT1@\"}\n";
+    struct server *srv = start("");
+    pthread_t thread[8];
+    pid_t pid[64];
+
+    (void)state;
+    server_rewrite_config(srv, CONFIG, b, "two", "", "");
+    reload(srv, 0, "+ listeners[b]");
+    load.port = srv->port[1];
+    load.n = load.n_bad = 0;
+    atomic_store(&load.must_end, false);
+    for (int i = 0; i < 8; i++)
+        pthread_create(&thread[i], NULL, knock_on, NULL);
+    for (int i = 0; i < 4; i++) {
+        int before = load.n;
+
+        eventually(load.n > before + 100);
+        server_rewrite_config(srv, CONFIG, "", "two", "", "");
+        reload(srv, 0, "- listeners[b]");
+        eventually(server_children(srv, NULL, pid, 64) == 4); /* its sockets are gone */
+        server_rewrite_config(srv, CONFIG, b, "two", "", "");
+        reload(srv, 0, "+ listeners[b]");
+    }
+    atomic_store(&load.must_end, true);
+    for (int i = 0; i < 8; i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(load.n_bad, 0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- what could never be unloaded ---- */
 
 /* Static TLS runs out, a unique symbol and a thread keep an object for ever: of a process that loads ever
@@ -726,6 +792,7 @@ int main(void)
         cmocka_unit_test(state_goes_to_the_next_version_and_back),
         cmocka_unit_test(state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else),
         cmocka_unit_test(a_hundred_reloads_under_load_lose_nothing),
+        cmocka_unit_test(who_has_connected_to_a_listener_that_goes_is_answered),
         cmocka_unit_test(objects_that_cannot_be_unloaded_are_reloaded_ever_again),
         cmocka_unit_test(a_constructor_that_crashes_is_refused),
         cmocka_unit_test(a_constructor_that_exits_is_refused),
@@ -744,5 +811,6 @@ int main(void)
         cmocka_unit_test(the_link_of_a_config_map_is_followed),
     };
 
+    cmocka_set_test_filter(getenv("ONLY")); /* by hand: ONLY='a_hundred*' build/tests/... */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
