@@ -39,6 +39,11 @@ static pid_t owner; /* a forked child must not clean up */
 
 /* ---- Deadlines ------------------------------------------------------------------------------- */
 
+bool harness_is_sanitized(void)
+{
+    return getenv("ASAN_OPTIONS") != NULL;
+}
+
 int64_t harness_now_ms(void)
 {
     struct timespec ts;

@@ -40,6 +40,9 @@
 
 enum { HARNESS_WAIT_MS = 10000 }; /* for everything, times BULKHEAD_TEST_SCALE */
 
+/* A sanitizer keeps freed memory for a while: what a process has says nothing then. */
+bool harness_is_sanitized(void);
+
 int64_t harness_now_ms(void);                    /* monotonic */
 int64_t harness_deadline_ms(int64_t timeout_ms); /* now + timeout, scaled */
 bool harness_pause(int64_t deadline_ms);         /* 5 ms between two polls; false: it is too late */

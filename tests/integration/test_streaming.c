@@ -341,7 +341,7 @@ static void a_plugin_that_is_told_of_room_streams_any_size_in_little_memory(void
         ;
     assert_in_range(got, (uint64_t)N * SIZE + 50, (uint64_t)N * SIZE + 500);
     after = rss_kib(srv);
-    assert_true(after < before + 4096);
+    assert_true(after < before + 4096 || harness_is_sanitized());
     conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
 }
