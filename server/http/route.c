@@ -140,9 +140,9 @@ static bool decodes_to(const char *p, const char *end, const char *text)
 
 static bool has_parameter(bh_str query, const struct config_condition *c)
 {
-    const char *p = query.p, *end = p + query.n;
+    const char *p = query.p, *end = p != NULL ? p + query.n : NULL;
 
-    while (query.p != NULL && p < end) {
+    while (p < end) {
         const char *amp = memchr(p, '&', (size_t)(end - p));
         const char *stop = amp != NULL ? amp : end;
         const char *eq = memchr(p, '=', (size_t)(stop - p));
