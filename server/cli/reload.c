@@ -71,7 +71,7 @@ static void show_changes(const json_t *changes)
 
 static int show(const char *command, json_t *result, bool as_json)
 {
-    const json_t *errors = json_object_get(result, "errors");
+    const json_t *errors = json_object_get(result, "errors"), *line;
     const char *state = text_of(result, "state");
     bool has_failed = strcmp(state, "failed") == 0;
     long long generation = json_integer_value(json_object_get(result, "generation"));
@@ -85,8 +85,10 @@ static int show(const char *command, json_t *result, bool as_json)
     if (has_failed) {
         fprintf(stderr, "%s: failed (%s); generation %lld goes on serving, nothing was changed\n",
                 command, text_of(result, "stage"), generation);
-        for (i = 0; i < json_array_size(errors); i++)
-            fprintf(stderr, "%s\n", json_string_value(json_array_get(errors, i)));
+        json_array_foreach(errors, i, line)
+        {
+            fprintf(stderr, "%s\n", json_string_value(line));
+        }
         return CLI_BAD_INPUT;
     }
     show_changes(json_object_get(result, "changes"));

@@ -140,7 +140,7 @@ static bool decodes_to(const char *p, const char *end, const char *text)
 
 static bool has_parameter(bh_str query, const struct config_condition *c)
 {
-    const char *p = query.p, *end = p != NULL ? p + query.n : NULL;
+    const char *p = query.p, *end = query.p != NULL ? query.p + query.n : NULL;
 
     while (p < end) {
         const char *amp = memchr(p, '&', (size_t)(end - p));

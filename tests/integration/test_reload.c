@@ -406,6 +406,37 @@ static void a_hundred_reloads_under_load_lose_nothing(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- what could never be unloaded ---- */
+
+/* Static TLS runs out, a unique symbol and a thread keep an object for ever: of a process that loads ever
+ * new ones. Here each generation has its own. */
+static void objects_that_cannot_be_unloaded_are_reloaded_ever_again(void **state)
+{
+    struct server *srv = start("");
+    char version[8];
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        char *next;
+
+        snprintf(version, sizeof version, "%d", i);
+        next = make(srv->dir, "next", version,
+                    "#include <pthread.h>\n"
+                    "static __thread char tls[200] __attribute__((tls_model(\"initial-exec\")));\n"
+                    "__asm__(\".type unique, @gnu_unique_object\\n.globl unique\\n\"\n"
+                    "        \".data\\nunique: .long 1\\n.size unique, 4\\n.text\\n\");\n"
+                    "static void *sleep_on(void *arg) { for (;;) pause(); return arg; }",
+                    "pthread_t t; tls[0] = 1; pthread_create(&t, NULL, sleep_on, NULL);");
+        put_object(srv, "mv", next);
+        reload(srv, 0, NULL);
+        free(next);
+    }
+    check_says(srv, "39 one");
+    eventually(server_children(srv, NULL, NULL, 0) == 4);
+    assert_int_equal(server_crash_count(srv), 0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- what is refused ---- */
 
 static void check_refused(const char *version, const char *globals, const char *in_open,
@@ -695,6 +726,7 @@ int main(void)
         cmocka_unit_test(state_goes_to_the_next_version_and_back),
         cmocka_unit_test(state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else),
         cmocka_unit_test(a_hundred_reloads_under_load_lose_nothing),
+        cmocka_unit_test(objects_that_cannot_be_unloaded_are_reloaded_ever_again),
         cmocka_unit_test(a_constructor_that_crashes_is_refused),
         cmocka_unit_test(a_constructor_that_exits_is_refused),
         cmocka_unit_test(an_undefined_symbol_is_named),

@@ -34,7 +34,7 @@ static int recovering_set_up(struct shm **out, uint32_t n_plugins)
 }
 
 /* All crash slots are free again, as if the recorder had taken what was in them, and no call runs. */
-static void recovering_begin(struct shm *shm)
+__attribute__((unused)) static void recovering_begin(struct shm *shm)
 {
     for (size_t i = 0; i < RECOVERING_N; i++)
         sigaction(recovering_signals[i], &recovering_action[i], NULL);
