@@ -128,6 +128,7 @@ static void drop(struct alarm *a)
 {
     struct alarm *last = alarms.heap[--alarms.n];
 
+    must(a->inc != NULL);
     if (last != a) {
         place(a->at, last);
         sift_up(last);
@@ -302,6 +303,7 @@ void alarm_run(void)
         void (*fn)(void *, void *) = a->fn;
         void *arg = a->arg;
 
+        must(inc != NULL);
         if (inc->inst->is_ejected) { /* one of an incarnation that only its requests keep */
             drop(a);
             continue;

@@ -131,7 +131,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
                             {.fd = shm->wake_fd, .events = POLLIN}};
     uint64_t kicks;
     int64_t end_ms;
-    enum told told;
+    enum told told = TOLD_NOTHING;
     bool is_busy;
 
     prctl(PR_SET_NAME, "bh-recorder");

@@ -34,8 +34,12 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     heap_init(cfg, &shm->worker[worker]);
     out->inst = calloc((size_t)cfg->n_plugins + 1, sizeof(bh_inst *));
     out->object = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
-    if (out->inst == NULL || out->object == NULL)
-        r = -ENOMEM;
+    if (out->inst == NULL || out->object == NULL) {
+        free(out->inst);
+        free(out->object);
+        memset(out, 0, sizeof *out);
+        return -ENOMEM;
+    }
     for (int i = 0; r == 0 && i < cfg->n_plugins; i++) {
         const struct setup_plugin *s = &setup->plugin[i];
         struct object *object;

@@ -153,7 +153,6 @@ static const char *read_one(struct story *s, const char *p, const char *end)
             return NULL;
         p = eol + 2;
         if (size == 0) {
-            is_chunked = false;
             if (end - p < 2 || memcmp(p, "\r\n", 2) != 0)
                 return NULL;
             p += 2;

@@ -374,8 +374,8 @@ static void a_client_that_sends_no_more_gets_its_answer(void **state)
         "GET /?do=continue&delay=300 HTTP/1.0\r\n\r\n",
         "GET /?do=reply&delay=300 HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-        "POST /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "5\r\nhello\r\n0\r\n\r\n"};
+        ("POST /?do=continue&delay=300 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "5\r\nhello\r\n0\r\n\r\n")};
     struct server *srv = start();
     pid_t worker = worker_of(srv);
 

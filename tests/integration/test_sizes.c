@@ -217,7 +217,7 @@ static void heads_have_limits_of_their_own(void **state)
     assert_int_equal(res->status, 431);
     response_free(&res);
     memset(fields, 'v', sizeof fields);
-    memcpy(fields, "X: ", 3);
+    memcpy(fields, "X: ", 3); /* NOLINT: no end here */
     memcpy(fields + 4200, "\r\n", 3);
     res = server_request(srv, "GET", "/", fields, NULL, 0);
     assert_int_equal(res->status, 431);

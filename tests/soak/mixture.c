@@ -114,6 +114,8 @@ static const struct soak_trick *pick_trick(uint64_t *random, bool is_violent, bo
     for (size_t i = 0; i < N(soak_tricks); i++)
         if (is_among(&soak_tricks[i], is_violent, is_calm))
             total += (uint64_t)soak_tricks[i].weight;
+    if (total == 0)
+        abort(); /* the table has some of every sort */
     left = soak_random(random) % total;
     for (size_t i = 0; i < N(soak_tricks); i++) {
         const struct soak_trick *t = &soak_tricks[i];

@@ -580,7 +580,7 @@ static bh_rc starts_hosts(void *self, bh_req *req, void *ctx)
 
 static void a_thread_of_the_hosts_is_no_plugins(void **state)
 {
-    bh_rc rc;
+    bh_rc rc = BH_FAIL;
 
     (void)state;
     begin();

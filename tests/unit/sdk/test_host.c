@@ -4,7 +4,7 @@
  */
 #include "../../../sdk/testing/bulkhead_test.h"
 
-#include "../../plugins/events.c"
+#include "../../plugins/events.c" /* NOLINT: under test */
 
 #define MS 1000000LL
 
