@@ -557,11 +557,13 @@ static void an_open_that_fails_in_one_worker_lets_none_serve_it(void **state)
     char *dir = tmp_dir();
 
     (void)state;
-    snprintf(globals, sizeof globals,
-             "static int is_third(void) { int n = 0; char p[] = \"%s/0\";\n"
-             "while (access(p, F_OK) == 0) p[sizeof p - 2]++, n++;\n"
-             "FILE *f = fopen(p, \"w\"); if (f) fclose(f); return n == 2; }",
-             dir);
+    snprintf(
+        globals, sizeof globals,
+        "#include <fcntl.h>\n" /* workers open it at the same time: each number is taken once */
+        "static int is_third(void) { int n = 0; char p[] = \"%s/0\";\n"
+        "while (open(p, O_CREAT | O_EXCL, 0600) < 0 && n < 9) p[sizeof p - 2]++, n++;\n"
+        "return n == 2; }",
+        dir);
     check_refused("2", globals, "if (is_third()) return BH_EINVAL;", "prepare");
     free(dir);
 }

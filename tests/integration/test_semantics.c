@@ -534,7 +534,8 @@ static void a_client_whose_end_comes_with_its_request_is_not_kept(void **state)
 /* All that comes, up to the end; fails the test when that is a reset. */
 static size_t read_to_the_end(struct conn *conn, char *buf, size_t size)
 {
-    int64_t deadline = harness_deadline_ms(10000);
+    int64_t deadline = harness_deadline_ms(HARNESS_WAIT_MS);
+    struct pollfd pfd = {.fd = conn_fd(conn), .events = POLLIN};
     size_t n = 0;
 
     for (;;) {
@@ -546,8 +547,10 @@ static size_t read_to_the_end(struct conn *conn, char *buf, size_t size)
             harness_fail(__FILE__, __LINE__, "%s after %zu bytes", strerror(errno), n);
         if (r > 0)
             n += (size_t)r;
-        else if (!harness_pause(deadline))
+        else if (harness_now_ms() >= deadline)
             harness_fail(__FILE__, __LINE__, "no end after %zu bytes", n);
+        else
+            poll(&pfd, 1, 100);
     }
     buf[n] = '\0';
     return n;
@@ -574,7 +577,7 @@ static void what_follows_the_last_request_costs_nothing_of_its_answer(void **sta
     memset(more, 'x', MORE);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct conn *conn = conn_open(srv->port[0]);
-        int small = 4096;
+        int small = 32768; /* less, and a window below one segment makes TCP crawl */
         size_t n;
 
         setsockopt(conn_fd(conn), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
