@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,13 @@ static const char *join(struct arena *arena, const char *dir, const char *path)
 const char *config_path(const struct config *cfg, const char *path)
 {
     return path[0] == '/' ? path : join(cfg->arena, cfg->dir, path);
+}
+
+void config_file_path(const struct config *cfg, char *buf, size_t size)
+{
+    const char *slash = strrchr(cfg->path, '/');
+
+    snprintf(buf, size, "%s/%s", cfg->dir, slash != NULL ? slash + 1 : cfg->path);
 }
 
 /* The absolute folder of the file. The file itself may be a link; its folder counts. */

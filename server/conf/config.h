@@ -243,6 +243,9 @@ bool config_route_is_same(const struct config_route *a, const struct config_rout
 #define CONFIG_MAX_DEFAULT_DIRS 3
 int config_default_module_dirs(struct arena *arena, const char *dirs[CONFIG_MAX_DEFAULT_DIRS]);
 
+/* The path of the file itself, absolute. */
+void config_file_path(const struct config *cfg, char *buf, size_t size);
+
 /* A path of the config, absolute: joined to cfg->dir when relative. In the config's arena. */
 const char *config_path(const struct config *cfg, const char *path);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "conf/config.h"
 #include "conf/yaml.h"
 
@@ -237,11 +238,6 @@ static void walk(const struct yaml_node *a, const struct yaml_node *b, const cha
         tell(a, b, path, out);
 }
 
-static bool is_same_text(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
 void config_diff(const struct config *before, const struct config *cfg, struct changes *out)
 {
     int first = out->n;
@@ -252,10 +248,10 @@ void config_diff(const struct config *before, const struct config *cfg, struct c
 
         /* `auto` for the number that it stands for, or the same user again, asks for nothing. */
         if (strncmp(c->path, "server", 6) == 0 && c->how == CHANGE_RESTART &&
-            before->n_workers == cfg->n_workers && is_same_text(before->user, cfg->user))
+            before->n_workers == cfg->n_workers && text_is_same(before->user, cfg->user))
             c->how = CHANGE_WORKERS;
     }
-    if (before->n_workers != cfg->n_workers || !is_same_text(before->user, cfg->user)) {
+    if (before->n_workers != cfg->n_workers || !text_is_same(before->user, cfg->user)) {
         bool is_told = false;
 
         for (int i = first; i < out->n; i++)

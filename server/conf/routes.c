@@ -13,6 +13,7 @@
 
 #include "base/arena.h"
 #include "base/diag.h"
+#include "base/text.h"
 #include "conf/draft.h"
 #include "conf/yaml.h"
 
@@ -204,23 +205,18 @@ static int settle_conditions(struct schema_reader *r, const struct yaml_node *ma
 
 /* ---- routes ---- */
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
 static bool same_conditions(const struct config_condition *a, int n_a,
                             const struct config_condition *b, int n_b)
 {
     for (int i = 0; n_a == n_b && i < n_a; i++)
-        if (strcmp(a[i].name, b[i].name) != 0 || !same_text(a[i].value, b[i].value))
+        if (strcmp(a[i].name, b[i].name) != 0 || !text_is_same(a[i].value, b[i].value))
             return false;
     return n_a == n_b;
 }
 
 bool config_route_is_same(const struct config_route *a, const struct config_route *b)
 {
-    if (!same_text(a->host, b->host) || a->port != b->port || !same_text(a->path, b->path) ||
+    if (!text_is_same(a->host, b->host) || a->port != b->port || !text_is_same(a->path, b->path) ||
         a->is_prefix != b->is_prefix || a->n_methods != b->n_methods ||
         !same_conditions(a->header, a->n_headers, b->header, b->n_headers) ||
         !same_conditions(a->query, a->n_queries, b->query, b->n_queries))

@@ -282,10 +282,9 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
 
 static json_t *path_json(const struct config *cfg)
 {
-    const char *slash = strrchr(cfg->path, '/');
     char path[4352];
 
-    snprintf(path, sizeof path, "%s/%s", cfg->dir, slash != NULL ? slash + 1 : cfg->path);
+    config_file_path(cfg, path, sizeof path);
     return text_json(path);
 }
 

@@ -66,13 +66,6 @@ static void add_file(struct watch *w, const char *path)
         add_folder_of(w, real);
 }
 
-static void config_file(const struct master *m, char path[PATH_MAX])
-{
-    const char *slash = strrchr(m->cfg->path, '/');
-
-    snprintf(path, PATH_MAX, "%s/%s", m->cfg->dir, slash != NULL ? slash + 1 : m->cfg->path);
-}
-
 static int open_watch(const struct master *m, struct watch *w)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = MASTER_WATCH_EVENT};
@@ -102,7 +95,7 @@ void watch_update(struct master *m)
     if (w->fd < 0 && open_watch(m, w) < 0)
         return;
     w->n = 0;
-    config_file(m, path);
+    config_file_path(m->cfg, path, sizeof path);
     add_file(w, path);
     for (int i = 0; i < m->cfg->n_plugins; i++)
         if (object_of(m, i) != NULL)
