@@ -13,10 +13,9 @@ static const struct {
     const char *prefix;
     enum change_how how;
 } rules[] = {
-    {"listeners", CHANGE_LISTENER},
-    {"server.workers", CHANGE_RESTART},
-    {"server.user", CHANGE_RESTART},
-    {"control", CHANGE_RESTART},
+    {"listeners", CHANGE_LISTENER},  {"server.workers", CHANGE_RESTART},
+    {"server.user", CHANGE_RESTART}, {"control", CHANGE_RESTART},
+    {"store.size", CHANGE_RESTART},
 };
 
 const char *change_how_text(enum change_how how)

@@ -156,6 +156,7 @@ struct master {
     struct reload reload;
     const struct master_roles *roles;
     struct shm *shm;
+    struct store_memory *store; /* of all generations */
     struct listen_set listeners;
     struct user user;
     enum master_phase phase;

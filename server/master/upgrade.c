@@ -23,6 +23,7 @@
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #define PATIENCE_MS 60000 /* from the signal to "serving" */
 
@@ -34,6 +35,15 @@ static void keep(int fd, char *list, size_t size)
 
     fcntl(fd, F_SETFD, 0);
     snprintf(list + n, size - n, "%s%d", n > 0 ? "," : "", fd);
+}
+
+/* What plugins have in the store goes along; the new master looks whether it can do with it. */
+static void keep_store(const struct master *m)
+{
+    char fd[16] = "";
+
+    keep(store_memory_fd(m->store), fd, sizeof fd);
+    setenv(INHERIT_STORE_ENV, fd, 1);
 }
 
 static _Noreturn void execute(struct master *m, int channel_fd)
@@ -50,6 +60,7 @@ static _Noreturn void execute(struct master *m, int channel_fd)
         for (size_t i = 0; i < n_fds; i++)
             keep(m->listeners.fd[i], list, size);
         setenv(INHERIT_ENV, list, 1);
+        keep_store(m);
         execv(m->roles->argv[0], m->roles->argv);
     }
     fprintf(stderr, "bulkhead: cannot execute %s: %s\n", m->roles->argv[0], strerror(errno));
