@@ -253,5 +253,5 @@ static void on_log(void *self_, bh_req *req, void *ctx)
 
 BH_PLUGIN("access_log", "1.0.0", .summary = "Logs every request, combined or as JSON",
           .options = options, .cfg_size = sizeof(struct config), .ctx_size = sizeof(struct request),
-          .validate = validate, .open = open_instance, .close = close_instance, .on_request = on_request,
-          .on_log = on_log)
+          .validate = validate, .open = open_instance, .close = close_instance,
+          .on_request = on_request, .on_log = on_log)

@@ -31,8 +31,7 @@ int stamp_parse(bh_str text, int64_t *ms)
     v = number(text.p, whole) * 1000;
     if (whole < text.n) {
         fraction = digits(text.p + whole + 1, text.n - whole - 1);
-        if (text.p[whole] != '.' || fraction == 0 || fraction > 9 ||
-            whole + 1 + fraction != text.n)
+        if (text.p[whole] != '.' || fraction == 0 || fraction > 9 || whole + 1 + fraction != text.n)
             return 0;
         for (size_t i = 0; i < fraction && i < 3; i++, scale /= 10)
             v += (text.p[whole + 1 + i] - '0') * scale;

@@ -97,9 +97,21 @@ static void the_clients_own_offset_corrects_its_time(void **state)
 static void nonsense_is_no_time(void **state)
 {
     static const char *const bad[] = {
-        "",      "now",            "-1767225600",    "1767225600.",     " 1767225600",
-        "1e9",   "1767225600.1.2", "0x69562a80",     "17672256000000",  "1767225600,5",
-        "12345", "inf",            "1767225600.0a0", "1767225600 ",     "1767225600.1234567890",
+        "",
+        "now",
+        "-1767225600",
+        "1767225600.",
+        " 1767225600",
+        "1e9",
+        "1767225600.1.2",
+        "0x69562a80",
+        "17672256000000",
+        "1767225600,5",
+        "12345",
+        "inf",
+        "1767225600.0a0",
+        "1767225600 ",
+        "1767225600.1234567890",
         "1667225600" /* three years ago */,
     };
 
@@ -116,8 +128,8 @@ static void nonsense_is_no_time(void **state)
 
 static void an_offset_that_is_nonsense_counts_as_none(void **state)
 {
-    static const char *const bad[] = {"", "x", "-", "1e3", "1234567890123", "5.", "99999999999",
-                                      "--5"};
+    static const char *const bad[] = {"",   "x",           "-",  "1e3", "1234567890123",
+                                      "5.", "99999999999", "--5"};
 
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -178,7 +178,7 @@ static const bh_opt trace_time_options[] = {
            "request header with the client's clock offset, in ms"),
     BH_DURATION(struct config, tolerance, "200ms", 1, 60000,
                 "a client's time that is off by more does not become the anchor"),
-    BH_DURATION(struct config, plausible, "1d", 1, 3.2e10,
+    BH_DURATION(struct config, plausible, "1d", 1, 3.1536e10,
                 "one that is off by more is nonsense, and counted nowhere"),
     BH_DURATION(struct config, window, "60s", 1000, 3600000,
                 "trace_time_skew_ms_max: the largest skew in so much time"),
