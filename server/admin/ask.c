@@ -18,7 +18,6 @@
 void ask_init(struct asker *k, int fd)
 {
     *k = (struct asker){.fd = fd};
-    list_init(&k->waiting);
 }
 
 int ask(struct asker *k, enum control_command command, int argument, ask_answer *answer, void *arg)
@@ -39,8 +38,7 @@ int ask(struct asker *k, enum control_command command, int argument, ask_answer 
     q->answer = answer;
     q->arg = arg;
     q->until_ms = clock_mono_ms() + PATIENCE_MS;
-    list_append(&k->waiting, &q->node);
-    k->n_waiting++;
+    k->waiting[(k->first + k->n_waiting++) % ADMIN_QUESTIONS] = q;
     return 0;
 }
 
@@ -60,17 +58,24 @@ static void finish(struct asker *k, int result, const char *text)
     free(q);
 }
 
+static struct question *take_first(struct asker *k)
+{
+    struct question *q = k->waiting[k->first];
+
+    k->first = (k->first + 1) % ADMIN_QUESTIONS;
+    k->n_waiting--;
+    return q;
+}
+
 static void give_up_all(struct asker *k, int result)
 {
     if (k->current != NULL)
         finish(k, result, NULL);
     free(k->text);
     k->text = NULL;
-    while (!list_is_empty(&k->waiting)) {
-        struct question *q = list_entry(k->waiting.next, struct question, node);
+    while (k->n_waiting > 0) {
+        struct question *q = take_first(k);
 
-        list_remove(&q->node);
-        k->n_waiting--;
         q->answer(q->arg, result, NULL);
         free(q);
     }
@@ -78,11 +83,7 @@ static void give_up_all(struct asker *k, int result)
 
 static void begin_next(struct asker *k)
 {
-    struct question *q = list_entry(k->waiting.next, struct question, node);
-
-    list_remove(&q->node);
-    k->n_waiting--;
-    k->current = q;
+    k->current = take_first(k);
     k->is_given_up = false;
     k->n_sent = k->n_received = 0;
 }
@@ -167,12 +168,8 @@ void ask_tick(struct asker *k, int64_t now_ms)
         k->is_given_up = true;
         q->answer(q->arg, -ETIMEDOUT, NULL);
     }
-    while (!list_is_empty(&k->waiting)) {
-        q = list_entry(k->waiting.next, struct question, node);
-        if (q->until_ms > now_ms)
-            break;
-        list_remove(&q->node);
-        k->n_waiting--;
+    while (k->n_waiting > 0 && k->waiting[k->first]->until_ms <= now_ms) {
+        q = take_first(k);
         q->answer(q->arg, -ETIMEDOUT, NULL);
         free(q);
     }

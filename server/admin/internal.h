@@ -34,7 +34,6 @@ struct request;
 typedef void ask_answer(void *arg, int result, const char *text);
 
 struct question {
-    struct list node;
     struct control_request request;
     ask_answer *answer;
     void *arg;
@@ -42,9 +41,9 @@ struct question {
 };
 
 struct asker {
-    int fd; /* -1: the master is gone */
-    struct list waiting;
-    int n_waiting;
+    int fd;                                    /* -1: the master is gone */
+    struct question *waiting[ADMIN_QUESTIONS]; /* a ring */
+    int first, n_waiting;
     struct question *current; /* has been sent, at least in part */
     bool is_given_up;         /* its answer, when it comes, is nobody's */
     size_t n_sent;

@@ -60,8 +60,8 @@ void master_announce(const struct master *m)
             url[0] != '\0' ? "; open " : "", url, url[0] != '\0' ? "/" : "");
     admin_describe(m, url, sizeof url);
     if (url[0] != '\0' && m->cfg->admin.token_file != NULL)
-        fprintf(stderr, "%sadmin interface on %s; its token is in %s\n", log_priority(LOG_INFO), url,
-                m->cfg->admin.token_file);
+        fprintf(stderr, "%sadmin interface on %s; its token is in %s\n", log_priority(LOG_INFO),
+                url, m->cfg->admin.token_file);
     else if (url[0] != '\0')
         fprintf(stderr, "%sadmin interface on %s\n", log_priority(LOG_INFO), url);
     if (strcmp(m->cfg->log.path, "-") != 0)
