@@ -40,6 +40,13 @@ static char *read_token(const struct server *srv, const char *name)
     return text;
 }
 
+static pid_t admin_pid(const struct server *srv)
+{
+    pid_t pid = 0;
+
+    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
+}
+
 static struct server *start(const char *more)
 {
     struct server *srv = server_start(
@@ -48,6 +55,7 @@ static struct server *start(const char *more)
         common, more);
 
     server_wait_log(srv, "admin interface on");
+    eventually(admin_pid(srv) != 0); /* it is forked by then, but may not have its name yet */
     free(token);
     free(reader);
     token = read_token(srv, "admin.token");
@@ -126,13 +134,6 @@ static const char *text_at(const json_t *json, const char *path)
 static int get(struct server *srv, const char *target)
 {
     return status_of(server_get(srv, target));
-}
-
-static pid_t admin_pid(const struct server *srv)
-{
-    pid_t pid = 0;
-
-    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
 }
 
 /* ---- who gets in ---- */
