@@ -36,6 +36,12 @@ struct time_server {
     unsigned answered; /* in that second */
 };
 
+union address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
 /* As a source with another scheme. */
 static const char *parse(const char *address, int *is_tcp, struct source *out)
 {
@@ -98,12 +104,11 @@ static int may_answer(struct time_server *s)
 }
 
 /* echo, discard, daytime, chargen, time, ntp, and 0: services that answer an answer, or nobody. */
-static int is_service(const struct sockaddr_storage *from)
+static int is_service(const union address *from)
 {
     static const uint16_t ports[] = {0, 7, 9, 13, 17, 19, 37, 123};
-    uint16_t port = ntohs(from->ss_family == AF_INET6
-                              ? ((const struct sockaddr_in6 *)from)->sin6_port
-                              : ((const struct sockaddr_in *)from)->sin_port);
+    /* At the same place in both families. */
+    uint16_t port = ntohs(from->in.sin_port);
 
     for (size_t i = 0; i < sizeof ports / sizeof ports[0]; i++)
         if (port == ports[i])
@@ -116,15 +121,15 @@ static void serve_udp(struct time_server *s, int fd)
     unsigned char out[TIME_BYTES], in[8];
 
     for (int i = 0; i < BATCH; i++) {
-        struct sockaddr_storage from = {0};
+        union address from = {.in = {0}};
         socklen_t len = sizeof from;
 
-        if (recvfrom(fd, in, sizeof in, 0, (struct sockaddr *)&from, &len) < 0)
+        if (recvfrom(fd, in, sizeof in, 0, &from.any, &len) < 0)
             return;
         if (is_service(&from) || !may_answer(s))
             continue;
         time_to_wire(s->now(s->arg), out);
-        sendto(fd, out, sizeof out, MSG_NOSIGNAL, (const struct sockaddr *)&from, len);
+        sendto(fd, out, sizeof out, MSG_NOSIGNAL, &from.any, len);
     }
 }
 
