@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/must.h"
 #include "store/memory.h"
 #include "store/memory_internal.h"
 
@@ -116,6 +117,7 @@ int store_memory_create(uint64_t size, struct store_memory **out)
         close(fd);
         return r;
     }
+    must(m != NULL);
     r = fill(m->seg, size, all, shard_size, n_cells);
     if (r < 0) {
         store_memory_destroy(&m);
@@ -142,6 +144,7 @@ int store_memory_attach(int fd, uint64_t size, struct store_memory **out)
         close(own);
         return r;
     }
+    must(m != NULL);
     if (m->seg->magic != MEMORY_MAGIC || m->seg->layout != MEMORY_LAYOUT || m->seg->asked != size ||
         m->seg->size != (uint64_t)st.st_size || m->seg->n_cells != n_cells) {
         munmap(m->seg, (size_t)st.st_size);
