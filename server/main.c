@@ -20,6 +20,8 @@ static const struct command {
     {"status", cli_status, "show how the running server is"},
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},
+    {"rollout", cli_rollout, "another version of a plugin, step by step"},
+    {"events", cli_events, "show what has happened lately, and what happens"},
     {"worker", cli_worker, "recycle workers of the running server"},
     {"check", cli_check, "check a config file, its plugins and their options"},
     {"inspect", cli_inspect, "show what a plugin object says about itself"},
