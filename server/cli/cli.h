@@ -30,6 +30,7 @@ int cli_reload(int argc, char **argv); /* diff as well */
 int cli_rollout(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_worker(int argc, char **argv);
+int cli_loglevel(int argc, char **argv);
 int cli_new(int argc, char **argv);
 int cli_version(int argc, char **argv);
 

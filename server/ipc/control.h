@@ -24,10 +24,11 @@ enum control_command {
     CONTROL_RECYCLE, /* argument: slot of the worker; -1: all. A JSON object */
     CONTROL_RELOAD,  /* argument: 1: only say what would change. {"id": N}, for the next one: */
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
+    CONTROL_LOG_LEVEL,     /* argument: control_log_level(), or -1: as they are. A JSON object */
 
     /* Staged rollouts (master/rollout.h). */
     CONTROL_ROLLOUT_START, /* text: a JSON object, see rollout_start(). {"id": N} as of a reload, or,
-                             * with result -EINVAL, {"error": "..."} */
+                             * {"error": "...", "is_input": whether the request is wrong} */
     CONTROL_ROLLOUT_STATUS, /* a JSON object; null: there was none */
     CONTROL_ROLLOUT_DO,     /* argument: enum control_rollout; text: who asks, or "". An object with
                              * "error", or what becomes of it in "says" */
@@ -43,6 +44,13 @@ enum control_rollout {
     CONTROL_ROLLOUT_ABORT,   /* back to the stable version; it may be tried again */
     CONTROL_ROLLOUT_BACK,    /* the same, and the candidate's object is quarantined */
 };
+
+/* place: of the plugin, from 1; 0: all that have no level of their own. level: BH_LOG_*; 0: as the
+ * config says. */
+static inline int control_log_level(int place, int level)
+{
+    return place << 8 | level;
+}
 
 struct control_request {
     uint32_t magic;

@@ -327,6 +327,10 @@ void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
 
+/* ---- loglevel.c ---- */
+
+/* CONTROL_LOG_LEVEL. 0 and JSON, malloc'd; -ENOENT: no such plugin; -EINVAL; -ENOMEM. */
+int log_level_control(struct master *m, int argument, char **text);
 /* How r went, malloc'd, or NULL; the first of the errors in why. stage: where it failed; NULL: it did not. */
 char *reload_tell(const struct reload *r, const char *state, const char *stage, uint64_t generation,
                   const char *errors, char *why, size_t size);
