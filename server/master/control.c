@@ -343,7 +343,7 @@ static int answer(struct master *m, const struct control_request *request, const
     }
 }
 
-static void make_reply(struct master *m, struct control_client *client)
+void control_make_reply(struct master *m, struct control_client *client)
 {
     struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
     char *text = NULL;
@@ -431,7 +431,7 @@ static void serve_client(struct master *m, struct control *c, int i)
             drop(client);
             return;
         }
-        make_reply(m, client);
+        control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);
             return;
