@@ -73,9 +73,12 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
         watch_update(m);
+        watchdog_saw_turn(m, now);
         master_announce(m);
-        upgrade_announce(m);
-        notify_systemd("READY=1");
+        if (m->predecessor_fd >= 0)
+            upgrade_announce(m); /* the old one tells systemd */
+        else
+            notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
@@ -342,6 +345,7 @@ static void do_what_is_due(struct master *m)
     upgrade_tick(m, now);
     reload_tick(m, now);
     watch_tick(m, now);
+    watchdog_tick(m, now);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -365,6 +369,8 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (watchdog_next_ms(m) < at_ms)
+        at_ms = watchdog_next_ms(m);
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
@@ -470,6 +476,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     control_init(&m->control);
     watch_init(&m->watch);
     history_init(&m->history);
+    watchdog_init(m);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
