@@ -21,6 +21,7 @@ static const struct command {
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},
     {"worker", cli_worker, "recycle workers of the running server"},
+    {"loglevel", cli_loglevel, "show or change how much the running server logs"},
     {"check", cli_check, "check a config file, its plugins and their options"},
     {"inspect", cli_inspect, "show what a plugin object says about itself"},
     {"schema", cli_schema, "print the config file's JSON Schema, or its reference"},

@@ -146,7 +146,7 @@ struct config_route {
     int n_chain;
 };
 
-enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON, CONFIG_LOG_AUTO };
 
 struct config {
     const char *path; /* of the file, as given */
@@ -191,6 +191,7 @@ struct config {
         const char *path; /* absolute; "-": stderr */
         int level;        /* BH_LOG_* */
         enum config_log_format format;
+        uint32_t repeats; /* of equal lines within ten seconds, those that are written; 0: all */
     } log;
 
     struct {

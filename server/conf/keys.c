@@ -412,8 +412,10 @@ static const struct schema error_log_keys[] = {
      .help = "File to append to; \"-\": standard error"},
     {"level", SCHEMA_ENUM, OFF(struct config, log.level), .def = "info", .min = 1,
      .form = "error|warn|info|debug", .help = "The least severe lines to log"},
-    {"format", SCHEMA_ENUM, OFF(struct config, log.format), .def = "text", .form = "text|json",
-     .help = "Lines for people, or a JSON object a line"},
+    {"format", SCHEMA_ENUM, OFF(struct config, log.format), .def = "text", .form = "text|json|auto",
+     .help = "Lines for people, or a JSON object a line; auto: text for a terminal or the journal"},
+    {"repeats", SCHEMA_INT, OFF(struct config, log.repeats), .def = "5", .min = 0, .max = 1000000,
+     .help = "Equal lines of one process to write within 10s; others are counted; 0: write all"},
     {NULL, SCHEMA_END},
 };
 

@@ -23,7 +23,15 @@ enum control_command {
     CONTROL_RECYCLE, /* argument: slot of the worker; -1: all. A JSON object */
     CONTROL_RELOAD,  /* argument: 1: only say what would change. {"id": N}, for the next one: */
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
+    CONTROL_LOG_LEVEL,     /* argument: control_log_level(), or -1: as they are. A JSON object */
 };
+
+/* place: of the plugin, from 1; 0: all that have no level of their own. level: BH_LOG_*; 0: as the
+ * config says. */
+static inline int control_log_level(int place, int level)
+{
+    return place << 8 | level;
+}
 
 struct control_request {
     uint32_t magic;

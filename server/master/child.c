@@ -154,7 +154,8 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
     keys_close(m, is_recorder(c) ? -1 : seat.keys_fd);
     if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */
         (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
-                       c->gen->cfg->log.format == CONFIG_LOG_JSON);
+                       (enum log_format)c->gen->cfg->log.format);
+    log_limit_repeats(c->gen->cfg->log.repeats);
     child_become(&m->user, parent, is_recorder(c), role);
     if (is_recorder(c)) {
         struct recorder_view view = {.n = 0};

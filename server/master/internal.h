@@ -313,6 +313,11 @@ void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
 
+/* ---- loglevel.c ---- */
+
+/* CONTROL_LOG_LEVEL. 0 and JSON, malloc'd; -ENOENT: no such plugin; -EINVAL; -ENOMEM. */
+int log_level_control(struct master *m, int argument, char **text);
+
 /* ---- upgrade.c ---- */
 
 /* SIGUSR2: executes roles->argv, to take this one's place. */

@@ -105,7 +105,10 @@ static void enter(struct master *m, enum master_phase phase)
         child_kill(&m->recorder, SIGTERM);
         m->phase_end_ms = now + FLUSH_MS;
         break;
-    case MASTER_ENDED: log_info("stopped"); break;
+    case MASTER_ENDED:
+        log_tell_repeats(true);
+        log_info("stopped");
+        break;
     }
 }
 
@@ -346,6 +349,7 @@ static void do_what_is_due(struct master *m)
     reload_tick(m, now);
     watch_tick(m, now);
     watchdog_tick(m, now);
+    log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -373,6 +377,8 @@ static int time_left_ms(const struct master *m)
         at_ms = watchdog_next_ms(m);
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
+    if (log_next_ms() < at_ms)
+        at_ms = log_next_ms();
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
@@ -512,6 +518,7 @@ static void master_fini(struct master *m)
         fd_close(&m->worker[i].channel_fd);
         fd_close(&m->worker[i].far_fd);
     }
+    log_follow(NULL);
     shm_destroy(&m->shm);
     reload_fini(m);
     free(m->worker);
@@ -526,13 +533,14 @@ int master_run(const struct config *cfg, const struct setup *setup,
     int r;
 
     must(cfg != NULL && roles != NULL && cfg->n_workers > 0);
-    r = log_open(cfg->log.path, cfg->log.level, cfg->log.format == CONFIG_LOG_JSON);
+    r = log_open(cfg->log.path, cfg->log.level, (enum log_format)cfg->log.format);
     if (r < 0) {
         fprintf(stderr, "bulkhead: cannot open the error log %s: %s (logs.error.path in %s)\n",
                 cfg->log.path, strerror(-r), cfg->path);
         return MASTER_FAILED;
     }
     log_set_role("master");
+    log_limit_repeats(cfg->log.repeats);
     r = master_init(&m, cfg, setup, roles);
     if (r < 0)
         return MASTER_FAILED;

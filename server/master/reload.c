@@ -452,12 +452,14 @@ static bool all_are_ready(const struct master *m)
 
 static void reopen_log(const struct master *m)
 {
-    int r = log_open(m->cfg->log.path, m->cfg->log.level, m->cfg->log.format == CONFIG_LOG_JSON);
+    int r = log_open(m->cfg->log.path, m->cfg->log.level, (enum log_format)m->cfg->log.format);
 
     if (r < 0)
         log_error("cannot open the error log %s: %s; it stays where it was", m->cfg->log.path,
                   strerror(-r));
+    log_tell_repeats(true);
     log_set_role("master");
+    log_limit_repeats(m->cfg->log.repeats);
 }
 
 static void commit(struct master *m)
