@@ -48,6 +48,7 @@ install: all
 	$(Q)rm -rf $(DESTDIR)$(docdir)/examples/crashes; for file in $(DESTDIR)$(docdir)/examples/*.yaml; do \
 	    $(fill-example) "$$file" > "$$file.new" && mv "$$file.new" "$$file" || exit 1; \
 	done
+	$(Q)install -d $(DESTDIR)$(datadir)/js && install -m 644 plugins/*/*.js $(DESTDIR)$(datadir)/js/
 	$(Q)install -m 644 README.md CHANGELOG.md docs/*.md $(DESTDIR)$(docdir)/
 	$(Q)to=$(DESTDIR)$(confdir)/bulkhead.yaml; if [ -e "$$to" ]; then echo "  KEEP   $$to"; \
 	    else $(fill-paths) packaging/bulkhead.yaml > "$$to" && chmod 644 "$$to"; fi

@@ -317,6 +317,11 @@ void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
 
+/* ---- breakers.c ---- */
+
+/* CONTROL_BREAKER: 0; -ENOENT, -EINVAL; -EOPNOTSUPP: that plugin's breaker is off. */
+int breaker_control(struct master *m, int argument);
+
 /* ---- loglevel.c ---- */
 
 /* CONTROL_LOG_LEVEL. 0 and JSON, malloc'd; -ENOENT: no such plugin; -EINVAL; -ENOMEM. */

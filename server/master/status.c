@@ -139,11 +139,11 @@ static json_t *breaker_json(const struct breaker *b, const struct breaker_limits
     struct breaker_view view;
 
     breaker_look(b, limits, now_ms, &view);
-    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state),
-                     "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
-                     "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed,
-                     "opened", (json_int_t)atomic_load(&b->n_opened), "refused",
-                     (json_int_t)atomic_load(&b->n_refused));
+    return json_pack(
+        "{s:s, s:b, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state), "held",
+        view.is_held, "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
+        "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed, "opened",
+        (json_int_t)atomic_load(&b->n_opened), "refused", (json_int_t)atomic_load(&b->n_refused));
 }
 
 static json_t *blocked_json(const struct master *m, const struct quarantine *q,
@@ -204,8 +204,8 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
         {"renewals", offsetof(struct shm_plugin, renewals)},
         {"copies", offsetof(struct shm_plugin, copies)},
     };
-    json_t *json = json_pack("{s:o, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "module",
-                             text_json(p->module), "on_error",
+    json_t *json = json_pack("{s:o, s:i, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "place",
+                             i + 1, "module", text_json(p->module), "on_error",
                              p->on_error == CONFIG_FAIL_OPEN ? "fail_open" : "fail_closed",
                              "breaker", breaker_json(&s->quarantine.breaker, &limits, now_ms),
                              "blocked_routes", blocked_json(m, &s->quarantine, &limits, now_ms));
