@@ -90,7 +90,7 @@ static const char *show(const struct yaml_node *node, const char *path, char *bu
     size_t n = 1;
 
     buf[0] = '\0';
-    if (node == NULL || is_option(path))
+    if (node == NULL || is_option(path) || strcmp(path, "store.redis.password") == 0)
         return buf;
     if (node->kind == YAML_SCALAR) {
         snprintf(buf, size, "%s", node->text != NULL ? node->text : "");
