@@ -12,7 +12,8 @@
 int store_read_address(struct schema_reader *r, const struct yaml_node *node, const char *path,
                        void *config)
 {
-    static const char forms[] = "10.0.0.5:6379, redis.example.org:6379, [::1]:6379 or unix:/run/redis.sock";
+    static const char forms[] =
+        "10.0.0.5:6379, redis.example.org:6379, [::1]:6379 or unix:/run/redis.sock";
     struct config *cfg = config;
     const char *host = node->text, *colon = strrchr(host, ':'), *why;
     size_t n = colon != NULL ? (size_t)(colon - host) : 0;
@@ -23,7 +24,8 @@ int store_read_address(struct schema_reader *r, const struct yaml_node *node, co
         return 0;
     }
     if (n == 0 || value_int(colon + 1, &port, &why) < 0 || port < 1 || port > 65535 || n > 255) {
-        schema_error(r, node, path, forms, "'%.100s' is not a host with a port from 1 to 65535", host);
+        schema_error(r, node, path, forms, "'%.100s' is not a host with a port from 1 to 65535",
+                     host);
         return -EINVAL;
     }
     if (host[0] == '[' && host[n - 1] == ']')

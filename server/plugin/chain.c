@@ -12,6 +12,7 @@
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/stream.h"
@@ -59,6 +60,7 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
     req->hook = HOOK_NONE;
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
+        pending_undo(req->entry[req->at].inc);
         request_undo(req);
         return FAILURE_CRASHED;
     }

@@ -13,6 +13,7 @@
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/instance.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 
@@ -101,6 +102,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->hook = HOOK_NONE;
     if (!came_back) {
         alarm_undo(e->inc);
+        pending_undo(e->inc);
         request_undo(req);
         failure_note(req, e->inst, e->inc, HOOK_ERROR);
         e->flags |= ENTRY_OUT;

@@ -34,6 +34,7 @@ struct link {
     const struct link_options *o;
     enum link_state state;
     int fd;
+    uint64_t serial;
     struct lookup *lookup;
     const struct addrinfo *next; /* address to try next */
     gnutls_session_t session;
@@ -116,8 +117,10 @@ static enum link_state begin_lookup(struct link *l)
 
 static int connect_to(struct link *l, const struct sockaddr *sa, socklen_t len, int family)
 {
+    static _Atomic uint64_t serial;
     static const int on = 1;
 
+    l->serial = atomic_fetch_add(&serial, 1) + 1;
     l->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (l->fd < 0)
         return -errno;
@@ -268,6 +271,11 @@ int link_fd(const struct link *l)
     return l->state == LINK_FAILED ? -1 : l->fd;
 }
 
+uint64_t link_serial(const struct link *l)
+{
+    return l->serial;
+}
+
 short link_events(const struct link *l, bool wants_out)
 {
     switch (l->state) {
@@ -330,15 +338,16 @@ static ssize_t result(struct link *l, ssize_t n, bool is_read)
 ssize_t link_read(struct link *l, void *buf, size_t n)
 {
     must(l->state == LINK_OPEN);
-    return result(l, l->session != NULL ? gnutls_record_recv(l->session, buf, n)
-                                        : recv(l->fd, buf, n, 0),
-                  true);
+    return result(
+        l, l->session != NULL ? gnutls_record_recv(l->session, buf, n) : recv(l->fd, buf, n, 0),
+        true);
 }
 
 ssize_t link_write(struct link *l, const void *buf, size_t n)
 {
     must(l->state == LINK_OPEN);
-    return result(l, l->session != NULL ? gnutls_record_send(l->session, buf, n)
-                                        : send(l->fd, buf, n, MSG_NOSIGNAL),
+    return result(l,
+                  l->session != NULL ? gnutls_record_send(l->session, buf, n)
+                                     : send(l->fd, buf, n, MSG_NOSIGNAL),
                   false);
 }

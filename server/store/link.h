@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct link;
@@ -32,6 +33,8 @@ void link_close(struct link **lp);
 enum link_state link_state(const struct link *l);
 const char *link_error(const struct link *l); /* once it has failed: for people */
 int link_fd(const struct link *l);            /* -1: none yet */
+/* Differs for each socket that it has had: a new one often has the number of the one before. */
+uint64_t link_serial(const struct link *l);
 /* What poll(2) shall look for; wants_out: there is something to be written. */
 short link_events(const struct link *l, bool wants_out);
 

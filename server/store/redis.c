@@ -431,6 +431,11 @@ int redis_fd(const struct redis *r)
     return r->link != NULL ? link_fd(r->link) : -1;
 }
 
+uint64_t redis_serial(const struct redis *r)
+{
+    return r->link != NULL ? link_serial(r->link) : 0;
+}
+
 short redis_events(const struct redis *r)
 {
     return r->link != NULL ? link_events(r->link, r->out_at < r->out_n) : 0;
@@ -504,6 +509,11 @@ bool redis_is_up(const struct redis *r)
 int redis_fd(const struct redis *r)
 {
     return r == NULL ? -1 : 0;
+}
+
+uint64_t redis_serial(const struct redis *r)
+{
+    return r == NULL ? 0 : 1;
 }
 
 short redis_events(const struct redis *r)

@@ -21,7 +21,7 @@
 
 #include "store/link.h"
 
-#define REDIS_QUEUE_MAX 10000      /* commands that wait for an answer */
+#define REDIS_QUEUE_MAX 10000       /* commands that wait for an answer */
 #define REDIS_BYTES_MAX (16u << 20) /* that wait to be sent */
 #define REDIS_SCRIPTS   4
 
@@ -62,7 +62,8 @@ int redis_eval(struct redis *r, int script, const struct redis_arg *args, int n,
 void redis_on_change(struct redis *r, void (*tell)(bool is_up, const char *why));
 
 bool redis_is_up(const struct redis *r);
-int redis_fd(const struct redis *r); /* changes with each connection; -1: none */
+int redis_fd(const struct redis *r);          /* changes with each connection; -1: none */
+uint64_t redis_serial(const struct redis *r); /* link_serial() */
 short redis_events(const struct redis *r);
 int redis_timeout_ms(const struct redis *r, int64_t now_ns); /* -1: no hurry */
 void redis_run(struct redis *r, int64_t now_ns);

@@ -17,14 +17,15 @@ enum script { SCRIPT_SET, SCRIPT_ADD, SCRIPT_BUCKET };
 /* The key's arguments are what redis_store_ask() passes, in that order. */
 const char *const redis_store_scripts[REDIS_SCRIPTS] = {
     /* value, new version, condition ("": none, "new", or a version), ms or 0. 1: set, 0: lost */
-    [SCRIPT_SET] = "local k = KEYS[1]\n"
-                   "if ARGV[3] == 'new' then\n"
-                   "  if redis.call('EXISTS', k) == 1 then return 0 end\n"
-                   "elseif ARGV[3] ~= '' and redis.call('HGET', k, 'c') ~= ARGV[3] then return 0 end\n"
-                   "redis.call('DEL', k)\n"
-                   "redis.call('HSET', k, 'v', ARGV[1], 'c', ARGV[2])\n"
-                   "if ARGV[4] ~= '0' then redis.call('PEXPIRE', k, ARGV[4]) end\n"
-                   "return 1",
+    [SCRIPT_SET] =
+        "local k = KEYS[1]\n"
+        "if ARGV[3] == 'new' then\n"
+        "  if redis.call('EXISTS', k) == 1 then return 0 end\n"
+        "elseif ARGV[3] ~= '' and redis.call('HGET', k, 'c') ~= ARGV[3] then return 0 end\n"
+        "redis.call('DEL', k)\n"
+        "redis.call('HSET', k, 'v', ARGV[1], 'c', ARGV[2])\n"
+        "if ARGV[4] ~= '0' then redis.call('PEXPIRE', k, ARGV[4]) end\n"
+        "return 1",
     /* delta, new version, ms or 0. The sum as text (a number of Lua's has 53 bits); false: not a number */
     [SCRIPT_ADD] = "local k = KEYS[1]\n"
                    "local had = redis.call('EXISTS', k)\n"
@@ -153,9 +154,7 @@ static int ask(struct redis *r, const struct store_op *op, struct redis_arg key,
     case STORE_GET:
         a[0] = text("HMGET"), a[1] = key, a[2] = text("v"), a[3] = text("c"), a[4] = text("t");
         return redis_send(r, a, 5, answered, q, now_ns);
-    case STORE_DEL:
-        a[0] = text("DEL"), a[1] = key;
-        return redis_send(r, a, 2, answered, q, now_ns);
+    case STORE_DEL: a[0] = text("DEL"), a[1] = key; return redis_send(r, a, 2, answered, q, now_ns);
     case STORE_SET:
         new_version(version, sizeof version);
         if (op->version == STORE_NEW)

@@ -89,7 +89,8 @@ struct store_op {
     int64_t delta;    /* ADD */
     uint32_t ttl_ms;
     struct store_bucket bucket;
-    double most; /* BUCKET: as many tokens as there are, from bucket.cost to this; 0: just bucket.cost */
+    double
+        most; /* BUCKET: as many tokens as there are, from bucket.cost to this; 0: just bucket.cost */
 };
 
 struct store_answer {
@@ -102,7 +103,6 @@ struct store_answer {
 };
 
 typedef void store_answered(void *arg, const struct store_answer *a);
-
 
 /* ---- shared by the backends ---- */
 

@@ -17,6 +17,7 @@
 #include "plugin/heap.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 
 #define TICKET_MAGIC 0x7469636bu
@@ -383,6 +384,7 @@ static void run_post(const struct post *p)
     incarnation_run(inc);
     if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
         alarm_undo(inc);
+        pending_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
     }
     incarnation_put(inc);

@@ -207,11 +207,8 @@ static int sync_set(struct store *s, const struct store_ns *ns, struct store_key
                     size_t n, uint32_t ttl_ms, uint64_t version)
 {
     return run(s,
-               (struct store_op){.kind = STORE_SET,
-                                 .value = p,
-                                 .n = n,
-                                 .ttl_ms = ttl_ms,
-                                 .version = version},
+               (struct store_op){
+                   .kind = STORE_SET, .value = p, .n = n, .ttl_ms = ttl_ms, .version = version},
                ns, key);
 }
 
@@ -441,7 +438,8 @@ static void a_thousand_at_once_go_out_in_a_row(void **state)
     assert_int_equal(m.failed, 0);
     while (redis_store_ask(s->redis, s->prefix, &op, count, &m, clock_mono_ns()) == 0)
         continue;
-    assert_int_equal(redis_store_ask(s->redis, s->prefix, &op, count, &m, clock_mono_ns()), -EAGAIN);
+    assert_int_equal(redis_store_ask(s->redis, s->prefix, &op, count, &m, clock_mono_ns()),
+                     -EAGAIN);
     sync_close(&s->store); /* they are told */
     assert_int_equal(m.n, 1000 + REDIS_QUEUE_MAX);
 }
