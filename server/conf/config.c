@@ -149,6 +149,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
+    if (tracing_settle(r, d) < 0)
+        return -ENOMEM;
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
         cfg->log.path = config_path(cfg, cfg->log.path);
     if (cfg->crash.dir != NULL)

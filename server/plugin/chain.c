@@ -14,6 +14,7 @@
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/stream.h"
+#include "plugin/trace.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
@@ -50,12 +51,16 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_begin(req, req->entry[at].inst, hook);
 }
 
 /* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
 static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
 {
     req->hook = HOOK_NONE;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
         request_undo(req);
@@ -131,6 +136,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     case BH_PAUSE:
         if (req->has_ticket) {
             req->is_paused = true;
+            if (__builtin_expect(req->trace != NULL, 0))
+                trace_pause_begin(req, e->inst);
             *step = CHAIN_PAUSED;
             return false;
         }
@@ -157,6 +164,13 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     return false;
 }
 
+static void resume(struct bh_req *req)
+{
+    req->is_paused = false;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_pause_end(req);
+}
+
 enum chain_step chain_request(struct bh_req *req)
 {
     enum chain_step step;
@@ -164,7 +178,7 @@ enum chain_step chain_request(struct bh_req *req)
     if (req->is_paused) { /* resumed: the paused hook returned this */
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (verdict == BH_PAUSE)
             verdict = BH_FAIL;
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
@@ -261,7 +275,7 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
     if (req->is_paused) {
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
             return CHAIN_REPLY;
         if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
@@ -444,8 +458,13 @@ void chain_log(struct bh_req *req)
         if (e->inc == NULL)
             continue;
         if (may_see_response(e) && e->inc->desc->on_log != NULL) {
+            bool came_back;
+
             begin_call(req, i, HOOK_LOG);
-            if (!boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx))
+            came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
+            if (__builtin_expect(req->trace != NULL, 0))
+                trace_hook_end(req, came_back, BH_CONTINUE);
+            if (!came_back)
                 failure_note(req, e->inst, e->inc, HOOK_LOG);
             req->hook = HOOK_NONE;
         }

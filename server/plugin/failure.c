@@ -15,6 +15,7 @@
 #include "plugin/instance.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/trace.h"
 
 /* ---- the record ---- */
 
@@ -96,9 +97,13 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_begin(req, e->inst, HOOK_ERROR);
     came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
     req->hook = HOOK_NONE;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(e->inc);
         request_undo(req);
