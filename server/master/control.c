@@ -332,7 +332,7 @@ static int answer(struct master *m, const struct control_request *request, char 
     }
 }
 
-static void make_reply(struct master *m, struct control_client *client)
+void control_make_reply(struct master *m, struct control_client *client)
 {
     struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
     char *text = NULL;
@@ -396,7 +396,7 @@ static void serve_client(struct master *m, struct control *c, int i)
         client->n_read += (size_t)n;
         if (client->n_read < sizeof client->request)
             return;
-        make_reply(m, client);
+        control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);
             return;
