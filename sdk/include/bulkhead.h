@@ -363,7 +363,7 @@ typedef struct bh_host {
     /* An attribute of a span that goes on: of span_begin(), or BH_SPAN_CALL, BH_SPAN_REQUEST. Key and
      * value are copied, at most 255 and 1,024 bytes; the last value of a key counts. Secrets are not
      * recognised: leave them out. Keys of the host's own (http.*, bulkhead.*) are overwritten.
-     * BH_ENOENT: there is no such span, or the request is not recorded. BH_ELIMIT: 64 attributes. */
+     * BH_ENOENT: there is no such span, or the request is not recorded. BH_ELIMIT: 40 attributes. */
     bh_rc (*span_text)(bh_req *req, uint64_t span, const char *key, const char *v, size_t n);
     /* The same; whole numbers are told as integers. */
     bh_rc (*span_number)(bh_req *req, uint64_t span, const char *key, double v);

@@ -250,6 +250,12 @@ struct shm_worker {
     struct shm_ring spans; /* ipc/span.h; read by the exporter. Not touched without tracing */
 };
 
+struct shm_traces {           /* the exporter's: spans */
+    _Atomic uint64_t sent;    /* and taken by the collector */
+    _Atomic uint64_t refused; /* by it, of those that were sent */
+    _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
+};
+
 enum shm_asleep {
     SHM_AWAKE,
     SHM_ASLEEP,  /* for ever: wake it for anything */
@@ -274,6 +280,7 @@ struct shm {
     _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
+    struct shm_traces traces;
 };
 
 const char *shm_limit_name(enum shm_limit limit);

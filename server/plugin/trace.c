@@ -324,6 +324,7 @@ void trace_hook_begin(struct bh_req *req, bh_inst *inst, enum hook hook)
     }
     t->hook = s;
     t->top = s != NULL ? s : t->span[0];
+    t->call_first = t->n_spans;
 }
 
 static const char *verdict_name(bh_rc verdict)
@@ -375,9 +376,8 @@ void trace_hook_end(struct bh_req *req, bool came_back, bh_rc verdict)
         tell_crash(req, s);
     else if (strcmp(s->verdict, "fail") == 0)
         s->status = SPAN_ERROR;
-    for (uint32_t i = 1; !came_back && i < t->n_spans; i++)
-        if (t->span[i]->parent == s &&
-            t->span[i]->end_ns < 0) { /* what the crashed call had begun */
+    for (uint32_t i = t->call_first; !came_back && i < t->n_spans; i++)
+        if (t->span[i]->end_ns < 0) { /* what the crashed call had begun */
             t->span[i]->end_ns = s->end_ns;
             t->span[i]->status = SPAN_ERROR;
         }
@@ -471,9 +471,23 @@ static void host_span_end(bh_req *req, uint64_t span)
         req->trace->top = s->parent->end_ns < 0 ? s->parent : req->trace->span[0];
 }
 
+/* A plugin adds an attribute. NULL: there is no room for it. */
+static struct trace_attribute *own_attribute(bh_req *req, struct span *s, const char *key,
+                                             enum span_type type)
+{
+    if (s->n_attributes < TRACE_OWN)
+        return attribute(req, s, key, type);
+    for (struct trace_attribute *a = s->attributes; a != NULL; a = a->next)
+        if (strcmp(a->key, key) == 0)
+            return attribute(req, s, key, type);
+    s->dropped_attributes += s->dropped_attributes < UINT16_MAX;
+    return NULL;
+}
+
 static bh_rc host_span_text(bh_req *req, uint64_t span, const char *key, const char *v, size_t n)
 {
     struct span *s = find_span(req, span);
+    struct trace_attribute *a;
     const char *key_copy, *copy;
 
     if (s == NULL)
@@ -486,11 +500,10 @@ static bh_rc host_span_text(bh_req *req, uint64_t span, const char *key, const c
     copy = arena_strndup(&req->arena, v != NULL ? v : "", n);
     if (key_copy == NULL || copy == NULL)
         return BH_ENOMEM;
-    if (s->n_attributes == SPAN_ATTRIBUTES) {
-        s->dropped_attributes += s->dropped_attributes < UINT16_MAX;
+    a = own_attribute(req, s, key_copy, SPAN_TEXT);
+    if (a == NULL)
         return BH_ELIMIT;
-    }
-    trace_add_text(req, s, key_copy, bh_sn(copy, n));
+    a->text = bh_sn(copy, n);
     return BH_OK;
 }
 
@@ -499,6 +512,7 @@ static bh_rc host_span_number(bh_req *req, uint64_t span, const char *key, doubl
     struct span *s = find_span(req, span);
     struct trace_attribute *a;
     const char *copy;
+    bool is_whole;
 
     if (s == NULL)
         return BH_ENOENT;
@@ -508,9 +522,13 @@ static bh_rc host_span_number(bh_req *req, uint64_t span, const char *key, doubl
     if (copy == NULL)
         return BH_ENOMEM;
     /* Whole numbers are told as such: doubles hold them up to 2^53. */
-    if (v > -9007199254740992.0 && v < 9007199254740992.0 && v == (double)(int64_t)v)
-        trace_add_number(req, s, copy, SPAN_INT, (int64_t)v);
-    else if ((a = attribute(req, s, copy, SPAN_DOUBLE)) != NULL)
+    is_whole = v > -9007199254740992.0 && v < 9007199254740992.0 && v == (double)(int64_t)v;
+    a = own_attribute(req, s, copy, is_whole ? SPAN_INT : SPAN_DOUBLE);
+    if (a == NULL)
+        return BH_ELIMIT;
+    if (is_whole)
+        a->number = (int64_t)v;
+    else
         a->real = v;
     return BH_OK;
 }

@@ -12,6 +12,7 @@
 #include "plugin/hook.h"
 
 #define TRACE_SPANS 128 /* of one request; further ones are counted */
+#define TRACE_OWN   40 /* attributes of a span that plugins may add: there is room for the host's */
 
 struct trace_attribute {
     struct trace_attribute *next;
@@ -53,9 +54,10 @@ struct trace {
     bh_str state;
     int64_t mono_ns, real_ns; /* when it began */
     uint32_t n_spans, dropped_spans;
-    struct span *top;   /* innermost that goes on */
-    struct span *hook;  /* of the call that runs; NULL: none */
-    struct span *pause; /* NULL: it is not paused */
+    uint32_t call_first; /* spans from this one on were begun by the call that runs */
+    struct span *top;    /* innermost that goes on */
+    struct span *hook;   /* of the call that runs; NULL: none */
+    struct span *pause;  /* NULL: it is not paused */
     char hex[33], own_hex[17];
     struct span *span[TRACE_SPANS]; /* 0: the request's */
 };
