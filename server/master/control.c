@@ -327,6 +327,7 @@ static int answer(struct master *m, const struct control_request *request, char 
     case CONTROL_RELOAD_RESULT:
         *text = reload_result(m, (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOENT;
+    case CONTROL_BREAKER: return breaker_control(m, request->argument);
     case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
     default: return -ENOSYS;
     }

@@ -12,7 +12,7 @@
 #include "master/internal.h"
 #include "obs/log.h"
 
-static bool is_wanted(const struct master *m)
+bool exporter_is_wanted_by(const struct master *m)
 {
     return m->roles->exporter != NULL && m->roles->wants_exporter(m->cfg);
 }
@@ -40,7 +40,7 @@ void exporter_start(struct master *m)
     if (child_is_alive(c))
         return;
     c->state = CHILD_DOWN;
-    if (!is_wanted(m))
+    if (!exporter_is_wanted_by(m))
         return;
     respawn_started(&c->respawn, clock_mono_ms());
     r = child_start(m, c, -1, m->generation);

@@ -314,6 +314,8 @@ int reload_map_listener(const struct master *m, const struct child *c, int i);
 
 /* ---- exporter.c ---- */
 
+/* Has the config anything for it to do? */
+bool exporter_is_wanted_by(const struct master *m);
 /* Forks the process that sends traces and alerts, if the config wants one. */
 void exporter_start(struct master *m);
 void exporter_tick(struct master *m, int64_t now_ms);
@@ -324,6 +326,11 @@ void exporter_ended(struct master *m, int status);
 void exporter_commit(struct master *m);
 /* The server stops: it sends the rest. */
 void exporter_stop(struct master *m);
+
+/* ---- breakers.c ---- */
+
+/* CONTROL_BREAKER: 0; -ENOENT, -EINVAL; -EOPNOTSUPP: that plugin's breaker is off. */
+int breaker_control(struct master *m, int argument);
 
 /* ---- loglevel.c ---- */
 
