@@ -155,6 +155,12 @@ struct mailbox *outbox_add(struct outbox *o, const struct outbox_address *what)
 
 /* ---- letters ---- */
 
+static struct letter *first(const struct list *list)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that list_remove() takes one out */
+    return list_is_empty(list) ? NULL : list_entry(list->next, struct letter, node);
+}
+
 static void settle(struct letter *l, bool was_taken)
 {
     struct mailbox *a = l->to;
@@ -223,10 +229,12 @@ bool outbox_is_empty(const struct outbox *o)
 
 static void close_address(struct mailbox *a)
 {
-    while (a->away.next != &a->away)
-        settle(list_entry(a->away.next, struct letter, node), false);
-    while (a->waiting.next != &a->waiting)
-        settle(list_entry(a->waiting.next, struct letter, node), false);
+    struct letter *l;
+
+    while ((l = first(&a->away)) != NULL)
+        settle(l, false);
+    while ((l = first(&a->waiting)) != NULL)
+        settle(l, false);
     list_remove(&a->node);
     a->outbox->curl->slist_free_all(a->headers);
     free(a->url);
@@ -243,6 +251,7 @@ void outbox_close(struct outbox **outp)
         return;
     *outp = NULL;
     while (o->addresses.next != &o->addresses)
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): as in first() */
         close_address(list_entry(o->addresses.next, struct mailbox, node));
     o->curl->multi_cleanup(o->multi);
     free(o);
@@ -455,20 +464,14 @@ static void arrived(struct letter *l, CURLcode result, int64_t now_ms)
 
 static void begin_due(struct mailbox *a, int64_t now_ms)
 {
-    while (a->waiting.next != &a->waiting && a->n_away < a->is.parallel &&
-           a->not_before_ms <= now_ms) {
-        struct letter *l = list_entry(a->waiting.next, struct letter, node);
+    struct letter *l;
 
+    while ((l = first(&a->waiting)) != NULL && a->n_away < a->is.parallel &&
+           a->not_before_ms <= now_ms)
         if (!send_letter(l))
             settle(l, false);
-    }
-    while (a->waiting.next != &a->waiting) {
-        struct letter *l = list_entry(a->waiting.next, struct letter, node);
-
-        if (now_ms - l->born_ms <= (int64_t)a->is.max_age_ms)
-            break;
+    while ((l = first(&a->waiting)) != NULL && now_ms - l->born_ms > (int64_t)a->is.max_age_ms)
         settle(l, false);
-    }
 }
 
 void outbox_run(struct outbox *o, int64_t now_ms)

@@ -63,7 +63,7 @@ void trace_hex(const uint8_t *id, size_t n, char *out)
 
 void traceparent_format(const struct traceparent *t, char out[TRACEPARENT_LEN + 1])
 {
-    memcpy(out, "00-", 3);
+    memcpy(out, "00-", 4);
     trace_hex(t->trace_id, 16, out + 3);
     out[35] = '-';
     trace_hex(t->parent, 8, out + 36);

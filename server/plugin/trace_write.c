@@ -165,7 +165,7 @@ static void describe_call(struct bh_req *req, struct span *s)
 {
     if (s->inst != NULL)
         trace_add_text(req, s, "bulkhead.plugin", bh_s(s->inst->cfg->name));
-    if (s->hook == HOOK_NONE)
+    if (s->hook == HOOK_NONE || s->inst == NULL)
         return;
     s->name = arena_printf(&req->arena, "%s %s", s->inst->cfg->name, hook_name(s->hook));
     trace_add_text(req, s, "bulkhead.module", bh_s(s->inst->cfg->module));

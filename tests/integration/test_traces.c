@@ -52,7 +52,6 @@ static const char *packages(void)
             "cp package-lock.json .done; }; }",
             path, getenv("BULKHEAD_SDK"), path, path) != 0) {
         print_message("skipped: the packages cannot be had from npm: %.300s\n", out);
-        free(out);
         skip();
     }
     free(out);

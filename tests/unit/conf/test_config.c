@@ -708,18 +708,20 @@ static void a_collector_gets_a_path_and_no_password(void **state)
     assert_true(cfg->tracing.sample == UINT64_C(1) << 63);
     load_well(BASE PLUGINS ROUTES);
     assert_null(cfg->tracing.endpoint);
+    config_destroy(&cfg);
     assert_mistake(BASE PLUGINS ROUTES "tracing: {endpoint: \"c:4318\"}\n",
-                   "tracing.endpoint: expected http:// or https:// and a host",
+                   "5:21: tracing.endpoint: expected http:// or https:// and a host",
                    "http://127.0.0.1:4318");
     assert_mistake(
         BASE PLUGINS ROUTES "tracing: {endpoint: \"http://u:s3cret@c\"}\n",
-        "tracing.endpoint: has a user in it; put what the other end asks for into a header", NULL);
+        "5:21: tracing.endpoint: has a user in it; put what the other end asks for into a header",
+        NULL);
     assert_mistake(BASE PLUGINS ROUTES "tracing: {sample: 0.5}\n",
-                   "tracing.sample: expected 0% to 100%, not '0.5'", "5%, or 0.1%");
+                   "5:19: tracing.sample: expected 0% to 100%, not '0.5'", "5%, or 0.1%");
     assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {\"a b\": c}}\n",
-                   "tracing.headers: 'a b' is no name of a header field", NULL);
+                   "5:21: tracing.headers: 'a b' is no name of a header field", NULL);
     assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {a: \"b\\r\\nc: d\"}}\n",
-                   "tracing.headers: a: expected a text of one line", NULL);
+                   "5:24: tracing.headers: a: expected a text of one line", NULL);
 }
 
 static void every_key_has_help_and_a_form(void **state)

@@ -106,6 +106,7 @@ static void what_makes_no_sense_is_left_out_whole(void **state)
 
     (void)state;
     make_record();
+    assert_true(w.n > 0);
     for (size_t n = 0; n < w.n; n++) { /* at its true size, so that tools see a read beyond */
         char *copy = malloc(n + 1);
 
@@ -120,7 +121,7 @@ static void what_makes_no_sense_is_left_out_whole(void **state)
         memcpy(bytes, w.p, w.n);
         for (int k = 0; k < 3; k++) {
             random = random * 1664525 + 1013904223;
-            bytes[(random >> 8) % w.n] = (char)(random >> 24);
+            bytes[(random >> 8) % (w.n + 1)] = (char)(random >> 24);
         }
         json_decref(export(bytes, w.n, &result)); /* whatever it says, it is JSON */
     }
