@@ -141,6 +141,8 @@ static void finish(struct master *m, const char *state, const char *stage, const
     add_lines(list, errors);
     first = json_string_value(json_array_get(list, 0));
     r->has_failed = stage != NULL;
+    if (!r->is_dry)
+        publish_reload(m, r->has_failed);
     snprintf(r->why, sizeof r->why, "%s", first != NULL ? first : "");
     json = json_pack("{s:I, s:s, s:s, s:o*, s:I, s:I, s:o, s:o}", "id", (json_int_t)r->id, "state",
                      state, "reason", r->reason, "stage", stage != NULL ? json_string(stage) : NULL,
@@ -377,8 +379,10 @@ static void fail_prepare(struct master *m, const char *why)
 static void clear_places(struct master *m)
 {
     for (int i = 0; i < m->reload.next->cfg->n_plugins; i++)
-        if (m->reload.is_fresh[i])
+        if (m->reload.is_fresh[i]) {
+            metrics_forget_plugin(m->shm, (uint32_t)i);
             memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
+        }
 }
 
 static int load_keys(struct master *m, char *text, size_t size)
@@ -480,6 +484,7 @@ static void commit(struct master *m)
     share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
+    publish_generation(m);
     log_info("%s: generation %" PRIu64
              " serves (%d change%s, %d ms); workers of the one before finish "
              "what they have begun",

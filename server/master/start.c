@@ -119,5 +119,7 @@ int master_prepare(struct master *m)
     r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);
     if (r < 0)
         master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
+    else
+        publish_generation(m);
     return r;
 }

@@ -23,6 +23,7 @@ struct config_plugin;
 struct diag;
 struct alarm;
 struct heap;
+struct metrics_plugin;
 struct object;
 struct stream;
 struct shm;
@@ -73,8 +74,10 @@ struct bh_inst {
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
     struct arena arena; /* options and what info() answers */
+    struct shm *shm;
     struct shm_plugin *stat;
-    int worker;
+    struct metrics_plugin *meter; /* of this worker: meter.h */
+    int worker;                   /* its slot */
     char worker_text[12];
 };
 

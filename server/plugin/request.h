@@ -140,6 +140,7 @@ struct bh_req {
     char crash_id[40];      /* of the last crash in this request */
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
+    bool is_timed;          /* its calls of plugins are: meter.h */
     uint64_t bytes_sent;
     bool is_aborted;
 
