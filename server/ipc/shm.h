@@ -20,6 +20,7 @@
 #include "ipc/metrics.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
+#include "ipc/rollout.h"
 #include "ipc/series.h"
 #include "ipc/tally.h"
 
@@ -289,6 +290,7 @@ struct shm {
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
     struct series_table series;
+    struct rollout rollout; /* of a plugin's candidate; one at a time */
 };
 
 const char *shm_limit_name(enum shm_limit limit);

@@ -77,6 +77,8 @@ struct entry { /* one plugin of the chain, for this request */
     size_t held_cap;
 };
 
+enum request_arm { ARM_NONE, ARM_STABLE, ARM_CANDIDATE };
+
 enum phase {
     PHASE_REQUEST,  /* on_request */
     PHASE_BODY,     /* on_request_body */
@@ -141,6 +143,9 @@ struct bh_req {
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
     bool is_timed;          /* its calls of plugins are: meter.h */
+    uint8_t arm;            /* enum request_arm, of arm_at */
+    int arm_at;             /* the entry whose plugin is being rolled out */
+    int64_t arm_ns;         /* when it was entered */
     uint64_t bytes_sent;
     bool is_aborted;
 
