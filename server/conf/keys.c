@@ -358,6 +358,8 @@ static const struct schema plugin_keys[] = {
      .read = read_isolation, .help = "How it is kept apart: by the recovery boundary"},
     {"breaker", SCHEMA_MAP, .keys = plugin_breaker_keys,
      .help = "When it is not called any more; what is left out is as in `breaker` for all"},
+    {"rollout", SCHEMA_MAP, .keys = plan_keys,
+     .help = "Reloads that change its object or options take effect step by step"},
     {NULL, SCHEMA_END},
 };
 
@@ -496,6 +498,12 @@ static const struct schema admin_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema state_keys[] = {
+    {"dir", SCHEMA_STRING, OFF(struct config, state.dir), .form = "a folder",
+     .help = "Default: $STATE_DIRECTORY, else `state` beside crash.dir"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema reload_keys[] = {
     {"watch", SCHEMA_ENUM, OFF(struct config, reload.watch), .form = "false|true", .def = "false",
      .help = "true: reload by itself when this file or a plugin object changes"},
@@ -529,5 +537,7 @@ const struct schema config_keys[] = {
     {"admin", SCHEMA_MAP, .keys = admin_keys,
      .help = "The admin interface: API, metrics and dashboard; absent: there is none"},
     {"reload", SCHEMA_MAP, .keys = reload_keys, .help = "How the config is loaded anew"},
+    {"state", SCHEMA_MAP, .keys = state_keys,
+     .help = "What outlives the server: objects that were quarantined, the last good ones"},
     {NULL, SCHEMA_END},
 };

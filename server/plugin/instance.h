@@ -24,6 +24,7 @@ struct diag;
 struct alarm;
 struct heap;
 struct object;
+struct rollout;
 struct stream;
 struct shm;
 struct shm_plugin;
@@ -74,6 +75,8 @@ struct bh_inst {
     int64_t alarm_crashed_ns, alarm_held_ns;
     struct arena arena; /* options and what info() answers */
     struct shm_plugin *stat;
+    struct bh_inst *next; /* the candidate that may take its place (arm.h); NULL: there is none */
+    struct rollout *rollout; /* of it and of its candidate */
     int worker;
     char worker_text[12];
 };
