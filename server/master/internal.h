@@ -179,6 +179,7 @@ struct master {
     struct events events;
     const struct master_roles *roles;
     struct shm *shm;
+    struct store_memory *store; /* of all generations */
     struct listen_set listeners;
     struct user user;
     enum master_phase phase;
@@ -352,6 +353,15 @@ void exporter_ended(struct master *m, int status);
 void exporter_commit(struct master *m);
 /* The server stops: it sends the rest. */
 void exporter_stop(struct master *m);
+/* ---- publish.c ---- */
+
+/* Names and limits of the current config's plugins, and so on. */
+void publish_generation(struct master *m);
+/* One has come to its end that was more than a look. */
+void publish_reload(struct master *m, bool has_failed);
+void publish_haul(struct master *m, const struct haul *haul);
+/* Once a turn of the loop. */
+void publish_workers(struct master *m);
 
 /* ---- breakers.c ---- */
 
