@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admin/internal.h"
+#include "obs/log.h"
 
 /* The body as an object; NULL and a reply when it is something else. No body is an empty object. */
 json_t *request_json(struct request *req)
@@ -135,4 +136,86 @@ void get_reload(struct request *req)
         reply_problem(req, 404, "Not Found", "a reload is named by its number");
     else
         request_ask(req, CONTROL_RELOAD_RESULT, (int)id, send_result);
+}
+
+/* ---- breakers ---- */
+
+static void send_breaker(void *arg, int result, const char *text)
+{
+    struct request *req = arg;
+
+    (void)text;
+    if (result == 0)
+        reply_empty(req, 204);
+    else if (result == -EOPNOTSUPP)
+        reply_problem(req, 409, "Conflict", "that plugin's breaker is off (breaker.crashes: 0)");
+    else if (result == -ENOENT)
+        reply_problem(req, 404, "Not Found", "there is no such plugin");
+    else
+        reply_master_failed(req, result);
+    request_resume(req);
+}
+
+void post_breaker(struct request *req)
+{
+    json_t *json = request_json(req);
+    const char *action = json_string_value(json_object_get(json, "action"));
+    int place = plugin_place(req->admin->cfg, req->argument);
+
+    if (json == NULL)
+        return;
+    if (place < 1)
+        reply_problem(req, 404, "Not Found", "there is no plugin of that name");
+    else if (action != NULL && strcmp(action, "reset") == 0)
+        request_ask(req, CONTROL_BREAKER, control_breaker(place, CONTROL_BREAKER_RESET),
+                    send_breaker);
+    else if (action != NULL && strcmp(action, "open") == 0)
+        request_ask(req, CONTROL_BREAKER, control_breaker(place, CONTROL_BREAKER_OPEN),
+                    send_breaker);
+    else
+        reply_problem(req, 400, "Bad Request", "action: reset or open");
+    json_decref(json);
+}
+
+/* ---- log levels ---- */
+
+static void send_as_it_is(void *arg, int result, const char *text)
+{
+    struct request *req = arg;
+
+    if (result == -ENOENT)
+        reply_problem(req, 404, "Not Found", "there is no such thing any more");
+    else if (result < 0 || text == NULL)
+        reply_master_failed(req, result < 0 ? result : -EPROTO);
+    else
+        reply_text(req, 200, "application/json", strdup(text), strlen(text));
+    request_resume(req);
+}
+
+void get_log_level(struct request *req)
+{
+    request_ask(req, CONTROL_LOG_LEVEL, -1, send_as_it_is);
+}
+
+void put_log_level(struct request *req)
+{
+    json_t *json = request_json(req);
+    const char *name = json_string_value(json_object_get(json, "level"));
+    const json_t *plugin = json_object_get(json, "plugin");
+    bool has_plugin = json_is_string(plugin);
+    int place = 0, level = name != NULL ? log_level_find(name) : 0;
+
+    if (json == NULL)
+        return;
+    if (has_plugin)
+        place = plugin_place(req->admin->cfg, json_string_value(plugin));
+    if (name == NULL || (level == 0 && strcmp(name, "default") != 0))
+        reply_problem(req, 400, "Bad Request", "level: error, warn, info, debug or default");
+    else if (plugin != NULL && !has_plugin && !json_is_null(plugin))
+        reply_problem(req, 400, "Bad Request", "plugin: its name, or null for the server");
+    else if (has_plugin && place < 1)
+        reply_problem(req, 404, "Not Found", "there is no plugin of that name");
+    else
+        request_ask(req, CONTROL_LOG_LEVEL, control_log_level(place, level), send_as_it_is);
+    json_decref(json);
 }

@@ -115,6 +115,7 @@ static void loop(struct admin *a)
             http_tick(a, now_ms);
             ask_tick(&a->asker, now_ms);
         }
+        events_tick(a, now_ms);
         if (a->is_ending && end_ms == 0)
             end_ms = now_ms + LAST_MS;
         if (a->asker.fd < 0 || (end_ms != 0 && (a->n_open == 0 || now_ms >= end_ms)))
@@ -141,6 +142,7 @@ int admin_run(const struct admin_view *view, struct shm *shm, const struct admin
     int r;
 
     admin = (struct admin){.view = view, .cfg = view->cfg, .shm = shm};
+    events_init();
     ask_init(&admin.asker, seat->channel_fd);
     harden(shm);
     r = open_all(&admin, seat);

@@ -9,6 +9,8 @@
 #include "conf/config.h"
 
 const struct api_route api_routes[] = {
+    {"GET", "/", ADMIN_NOBODY, get_index},
+    {"GET", "/assets/{name}", ADMIN_NOBODY, get_asset},
     {"GET", "/healthz", ADMIN_NOBODY, get_healthz},
     {"GET", "/readyz", ADMIN_NOBODY, get_readyz},
     {"GET", "/api/v1/session", ADMIN_NOBODY, get_session},
@@ -23,6 +25,12 @@ const struct api_route api_routes[] = {
     {"POST", "/api/v1/workers/{slot}/recycle", ADMIN_OPERATOR, post_worker_recycle},
     {"POST", "/api/v1/reload", ADMIN_OPERATOR, post_reload},
     {"GET", "/api/v1/reload/{id}", ADMIN_READER, get_reload},
+    {"POST", "/api/v1/plugins/{name}/breaker", ADMIN_OPERATOR, post_breaker},
+    {"GET", "/api/v1/generations", ADMIN_READER, get_generations},
+    {"GET", "/api/v1/loglevel", ADMIN_READER, get_log_level},
+    {"PUT", "/api/v1/loglevel", ADMIN_OPERATOR, put_log_level},
+    {"GET", "/api/v1/events", ADMIN_READER, get_events},
+    {"GET", "/api/v1/openapi.json", ADMIN_NOBODY, get_openapi},
     {NULL, NULL, ADMIN_NOBODY, NULL},
 };
 

@@ -163,6 +163,19 @@ void post_workers_recycle(struct request *req); /* actions.c, as are these */
 void post_worker_recycle(struct request *req);
 void post_reload(struct request *req);
 void get_reload(struct request *req);
+void post_breaker(struct request *req);
+void get_log_level(struct request *req);
+void put_log_level(struct request *req);
+void get_generations(struct request *req); /* plugins.c */
+void get_events(struct request *req);      /* events.c */
+void get_openapi(struct request *req);     /* assets.c */
+void get_index(struct request *req);
+void get_asset(struct request *req);
+
+/* ---- events.c ---- */
+
+void events_init(void);
+void events_tick(struct admin *a, int64_t now_ms);
 
 /* ---- actions.c ---- */
 
@@ -181,6 +194,9 @@ void request_await_status(struct request *req, ask_answer *answer);
 
 /* Summaries of the latest crash records; *n_all: how many there are. */
 json_t *crashes_json(const struct config *cfg, int limit, int *n_all);
+
+/* The place of a plugin in the config, from 1; 0: there is none. */
+int plugin_place(const struct config *cfg, const char *name);
 
 /* The config as it is in force, without secrets. NULL: no memory. */
 json_t *config_json(const struct admin_view *view);

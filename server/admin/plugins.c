@@ -6,12 +6,12 @@
 #include "admin/internal.h"
 #include "conf/config.h"
 
-static int find_place(const struct config *cfg, const char *name)
+int plugin_place(const struct config *cfg, const char *name)
 {
     for (int i = 0; i < cfg->n_plugins; i++)
         if (!cfg->plugin[i].is_removed && name != NULL && strcmp(cfg->plugin[i].name, name) == 0)
-            return i;
-    return -1;
+            return i + 1;
+    return 0;
 }
 
 static void set_text(json_t *json, const char *name, const char *text)
@@ -64,7 +64,7 @@ static void send_plugins(void *arg, int result, const char *text)
     } else {
         json_array_foreach(plugins, i, p)
         {
-            int place = find_place(view->cfg, json_string_value(json_object_get(p, "name")));
+            int place = plugin_place(view->cfg, json_string_value(json_object_get(p, "name"))) - 1;
 
             if (place < 0)
                 continue; /* of another generation: we are about to be replaced */
@@ -88,4 +88,53 @@ static void send_plugins(void *arg, int result, const char *text)
 void get_plugins(struct request *req)
 {
     request_await_status(req, send_plugins);
+}
+
+/* ---- generations ---- */
+
+static json_t *find_generation(json_t *list, json_int_t number)
+{
+    json_t *g;
+    size_t i;
+
+    json_array_foreach(list, i, g)
+    {
+        if (json_integer_value(json_object_get(g, "number")) == number)
+            return g;
+    }
+    g = json_pack("{s:I, s:b, s:[]}", "number", number, "is_current", 0, "workers");
+    json_array_append_new(list, g);
+    return g;
+}
+
+static void send_generations(void *arg, int result, const char *text)
+{
+    struct request *req = arg;
+    json_t *status = result == 0 ? json_loads(text, 0, NULL) : NULL;
+    json_t *workers = json_object_get(status, "workers"), *w, *list = json_array(), *g;
+    size_t i;
+
+    if (result < 0) {
+        json_decref(list);
+        reply_master_failed(req, result);
+    } else {
+        g = find_generation(list, json_integer_value(json_object_get(status, "generation")));
+        json_object_set_new(g, "is_current", json_true());
+        json_array_foreach(workers, i, w)
+        {
+            g = find_generation(list, json_integer_value(json_object_get(w, "generation")));
+            json_array_append(json_object_get(g, "workers"), w);
+        }
+        reply_json(req, 200,
+                   json_pack("{s:o, s:O?}", "generations", list, "reload",
+                             json_object_get(status, "reload")));
+    }
+    json_decref(status);
+    if (req->is_suspended)
+        request_resume(req);
+}
+
+void get_generations(struct request *req)
+{
+    request_await_status(req, send_generations);
 }

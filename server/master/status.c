@@ -13,6 +13,7 @@
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/timestamp.h"
+#include "store/memory.h"
 
 #ifndef BULKHEAD_VERSION
 #define BULKHEAD_VERSION "0"
@@ -139,11 +140,11 @@ static json_t *breaker_json(const struct breaker *b, const struct breaker_limits
     struct breaker_view view;
 
     breaker_look(b, limits, now_ms, &view);
-    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state),
-                     "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
-                     "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed,
-                     "opened", (json_int_t)atomic_load(&b->n_opened), "refused",
-                     (json_int_t)atomic_load(&b->n_refused));
+    return json_pack(
+        "{s:s, s:b, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state), "held",
+        view.is_held, "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
+        "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed, "opened",
+        (json_int_t)atomic_load(&b->n_opened), "refused", (json_int_t)atomic_load(&b->n_refused));
 }
 
 static json_t *blocked_json(const struct master *m, const struct quarantine *q,
@@ -204,8 +205,8 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
         {"renewals", offsetof(struct shm_plugin, renewals)},
         {"copies", offsetof(struct shm_plugin, copies)},
     };
-    json_t *json = json_pack("{s:o, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "module",
-                             text_json(p->module), "on_error",
+    json_t *json = json_pack("{s:o, s:i, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "place",
+                             i + 1, "module", text_json(p->module), "on_error",
                              p->on_error == CONFIG_FAIL_OPEN ? "fail_open" : "fail_closed",
                              "breaker", breaker_json(&s->quarantine.breaker, &limits, now_ms),
                              "blocked_routes", blocked_json(m, &s->quarantine, &limits, now_ms));
@@ -349,6 +350,18 @@ static json_t *reload_json(const struct master *m)
                      r->has_failed ? text_json(r->why) : json_null());
 }
 
+/* The memory store's. */
+static json_t *store_json(const struct master *m)
+{
+    struct store_memory_stat s;
+
+    store_memory_stat(m->store, &s);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "size", (json_int_t)s.size, "used",
+                     (json_int_t)s.used, "entries", (json_int_t)s.entries, "expired",
+                     (json_int_t)s.expired, "refused", (json_int_t)s.refused, "repaired",
+                     (json_int_t)s.repaired);
+}
+
 char *status_json(const struct master *m)
 {
     int64_t now_ms = clock_mono_ms();
@@ -370,6 +383,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
+    json_object_set_new(json, "store", store_json(m));
     json_object_set_new(json, "plugins", plugins);
     json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));
     json_object_set_new(json, "reload", reload_json(m));

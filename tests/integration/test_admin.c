@@ -40,6 +40,13 @@ static char *read_token(const struct server *srv, const char *name)
     return text;
 }
 
+static pid_t admin_pid(const struct server *srv)
+{
+    pid_t pid = 0;
+
+    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
+}
+
 static struct server *start(const char *more)
 {
     struct server *srv = server_start(
@@ -48,6 +55,7 @@ static struct server *start(const char *more)
         common, more);
 
     server_wait_log(srv, "admin interface on");
+    eventually(admin_pid(srv) != 0); /* it is forked by then, but may not have its name yet */
     free(token);
     free(reader);
     token = read_token(srv, "admin.token");
@@ -126,13 +134,6 @@ static const char *text_at(const json_t *json, const char *path)
 static int get(struct server *srv, const char *target)
 {
     return status_of(server_get(srv, target));
-}
-
-static pid_t admin_pid(const struct server *srv)
-{
-    pid_t pid = 0;
-
-    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
 }
 
 /* ---- who gets in ---- */
@@ -412,6 +413,331 @@ static void not_ready_while_routes_are_out_of_order_or_the_server_drains(void **
     server_stop(&srv);
 }
 
+/* ---- what it does ---- */
+
+static json_t *act_on(const struct server *srv, const char *method, const char *target,
+                      const char *body, int expected)
+{
+    return json_of(with_token(srv, method, target, token, body), expected);
+}
+
+static void readers_may_not_act(void **state)
+{
+    static const char *const actions[][3] = {
+        {"POST", "/api/v1/reload", "{}"},
+        {"POST", "/api/v1/workers/recycle", NULL},
+        {"POST", "/api/v1/workers/0/recycle", NULL},
+        {"POST", "/api/v1/plugins/f/breaker", "{\"action\":\"open\"}"},
+        {"PUT", "/api/v1/loglevel", "{\"level\":\"debug\"}"},
+    };
+    struct server *srv = start("");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        assert_int_equal(
+            status_of(with_token(srv, actions[i][0], actions[i][1], reader, actions[i][2])), 403);
+        assert_int_equal(status_of(send_to(srv, actions[i][0], actions[i][1], NULL, actions[i][2])),
+                         401);
+    }
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* Waits for its end; the result. */
+static json_t *reload(const struct server *srv, const char *body)
+{
+    json_t *json = act_on(srv, "POST", "/api/v1/reload", body, 202);
+    char target[64];
+
+    snprintf(target, sizeof target, "/api/v1/reload/%lld",
+             (long long)json_integer_value(at(json, "id")));
+    json_decref(json);
+    json = NULL;
+    eventually((json_decref(json), json = ask(srv, target),
+                strcmp(text_at(json, "state"), "running") != 0));
+    return json;
+}
+
+static void a_reload_is_looked_at_first_and_then_done(void **state)
+{
+    struct server *srv = start("");
+    json_t *json;
+
+    (void)state;
+    server_rewrite_config(srv,
+                          "%slimits: {body: 1MiB}\nadmin: {listen: \"127.0.0.1:@PORT1@\", "
+                          "token_file: admin.token, read_token_file: read.token}\n",
+                          common);
+    json = reload(srv, "{\"dry_run\": true}");
+    assert_string_equal(text_at(json, "state"), "dry run");
+    assert_int_equal(json_integer_value(at(json, "generation")), 1);
+    json_decref(json);
+    json = reload(srv, NULL);
+    assert_string_equal(text_at(json, "state"), "done");
+    json_decref(json);
+    json = ask(srv, "/api/v1/generations");
+    assert_int_equal(json_integer_value(at(json, "generations.0.number")), 2);
+    assert_true(json_is_true(at(json, "generations.0.is_current")));
+    json_decref(json);
+    server_rewrite_config(srv, "%slimits: {bodi: 1MiB}\n", common);
+    json = reload(srv, "{}");
+    assert_string_equal(text_at(json, "state"), "failed");
+    assert_non_null(strstr(text_at(json, "errors.0"), "did you mean"));
+    json_decref(json);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/reload", token, "[]")), 400);
+    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/reload/99", token, NULL)), 404);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_breaker_is_opened_until_it_is_reset(void **state)
+{
+    struct server *srv = start("");
+    json_t *json;
+    char *out;
+
+    (void)state;
+    assert_int_equal(get(srv, "/a"), 200);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token,
+                                          "{\"action\":\"open\"}")),
+                     204);
+    assert_int_equal(get(srv, "/a"), 503);
+    json = ask(srv, "/api/v1/plugins");
+    assert_string_equal(text_at(json, "plugins.0.breaker.state"), "open");
+    assert_true(json_is_true(at(json, "plugins.0.breaker.held")));
+    json_decref(json);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token,
+                                          "{\"action\":\"reset\"}")),
+                     204);
+    assert_int_equal(get(srv, "/a"), 200);
+    /* One that crashes have opened; by the command. */
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(get(srv, "/a?fault=segv"), 500);
+    assert_int_equal(get(srv, "/a"), 503);
+    assert_int_equal(run_command(&out, "RUNTIME_DIRECTORY=%s %s breaker -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    assert_non_null(strstr(out, "api"));
+    free(out);
+    assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s breaker reset f -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    assert_int_equal(get(srv, "/a"), 200);
+    assert_int_equal(run_command(&out, "RUNTIME_DIRECTORY=%s %s breaker open ok -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     1);
+    assert_non_null(strstr(out, "is off"));
+    free(out);
+    assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s breaker open none -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     2);
+    assert_int_equal(
+        status_of(with_token(srv, "POST", "/api/v1/plugins/none/breaker", token, "{}")), 404);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token, "{}")),
+                     400);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void levels_are_changed_and_workers_recycled(void **state)
+{
+    struct server *srv = start("");
+    pid_t before = 0, now = 0;
+    json_t *json;
+
+    (void)state;
+    json = act_on(srv, "PUT", "/api/v1/loglevel", "{\"plugin\":\"f\",\"level\":\"debug\"}", 200);
+    assert_string_equal(text_at(json, "levels.1.plugin"), "f");
+    assert_string_equal(text_at(json, "levels.1.level"), "debug");
+    json_decref(json);
+    json = act_on(srv, "PUT", "/api/v1/loglevel", "{\"plugin\":\"f\",\"level\":\"default\"}", 200);
+    assert_string_equal(text_at(json, "levels.1.level"), "info");
+    json_decref(json);
+    assert_int_equal(
+        status_of(with_token(srv, "PUT", "/api/v1/loglevel", token, "{\"level\":\"loud\"}")), 400);
+    json = ask(srv, "/api/v1/status");
+    before = (pid_t)json_integer_value(at(json, "workers.0.pid"));
+    json_decref(json);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/workers/77/recycle", token, NULL)),
+                     404);
+    json = act_on(srv, "POST", "/api/v1/workers/recycle", NULL, 202);
+    json_decref(json);
+    json = NULL;
+    eventually((json_decref(json), json = ask(srv, "/api/v1/status"),
+                now = (pid_t)json_integer_value(at(json, "workers.0.pid")), now != before));
+    json_decref(json);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void events_tell_the_status_once_a_second(void **state)
+{
+    struct server *srv = start("");
+    struct conn *conn[20];
+    char text[65536];
+    size_t n = 0;
+    int n_refused = 0;
+
+    (void)state;
+    conn[0] = conn_open(srv->port[1]);
+    conn_sendf(conn[0],
+               "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+               "%s\r\n\r\n",
+               reader);
+    text[0] = '\0';
+    for (int64_t end = harness_deadline_ms(HARNESS_WAIT_MS);
+         strstr(text, "event: status") == NULL ||
+         strstr(strstr(text, "event: status") + 1, "event: status") == NULL;) {
+        ssize_t got = recv(conn_fd(conn[0]), text + n, sizeof text - 1 - n, MSG_DONTWAIT);
+
+        if (got > 0)
+            text[n += (size_t)got] = '\0';
+        else if (got == 0 || !harness_pause(end))
+            harness_fail(__FILE__, __LINE__, "no second event in: %s", text);
+    }
+    assert_non_null(strstr(text, "Content-Type: text/event-stream"));
+    assert_non_null(strstr(text, "data: {\"version\""));
+    conn_close(&conn[0]);
+    /* Listeners have a bound; those who leave make room. */
+    for (size_t i = 0; i < 20; i++) {
+        char head[64] = "";
+
+        conn[i] = conn_open(srv->port[1]);
+        conn_sendf(conn[i],
+                   "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+                   "%s\r\n\r\n",
+                   reader);
+        eventually(recv(conn_fd(conn[i]), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
+        n_refused += strncmp(head, "HTTP/1.1 503", 12) == 0;
+    }
+    assert_in_range(n_refused, 4, 5); /* the first one may not have been missed yet */
+    for (size_t i = 0; i < 20; i++)
+        conn_close(&conn[i]);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* Stands in for {name} of a path. */
+static void fill_in(const char *path, const char *method, char *out, size_t size)
+{
+    const char *brace = strchr(path, '{');
+    const char *value = strstr(path, "{name}") != NULL   ? "f"
+                        : strstr(path, "{slot}") != NULL ? "0"
+                                                         : "1";
+
+    (void)method;
+    if (brace == NULL)
+        snprintf(out, size, "%s", path);
+    else
+        snprintf(out, size, "%.*s%s%s", (int)(brace - path), path, value, strchr(brace, '}') + 1);
+}
+
+static void check_answer(const struct response *res, const json_t *operation, const char *what)
+{
+    const char *type = response_header(res, "Content-Type");
+    char status[16];
+    json_t *answer;
+
+    snprintf(status, sizeof status, "%d", res->status);
+    answer = json_object_get(json_object_get(operation, "responses"), status);
+    if (answer == NULL)
+        harness_fail(__FILE__, __LINE__, "%s: %s is not in the description: %s", what, status,
+                     res->body);
+    if (json_object_get(answer, "content") == NULL) {
+        assert_int_equal(res->body_len, 0);
+        return;
+    }
+    if (type == NULL || json_object_get(json_object_get(answer, "content"), type) == NULL)
+        harness_fail(__FILE__, __LINE__, "%s: %s as %s is not in the description", what, status,
+                     type != NULL ? type : "nothing");
+}
+
+static void has_required(const json_t *schemas, const json_t *schema, const json_t *value,
+                         const char *what)
+{
+    const char *ref = json_string_value(json_object_get(schema, "$ref"));
+    const json_t *required, *properties, *property;
+    const char *name;
+    size_t i;
+
+    if (ref != NULL)
+        schema = json_object_get(schemas, strrchr(ref, '/') + 1);
+    required = json_object_get(schema, "required");
+    properties = json_object_get(schema, "properties");
+    for (i = 0; i < json_array_size(required); i++)
+        if (json_object_get(value, json_string_value(json_array_get(required, i))) == NULL)
+            harness_fail(__FILE__, __LINE__, "%s: no \"%s\"", what,
+                         json_string_value(json_array_get(required, i)));
+    json_object_foreach((json_t *)(uintptr_t)properties, name, property)
+    {
+        const json_t *member = json_object_get(value, name);
+
+        if (json_is_object(member))
+            has_required(schemas, property, member, what);
+        for (i = 0; json_is_array(member) && i < json_array_size(member); i++)
+            has_required(schemas, json_object_get(property, "items"), json_array_get(member, i),
+                         what);
+    }
+}
+
+/* All that is described is there, asks for the token that it says it does, and answers as it says. */
+static void the_description_is_true(void **state)
+{
+    struct server *srv = start("");
+    json_t *doc = json_of(send_to(srv, "GET", "/api/v1/openapi.json", NULL, NULL), 200);
+    json_t *schemas = json_object_get(json_object_get(doc, "components"), "schemas");
+    json_t *path, *operation;
+    const char *name, *method;
+    int n = 0;
+
+    (void)state;
+    json_object_foreach(json_object_get(doc, "paths"), name, path)
+    {
+        json_object_foreach(path, method, operation)
+        {
+            const char *role = text_at(operation, "x-role");
+            const json_t *ok = at(operation, "responses.200.content.application/json.schema");
+            const char *body = NULL;
+            char target[256], upper[16], what[300];
+            struct response *res;
+
+            for (size_t i = 0; i <= strlen(method); i++)
+                upper[i] = (char)(method[i] >= 'a' ? method[i] - 32 : method[i]);
+            fill_in(name, method, target, sizeof target);
+            snprintf(what, sizeof what, "%s %s", upper, target);
+            if (strcmp(role, "nobody") != 0) {
+                res = send_to(srv, upper, target, NULL, NULL);
+                assert_int_equal(res->status, 401);
+                check_answer(res, operation, what);
+                response_free(&res);
+            }
+            if (strcmp(role, "operator") == 0) {
+                res = with_token(srv, upper, target, reader, NULL);
+                assert_int_equal(res->status, 403);
+                check_answer(res, operation, what);
+                response_free(&res);
+            }
+            if (strstr(target, "/events") != NULL)
+                continue; /* has no end */
+            if (strstr(target, "/breaker") != NULL)
+                body = "{\"action\":\"reset\"}";
+            else if (strstr(target, "/loglevel") != NULL && strcmp(upper, "PUT") == 0)
+                body = "{\"level\":\"info\"}";
+            else if (strcmp(upper, "POST") == 0 && strstr(target, "/reload") != NULL)
+                body = "{\"dry_run\":true}";
+            res = with_token(srv, upper, target, token, body);
+            check_answer(res, operation, what);
+            if (res->status == 200 && ok != NULL) {
+                json_t *value = json_loads(res->body, 0, NULL);
+
+                assert_non_null(value);
+                has_required(schemas, ok, value, what);
+                json_decref(value);
+            }
+            response_free(&res);
+            n++;
+        }
+    }
+    assert_true(n >= 17);
+    json_decref(doc);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- what it bears ---- */
 
 static void a_dead_admin_process_is_replaced_and_takes_nobody_along(void **state)
@@ -542,6 +868,12 @@ int main(void)
         cmocka_unit_test(the_config_is_told_with_defaults_and_without_secrets),
         cmocka_unit_test(plugins_and_crashes_are_told),
         cmocka_unit_test(not_ready_while_routes_are_out_of_order_or_the_server_drains),
+        cmocka_unit_test(readers_may_not_act),
+        cmocka_unit_test(a_reload_is_looked_at_first_and_then_done),
+        cmocka_unit_test(a_breaker_is_opened_until_it_is_reset),
+        cmocka_unit_test(levels_are_changed_and_workers_recycled),
+        cmocka_unit_test(events_tell_the_status_once_a_second),
+        cmocka_unit_test(the_description_is_true),
         cmocka_unit_test(a_dead_admin_process_is_replaced_and_takes_nobody_along),
         cmocka_unit_test(a_reload_keeps_sessions_and_takes_the_door_along),
         cmocka_unit_test(hostile_input_costs_its_connection_and_nothing_else),
