@@ -180,6 +180,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
+    if (tracing_settle(r, d) < 0)
+        return -ENOMEM;
     if (store_settle(r, d) < 0)
         return -ENOMEM;
     rollouts_settle(r, d);

@@ -9,6 +9,7 @@
 #include "plugin/failure.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 
 struct pending { /* never given back to the allocator: numbers of dead ones are looked up here */
@@ -132,6 +133,7 @@ static void finish(uint64_t id, bool has_ticket, bh_ticket *ticket, const void *
     pending_fn *fn;
     void *arg;
     uint64_t who, came_back;
+    int64_t began_ns;
 
     if (p == NULL)
         return;
@@ -143,9 +145,11 @@ static void finish(uint64_t id, bool has_ticket, bh_ticket *ticket, const void *
         return;
     inc->refs++;
     incarnation_run(inc);
+    began_ns = meter_begin(inc->inst, HOOK_POST, meter_draw());
     who = boundary_who(inc->inst->id, HOOK_POST);
     came_back = has_ticket ? boundary_call(who, fn, inc->self, ticket, result, arg).came_back
                            : boundary_call(who, fn, inc->self, result, arg, NULL).came_back;
+    meter_end(inc->inst, HOOK_POST, began_ns);
     if (came_back == 0) {
         alarm_undo(inc);
         pending_undo(inc);

@@ -73,6 +73,7 @@ static int start_server(void)
         snprintf(command, sizeof command, "%s/log", dir);
         dup2(open(command, O_WRONLY | O_CREAT | O_APPEND, 0600), 1);
         execlp("redis-server", "redis-server", path, (char *)NULL);
+        execlp("redis-check-rdb", "redis-server", path, (char *)NULL); /* its name decides */
         _exit(127);
     }
     for (int i = 0; i < 1000 && access(socket_path, F_OK) != 0; i++) {
@@ -92,7 +93,7 @@ static void stop_server(void)
 
 static bool has_server(void)
 {
-    return system("command -v redis-server >/dev/null 2>&1") == 0;
+    return system("command -v redis-server || command -v redis-check-rdb") == 0;
 }
 
 static int set_up_all(void **state)
