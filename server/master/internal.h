@@ -178,6 +178,7 @@ struct master {
     struct events events;
     const struct master_roles *roles;
     struct shm *shm;
+    struct store_memory *store; /* of all generations */
     struct listen_set listeners;
     struct user user;
     enum master_phase phase;

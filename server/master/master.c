@@ -24,6 +24,7 @@
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
@@ -544,6 +545,7 @@ static void master_fini(struct master *m)
     }
     log_follow(NULL);
     shm_destroy(&m->shm);
+    store_memory_destroy(&m->store);
     reload_fini(m);
     rollout_fini(m);
     free(m->worker);
