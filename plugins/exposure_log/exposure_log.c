@@ -30,6 +30,7 @@ struct exposure_log {
     uint64_t maker, made; /* of event ids */
     uint64_t dropped, reported;
     int64_t report_ms;
+    uint32_t events; /* metric */
     char path[PATH_MAX];
     struct backend backend[BACKENDS]; /* until start() */
     int has[BACKENDS];
@@ -100,6 +101,7 @@ static bh_rc open_backends(struct exposure_log *self)
 
 static bh_rc exposure_log_open(bh_inst *inst, const void *cfg, void **selfp)
 {
+    static const char *const labels[] = {"result", NULL};
     struct exposure_log *self = calloc(1, sizeof *self);
     const struct config *c = cfg;
 
@@ -117,6 +119,9 @@ static bh_rc exposure_log_open(bh_inst *inst, const void *cfg, void **selfp)
         free(self);
         return BH_FAIL;
     }
+    (void)bh_metric(inst, BH_M_COUNTER, "exposure_events_total",
+                    "Exposures: written to the log, or lost, as it was not written fast enough.",
+                    labels, &self->events);
     if (open_backends(self) != BH_OK) {
         free(self);
         return BH_FAIL;
@@ -154,10 +159,18 @@ static bh_rc exposure_log_start(void *self_)
     return BH_OK;
 }
 
+static void count(struct exposure_log *self, const char *result)
+{
+    const bh_str value = bh_s(result);
+
+    bh_metric_add(self->inst, self->events, &value, 1);
+}
+
 static void drop(struct exposure_log *self)
 {
     int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
 
+    count(self, "lost");
     self->dropped++;
     if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
         return;
@@ -186,6 +199,8 @@ static void exposure_log_on_log(void *self_, bh_req *req, void *ctx)
         n = event_line(event, now_ms, status, id, object, line);
         if (n == 0 || bh_sink_write(self->inst, self->sink, line, n) != BH_OK)
             drop(self);
+        else
+            count(self, "written");
     }
 }
 

@@ -128,6 +128,7 @@ static void lost_exposures_are_told_now_and_then(void **state)
     bht_advance(11 * 1000000000LL);
     exposed(t, OBJECT("a"));
     assert_non_null(strstr(bht_log_text(t), "5 exposures were lost"));
+    assert_true(bht_metric(t, "exposure_events_total{lost}") == 6);
     bht_close(t);
 }
 
@@ -344,11 +345,15 @@ static void a_backend_that_fails_gets_the_same_again(void **state)
     assert_non_null(s);
     for (int i = 0; i < 5000 && sent.calls < 3; i++)
         usleep(2000);
-    assert_true(shipper_view(s).failures >= 2);
-    assert_true(shipper_view(s).lag > 0);
+    assert_true(bht_metric(t, "exposure_failures_total{test}") >= 2);
+    assert_true(bht_metric(t, "exposure_lag_bytes{test}") > 10000);
     assert_int_equal(sent.got, 0);
     sent.fail = 0;
     until_got(250);
+    for (int i = 0; i < 5000 && bht_metric(t, "exposure_lag_bytes{test}") > 0; i++)
+        usleep(2000);
+    assert_true(bht_metric(t, "exposure_lag_bytes{test}") == 0);
+    assert_true(bht_metric(t, "exposure_lines_total{test,shipped}") == 250);
     shipper_stop(&s);
     assert_int_equal(sent.closed, 1);
     assert_non_null(strstr(bht_log_text(t), "warn: test: out of order; exposures wait in the log"));
