@@ -222,6 +222,7 @@ struct config {
     } reload;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
+    enum config_heap heap;         /* as well */
 
     struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;
