@@ -13,13 +13,15 @@
 
 /* Bytes of output per field. With the fixed text, all of them fit a line: line.c. */
 enum { URL_MAX = 3600, REFERER_MAX = 1400, AGENT_MAX = 1200, WORD_MAX = 150 };
+/* Variables take their room from the URL. */
+enum { VARS_MAX = 6, VAR_NAME_MAX = 40, VAR_MAX = 100, URL_MAX_WITH_VARS = 2700 };
 
 enum { FORMAT_COMBINED, FORMAT_JSON };
 
 struct config {
     uint8_t format, duration;
     const char *path;
-    bh_strlist redact;
+    bh_strlist redact, vars;
 };
 
 static const bh_opt options[] = {
@@ -29,6 +31,7 @@ static const bh_opt options[] = {
                "Query arguments whose values are not logged"),
     BH_BOOL(struct config, duration, "false",
             "combined: add the seconds a request took; JSON always has them"),
+    BH_STRLIST(struct config, vars, NULL, "Variables of other plugins to add, such as ab.NAME"),
     BH_OPT_END,
 };
 
@@ -44,6 +47,28 @@ struct instance {
 struct request {
     int64_t begun_ns; /* 0: not asked for */
 };
+
+static bh_rc validate(const void *cfg, bh_errs *errs)
+{
+    const struct config *c = cfg;
+
+    if (c->vars.n > VARS_MAX) {
+        bh_cfg_error(errs, "vars", "has more than 6 names");
+        return BH_FAIL;
+    }
+    for (size_t i = 0; i < c->vars.n; i++) {
+        bh_str name = c->vars.v[i];
+
+        if (name.n == 0 || name.n > VAR_NAME_MAX ||
+            strspn(name.p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") !=
+                name.n) {
+            bh_cfg_error(errs, "vars",
+                         "a name has 1 to 40 letters, digits, points, hyphens or underscores");
+            return BH_FAIL;
+        }
+    }
+    return BH_OK;
+}
 
 static bh_rc open_instance(bh_inst *inst, const void *cfg, void **selfp)
 {
@@ -103,6 +128,11 @@ static void update_time(struct instance *self)
     strftime(self->time_json, sizeof self->time_json, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
+static size_t url_max(const struct instance *self)
+{
+    return self->cfg->vars.n > 0 ? URL_MAX_WITH_VARS : URL_MAX;
+}
+
 static bh_str or_dash(bh_str s)
 {
     return s.n > 0 ? s : bh_s("-");
@@ -122,7 +152,7 @@ static void write_combined(const struct instance *self, bh_req *req, int64_t too
     line_add(l, "] \"");
     line_add_escaped(l, LINE_WORD, bh_attr(req, "method"), WORD_MAX);
     line_add(l, " ");
-    line_add_url(l, LINE_WORD, bh_attr(req, "raw_path"), redact, URL_MAX);
+    line_add_url(l, LINE_WORD, bh_attr(req, "raw_path"), redact, url_max(self));
     line_add(l, " ");
     line_add_escaped(l, LINE_WORD, bh_attr(req, "protocol"), WORD_MAX);
     line_add(l, "\" ");
@@ -139,6 +169,11 @@ static void write_combined(const struct instance *self, bh_req *req, int64_t too
         snprintf(seconds, sizeof seconds, " %lld.%06lld", (long long)(took_ns / 1000000000),
                  (long long)(took_ns / 1000 % 1000000));
         line_add(l, seconds);
+    }
+    for (size_t i = 0; i < self->cfg->vars.n; i++) {
+        line_add(l, " \"");
+        line_add_escaped(l, LINE_TEXT, or_dash(bh_var(req, self->cfg->vars.v[i].p)), VAR_MAX);
+        line_add(l, "\"");
     }
 }
 
@@ -179,7 +214,7 @@ static void write_json(const struct instance *self, bh_req *req, int64_t took_ns
     add_member(l, "listener", bh_attr(req, "listener"), WORD_MAX);
     add_member(l, "host", bh_attr(req, "host"), WORD_MAX);
     add_member(l, "method", bh_attr(req, "method"), WORD_MAX);
-    add_url_member(l, "target", bh_attr(req, "raw_path"), redact, URL_MAX);
+    add_url_member(l, "target", bh_attr(req, "raw_path"), redact, url_max(self));
     add_member(l, "protocol", bh_attr(req, "protocol"), WORD_MAX);
     line_add(l, ",\"status\":");
     line_add(l, status.n > 0 ? status.p : "null");
@@ -192,6 +227,8 @@ static void write_json(const struct instance *self, bh_req *req, int64_t took_ns
     add_member(l, "user_agent", bh_header(req, "User-Agent"), AGENT_MAX);
     add_member(l, "route", bh_attr(req, "route"), WORD_MAX);
     add_member(l, "crash_id", bh_attr(req, "crash_id"), WORD_MAX);
+    for (size_t i = 0; i < self->cfg->vars.n; i++)
+        add_member(l, self->cfg->vars.v[i].p, bh_var(req, self->cfg->vars.v[i].p), VAR_MAX);
     line_add(l, "}");
 }
 
@@ -216,5 +253,5 @@ static void on_log(void *self_, bh_req *req, void *ctx)
 
 BH_PLUGIN("access_log", "1.0.0", .summary = "Logs every request, combined or as JSON",
           .options = options, .cfg_size = sizeof(struct config), .ctx_size = sizeof(struct request),
-          .open = open_instance, .close = close_instance, .on_request = on_request,
-          .on_log = on_log)
+          .validate = validate, .open = open_instance, .close = close_instance,
+          .on_request = on_request, .on_log = on_log)

@@ -264,6 +264,46 @@ static void a_full_sink_costs_the_line_and_not_the_request(void **state)
     bht_close(t);
 }
 
+/* bht has no other plugins: the instance sets the variable in a hook of the test's. */
+static bh_req *with_var(bht *t, const char *name, const char *value)
+{
+    bh_req *r = bht_request(t, "GET", "/");
+
+    assert_int_equal(bh_var_set(r, name, bh_s(value)), BH_OK);
+    bht_run(r);
+    return r;
+}
+
+static void variables_of_other_plugins_are_added(void **state)
+{
+    bht *t = bht_open("vars=trace_time_anchor,ab.x", NULL);
+
+    (void)state;
+    with_var(t, "ab.x", "b \"\n");
+    assert_string_equal(bht_sink_text(t, "-"),
+                        STARTS "\"GET / HTTP/1.1\" 200 5 \"-\" \"-\" \"-\" \"b \\\"\\x0a\"\n");
+    bht_close(t);
+    t = bht_open("vars=trace_time_anchor,ab.x", "format=json", NULL);
+    with_var(t, "trace_time_anchor", "1767225600.123");
+    assert_non_null(strstr(bht_sink_text(t, "-"), "\"trace_time_anchor\":\"1767225600.123\"}"));
+    assert_null(strstr(bht_sink_text(t, "-"), "ab.x"));
+    bht_close(t);
+}
+
+static void too_many_variables_or_bad_names_are_refused(void **state)
+{
+    static const char *const bad[] = {"vars=a,b,c,d,e,f,g", "vars=a\"b",
+                                      "vars=aaaaaaaaaabbbbbbbbbbccccccccccddddddddddE"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        bht *t = bht_try(bad[i], NULL);
+
+        assert_int_not_equal(bht_rc(t), BH_OK);
+        bht_close(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +321,8 @@ int main(void)
         cmocka_unit_test(without_a_duration_reads_no_clock_but_the_loops),
         cmocka_unit_test(the_time_follows_the_clock),
         cmocka_unit_test(a_full_sink_costs_the_line_and_not_the_request),
+        cmocka_unit_test(variables_of_other_plugins_are_added),
+        cmocka_unit_test(too_many_variables_or_bad_names_are_refused),
     };
 
     return cmocka_run_group_tests_name("access_log", tests, NULL, NULL);

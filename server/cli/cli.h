@@ -28,6 +28,8 @@ int cli_crashes(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_reload(int argc, char **argv); /* diff as well */
 int cli_worker(int argc, char **argv);
+int cli_loglevel(int argc, char **argv);
+int cli_breaker(int argc, char **argv);
 int cli_new(int argc, char **argv);
 int cli_version(int argc, char **argv);
 

@@ -146,7 +146,20 @@ struct config_route {
     int n_chain;
 };
 
-enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+struct config_admin {
+    bool is_on;
+    struct config_pos pos;
+    struct config_listener listener;          /* its address, mode, owner and group */
+    const char *token_file, *read_token_file; /* absolute; NULL: none */
+    const char **host;                        /* names by which it may be asked */
+    int n_hosts;
+    bool allows_plaintext;   /* on an address that others can reach */
+    bool has_open_metrics;   /* /metrics asks for no token */
+    uint32_t unready_routes; /* percent out of order that make /readyz say no; 0: any number */
+    uint32_t session_ms;     /* of a browser, from its login */
+};
+
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON, CONFIG_LOG_AUTO };
 
 struct config {
     const char *path; /* of the file, as given */
@@ -191,6 +204,7 @@ struct config {
         const char *path; /* absolute; "-": stderr */
         int level;        /* BH_LOG_* */
         enum config_log_format format;
+        uint32_t repeats; /* of equal lines within ten seconds, those that are written; 0: all */
     } log;
 
     struct {
@@ -216,6 +230,8 @@ struct config {
     struct {
         const char *socket; /* absolute; "off"; NULL: at the usual place (ipc/control.h) */
     } control;
+
+    struct config_admin admin;
 
     struct {
         bool watch; /* the file, and the objects of plugins */

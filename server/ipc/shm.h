@@ -223,8 +223,9 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t failures; /* BH_FAIL */
     _Atomic uint64_t worker_deaths;
     _Atomic uint64_t ejections;
-    _Atomic uint64_t renewals; /* fresh instances after a crash */
-    _Atomic uint64_t copies;   /* fresh copies of the object */
+    _Atomic uint64_t renewals;  /* fresh instances after a crash */
+    _Atomic uint64_t copies;    /* fresh copies of the object */
+    _Atomic uint32_t log_level; /* master's: BH_LOG_*; 0: as the config says */
     struct quarantine quarantine;
 };
 
@@ -267,7 +268,9 @@ struct shm {
     uint64_t tally_key[2];
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
-    _Atomic uint64_t limit[SHM_LIMITS];         /* any worker, atomic adds; outlive the workers */
+    _Atomic uint32_t
+        log_level; /* master's: for all but plugins with their own; 0: as the config says */
+    _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
 };

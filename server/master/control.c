@@ -327,11 +327,13 @@ static int answer(struct master *m, const struct control_request *request, char 
     case CONTROL_RELOAD_RESULT:
         *text = reload_result(m, (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOENT;
+    case CONTROL_BREAKER: return breaker_control(m, request->argument);
+    case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
     default: return -ENOSYS;
     }
 }
 
-static void make_reply(struct master *m, struct control_client *client)
+void control_make_reply(struct master *m, struct control_client *client)
 {
     struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
     char *text = NULL;
@@ -395,7 +397,7 @@ static void serve_client(struct master *m, struct control *c, int i)
         client->n_read += (size_t)n;
         if (client->n_read < sizeof client->request)
             return;
-        make_reply(m, client);
+        control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);
             return;

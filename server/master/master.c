@@ -73,6 +73,7 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
         watch_update(m);
+        admin_start(m);
         master_announce(m);
         upgrade_announce(m);
         notify_systemd("READY=1");
@@ -80,9 +81,10 @@ static void enter(struct master *m, enum master_phase phase)
     case MASTER_DRAINING:
     case MASTER_FORCING:
         reload_abandon(m, "the server stops");
-        if (m->is_succeeded)
+        if (m->is_succeeded) {
             listen_leave_paths(&m->listeners);
-        else
+            admin_stop(m);
+        } else
             notify_systemd("STOPPING=1");
         if (!m->is_succeeded)
             listen_shut_door(&m->listeners, NULL);
@@ -100,9 +102,13 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->recorder.state == CHILD_WAITING)
             m->recorder.state = CHILD_DOWN;
         child_kill(&m->recorder, SIGTERM);
+        admin_stop(m);
         m->phase_end_ms = now + FLUSH_MS;
         break;
-    case MASTER_ENDED: log_info("stopped"); break;
+    case MASTER_ENDED:
+        log_tell_repeats(true);
+        log_info("stopped");
+        break;
     }
 }
 
@@ -121,8 +127,9 @@ static void fail_start(struct master *m)
 static void run_out_of_patience(struct master *m)
 {
     if (m->phase == MASTER_FLUSHING) {
-        log_warn("the recorder did not finish within %d ms: killed", FLUSH_MS);
+        log_warn("the recorder or the admin process did not finish within %d ms: killed", FLUSH_MS);
         child_kill(&m->recorder, SIGKILL);
+        child_kill(&m->admin_child, SIGKILL);
     }
     for (int i = 0; i < m->n_slots; i++) {
         char where[512];
@@ -260,6 +267,8 @@ static void reap(struct master *m)
     }
     if (child_reap(&m->recorder, &status, &was_serving))
         recorder_ended(m, status);
+    if (child_reap(&m->admin_child, &status, &was_serving))
+        admin_ended(m, status);
 }
 
 /* ---- Signals ---- */
@@ -283,6 +292,7 @@ static void reopen_logs(struct master *m)
     if (r < 0)
         log_error("cannot open %s anew: %s", m->cfg->log.path, strerror(-r));
     child_kill(&m->recorder, SIGUSR1);
+    child_kill(&m->admin_child, SIGUSR1);
     for (int i = 0; i < m->n_slots; i++)
         child_kill(&m->worker[i], SIGUSR1);
 }
@@ -342,6 +352,8 @@ static void do_what_is_due(struct master *m)
     upgrade_tick(m, now);
     reload_tick(m, now);
     watch_tick(m, now);
+    admin_tick(m, now);
+    log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
@@ -353,7 +365,8 @@ static void do_what_is_due(struct master *m)
     if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0 &&
         !(m->is_succeeded && escrow_is_waiting(m)))
         enter(m, MASTER_FLUSHING);
-    if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder))
+    if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder) &&
+        !child_is_alive(&m->admin_child))
         enter(m, MASTER_ENDED);
 }
 
@@ -367,10 +380,14 @@ static int time_left_ms(const struct master *m)
         at_ms = next_ms;
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
+    if (log_next_ms() < at_ms)
+        at_ms = log_next_ms();
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
+    if (admin_next_ms(m) < at_ms)
+        at_ms = admin_next_ms(m);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
@@ -400,6 +417,8 @@ static void loop(struct master *m)
 
             if (which == MASTER_CONTROL_EVENT) {
                 control_run(m);
+            } else if (which == MASTER_ADMIN_EVENT) {
+                admin_read(m);
             } else if (which == MASTER_WATCH_EVENT) {
                 watch_read(m);
             } else if (which == MASTER_UPGRADE_EVENT) {
@@ -470,6 +489,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     control_init(&m->control);
     watch_init(&m->watch);
     history_init(&m->history);
+    admin_init(&m->admin);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
@@ -485,6 +505,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     *m->generation = (struct generation){
         .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
+    child_init(&m->admin_child, CHILD_ADMIN, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
     posts_init(m);
@@ -495,6 +516,7 @@ static void master_fini(struct master *m)
 {
     listen_close(&m->listeners);
     control_close(&m->control);
+    admin_close(m);
     watch_close(&m->watch);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);
@@ -505,6 +527,7 @@ static void master_fini(struct master *m)
         fd_close(&m->worker[i].channel_fd);
         fd_close(&m->worker[i].far_fd);
     }
+    log_follow(NULL);
     shm_destroy(&m->shm);
     reload_fini(m);
     free(m->worker);
@@ -519,13 +542,14 @@ int master_run(const struct config *cfg, const struct setup *setup,
     int r;
 
     must(cfg != NULL && roles != NULL && cfg->n_workers > 0);
-    r = log_open(cfg->log.path, cfg->log.level, cfg->log.format == CONFIG_LOG_JSON);
+    r = log_open(cfg->log.path, cfg->log.level, (enum log_format)cfg->log.format);
     if (r < 0) {
         fprintf(stderr, "bulkhead: cannot open the error log %s: %s (logs.error.path in %s)\n",
                 cfg->log.path, strerror(-r), cfg->path);
         return MASTER_FAILED;
     }
     log_set_role("master");
+    log_limit_repeats(cfg->log.repeats);
     r = master_init(&m, cfg, setup, roles);
     if (r < 0)
         return MASTER_FAILED;

@@ -29,7 +29,7 @@ void master_say(const struct master *m, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "bulkhead: %s\n", line);
+    fprintf(stderr, "%sbulkhead: %s\n", log_priority(LOG_ERROR), line);
     if (strcmp(m->cfg->log.path, "-") != 0)
         log_error("%s", line);
 }
@@ -55,9 +55,15 @@ void master_announce(const struct master *m)
         n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", i > 0 ? ", " : "", one);
     }
     listen_url(&m->listeners, url, sizeof url);
-    fprintf(stderr, "bulkhead %s serving on %s (%d worker%s)%s%s%s\n", BULKHEAD_VERSION, all,
-            m->cfg->n_workers, m->cfg->n_workers == 1 ? "" : "s", url[0] != '\0' ? "; open " : "",
-            url, url[0] != '\0' ? "/" : "");
+    fprintf(stderr, "%sbulkhead %s serving on %s (%d worker%s)%s%s%s\n", log_priority(LOG_INFO),
+            BULKHEAD_VERSION, all, m->cfg->n_workers, m->cfg->n_workers == 1 ? "" : "s",
+            url[0] != '\0' ? "; open " : "", url, url[0] != '\0' ? "/" : "");
+    admin_describe(m, url, sizeof url);
+    if (url[0] != '\0' && m->cfg->admin.token_file != NULL)
+        fprintf(stderr, "%sadmin interface on %s; its token is in %s\n", log_priority(LOG_INFO),
+                url, m->cfg->admin.token_file);
+    else if (url[0] != '\0')
+        fprintf(stderr, "%sadmin interface on %s\n", log_priority(LOG_INFO), url);
     if (strcmp(m->cfg->log.path, "-") != 0)
         log_info("bulkhead %s serving on %s (%d workers)", BULKHEAD_VERSION, all,
                  m->cfg->n_workers);
@@ -104,6 +110,8 @@ int master_prepare(struct master *m)
     r = upgrade_inherit(m);
     if (r == 0)
         r = listen_open(&m->listeners, cfg, &m->inherited, &diag);
+    if (r == 0)
+        r = admin_open(m, &m->inherited, &diag);
     inherit_close(&m->inherited);
     if (r == 0)
         r = user_find(cfg, &diag, &m->user);
@@ -117,7 +125,9 @@ int master_prepare(struct master *m)
     if (r < 0)
         return r;
     r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);
-    if (r < 0)
+    if (r == 0)
+        log_follow(&m->shm->log_level);
+    else
         master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
     return r;
 }

@@ -2,14 +2,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "obs/log_repeat.h"
 #include "obs/timestamp.h"
 #include "obs/utf8.h"
 
@@ -22,11 +26,65 @@ static struct {
     int fd;
     int level;
     bool is_json;
+    bool is_journal;                      /* systemd's, at the other end of stderr */
+    bool has_colours;                     /* stderr is a terminal */
+    const _Atomic uint32_t *shared_level; /* log_follow(); or NULL */
     char role[32];
     char path[PATH_MAX];
 } log_to = {.fd = STDERR_FILENO, .level = LOG_INFO, .path = "-"};
 
-static const char *const level_names[] = {"?", "error", "warn", "info", "debug"};
+static const struct {
+    const char *name, *priority, *colour;
+} levels[] = {
+    {"?", "<5>", ""},
+    {"error", "<3>", "\033[31m"},
+    {"warn", "<4>", "\033[33m"},
+    {"info", "<6>", "\033[32m"},
+    {"debug", "<7>", "\033[2m"},
+};
+
+static bool is_level(int level)
+{
+    return level >= LOG_ERROR && level <= LOG_DEBUG;
+}
+
+const char *log_level_name(int level)
+{
+    return levels[is_level(level) ? level : 0].name;
+}
+
+int log_level_find(const char *name)
+{
+    for (int i = LOG_ERROR; i <= LOG_DEBUG; i++)
+        if (strcmp(name, levels[i].name) == 0)
+            return i;
+    return 0;
+}
+
+const char *log_priority(int level)
+{
+    return log_to.is_journal ? levels[is_level(level) ? level : 0].priority : "";
+}
+
+/* systemd.exec(5): $JOURNAL_STREAM is device and inode of what it has connected; it is inherited by
+ * children whose stderr is something else. */
+static bool is_journal(void)
+{
+    const char *env = getenv("JOURNAL_STREAM");
+    uintmax_t dev, ino;
+    struct stat st;
+
+    return env != NULL && sscanf(env, "%ju:%ju", &dev, &ino) == 2 &&
+           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+static bool is_terminal(void)
+{
+    const char *term = getenv("TERM"), *none = getenv("NO_COLOR"); /* no-color.org */
+
+    return isatty(STDERR_FILENO) == 1 && (none == NULL || none[0] == '\0') &&
+           (term == NULL || strcmp(term, "dumb") != 0);
+}
 
 static int open_file(const char *path)
 {
@@ -35,7 +93,7 @@ static int open_file(const char *path)
     return fd >= 0 ? fd : -errno;
 }
 
-int log_open(const char *path, int level, bool is_json)
+int log_open(const char *path, int level, enum log_format format)
 {
     int fd = STDERR_FILENO;
 
@@ -49,7 +107,10 @@ int log_open(const char *path, int level, bool is_json)
         close(log_to.fd);
     log_to.fd = fd;
     log_to.level = level;
-    log_to.is_json = is_json;
+    log_to.is_journal = fd == STDERR_FILENO && is_journal();
+    log_to.is_json = format == LOG_JSON ||
+                     (format == LOG_AUTO && !log_to.is_journal && isatty(fd) != 1);
+    log_to.has_colours = !log_to.is_json && fd == STDERR_FILENO && is_terminal();
     memcpy(log_to.path, path, strlen(path) + 1);
     return 0;
 }
@@ -73,11 +134,21 @@ int log_reopen(void)
 void log_set_role(const char *role)
 {
     snprintf(log_to.role, sizeof log_to.role, "%s", role);
+    log_repeat_reset(); /* those are told by the process that forked this one */
+}
+
+void log_follow(const _Atomic uint32_t *level)
+{
+    log_to.shared_level = level;
 }
 
 bool log_is_on(int level)
 {
-    return level <= log_to.level;
+    uint32_t now = 0;
+
+    if (log_to.shared_level != NULL)
+        now = atomic_load_explicit(log_to.shared_level, memory_order_relaxed);
+    return level <= (now >= LOG_ERROR && now <= LOG_DEBUG ? (int)now : log_to.level);
 }
 
 /* ---- one line ---- */
@@ -137,6 +208,8 @@ static void put_escaped(struct line *l, const char *p, size_t n)
             put(l, "\\t", 2);
         else if (log_to.is_json && (c == '"' || c == '\\'))
             put(l, (const char[]){'\\', p[0]}, 2);
+        else if (log_to.is_json && c == '\0')
+            put_string(l, UTF8_REPLACEMENT); /* many parsers, and databases, refuse \u0000 */
         else if (c < 0x20 || c == 0x7f)
             put_code(l, c);
         else if (len == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0)
@@ -160,37 +233,56 @@ static void put_member(struct line *l, const char *before, const char *value, si
     put_string(l, "\"");
 }
 
-static void emit(int level, const char *who, const char *msg, size_t n)
+static void put_text_head(struct line *l, int level, const char *stamp)
 {
-    const char *name = level_names[level >= LOG_ERROR && level <= LOG_DEBUG ? level : 0];
-    char stamp[TIMESTAMP_SIZE];
+    const char *colour = log_to.has_colours ? levels[is_level(level) ? level : 0].colour : "";
+
+    put_string(l, log_priority(level));
+    if (!log_to.is_journal) {
+        put_string(l, stamp);
+        put_string(l, " ");
+    }
+    put_string(l, colour);
+    put_string(l, log_level_name(level));
+    if (log_to.role[0] != '\0') {
+        put_string(l, " ");
+        put_string(l, log_to.role);
+    }
+    put_string(l, ": ");
+    if (colour[0] != '\0')
+        put_string(l, "\033[0m");
+}
+
+/* repeats: that many equal ones were not written; 0: this is one. */
+static void emit(int level, const char *who, const char *msg, size_t n, uint32_t repeats)
+{
+    const char *name = log_level_name(level);
+    char stamp[TIMESTAMP_SIZE], number[64] = "";
     struct line l; /* not zeroed: 4 KiB a line */
     int saved = errno;
 
     l.n = 0;
     l.is_full = false;
     timestamp_format(clock_real_ns(), stamp);
-    while (n > 0 && msg[n - 1] == '\n')
-        n--;
+    if (repeats > 0)
+        snprintf(number, sizeof number,
+                 log_to.is_json ? ",\"repeated\":%" PRIu32 : "(repeated %" PRIu32 " times) ",
+                 repeats);
     if (log_to.is_json) {
+        put_string(&l, log_priority(level));
         put_member(&l, "{\"time\":\"", stamp, strlen(stamp));
         put_member(&l, ",\"level\":\"", name, strlen(name));
         if (log_to.role[0] != '\0')
             put_member(&l, ",\"role\":\"", log_to.role, strlen(log_to.role));
         if (who != NULL)
             put_member(&l, ",\"plugin\":\"", who, strnlen(who, WHO_MAX));
+        put_string(&l, number);
         put_string(&l, ",\"message\":\"");
         put_escaped(&l, msg, n);
         put_end(&l, l.is_full ? CUT "\"}\n" : "\"}\n");
     } else {
-        put_string(&l, stamp);
-        put_string(&l, " ");
-        put_string(&l, name);
-        if (log_to.role[0] != '\0') {
-            put_string(&l, " ");
-            put_string(&l, log_to.role);
-        }
-        put_string(&l, ": ");
+        put_text_head(&l, level, stamp);
+        put_string(&l, number);
         if (who != NULL) {
             put_string(&l, "plugin ");
             put_escaped(&l, who, strnlen(who, WHO_MAX));
@@ -201,6 +293,29 @@ static void emit(int level, const char *who, const char *msg, size_t n)
     }
     fd_write_all(log_to.fd, l.text, l.n); /* where would one complain? */
     errno = saved;
+}
+
+static void write_or_count(int level, const char *who, const char *msg, size_t n)
+{
+    while (n > 0 && msg[n - 1] == '\n')
+        n--;
+    if (log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit))
+        emit(level, who, msg, n, 0);
+}
+
+void log_limit_repeats(uint32_t most)
+{
+    log_repeat_limit(most);
+}
+
+void log_tell_repeats(bool at_end)
+{
+    log_repeat_flush(at_end ? INT64_MAX : clock_mono_ms(), emit);
+}
+
+int64_t log_next_ms(void)
+{
+    return log_repeat_next_ms();
 }
 
 void log_write(int level, const char *fmt, ...)
@@ -216,11 +331,10 @@ void log_write(int level, const char *fmt, ...)
     va_end(ap);
     if (n < 0)
         return;
-    emit(level, NULL, msg, (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
+    write_or_count(level, NULL, msg, (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
 }
 
 void log_plugin(int level, const char *who, const char *msg, size_t n)
 {
-    if (log_is_on(level))
-        emit(level, who, msg, n);
+    write_or_count(level, who, msg, n);
 }

@@ -8,20 +8,50 @@
  *     {"time":"2026-11-23T21:00:00.123Z","level":"error","role":"worker 0","message":"message"}
  *
  * Control characters are escaped in both, so that nothing that a peer sent can forge a line. Lines
- * are cut at 4 KiB. No memory is allocated and no lock is taken.
+ * are cut at 4 KiB. Equal lines are written a few times and then counted (log_repeat.h). No memory is
+ * allocated and no lock is taken. A terminal gets colours; journald, which knows when a line came,
+ * gets its priority in place of the time: "<3>error worker 0: message".
  */
 #ifndef OBS_LOG_H
 #define OBS_LOG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum log_level { LOG_ERROR = 1, LOG_WARN, LOG_INFO, LOG_DEBUG }; /* as BH_LOG_* */
 
+enum log_format {
+    LOG_TEXT,
+    LOG_JSON,
+    LOG_AUTO
+}; /* as CONFIG_LOG_*; auto: text for people, else JSON */
+
 /* Where to and how much. path "-": stderr. role: "master", "worker 0", ... 0 or -errno. Called by
  * the master before the first fork; until then: stderr, text, LOG_INFO. */
-int log_open(const char *path, int level, bool is_json);
+int log_open(const char *path, int level, enum log_format format);
 void log_set_role(const char *role); /* copied; after fork */
+
+/* Of equal lines, so many are written within ten seconds; 0: all, as it is until this is called. */
+void log_limit_repeats(uint32_t most);
+/* Tells of those that were not, once their ten seconds are over; all, when `at_end`. To be called once
+ * a second or so. */
+void log_tell_repeats(bool at_end);
+/* When there will be something to tell, monotonic; INT64_MAX: nothing waits. */
+int64_t log_next_ms(void);
+
+/* A level in shared memory that overrules the one of log_open(), in all processes at once; 0 there: it
+ * does not. NULL: no more. What is not a level counts as 0. */
+void log_follow(const _Atomic uint32_t *level);
+
+/* "error", ...; "?". And back: 0 when it is none. */
+const char *log_level_name(int level);
+int log_level_find(const char *name);
+
+/* What systemd's journal wants before a line of that level on this process's stderr: "<3>"; "" when it is
+ * not the journal that reads it. */
+const char *log_priority(int level);
 
 /* Opens the file anew, after a rotation; this process only. 0 or -errno, then the old file stays. */
 int log_reopen(void);
@@ -30,7 +60,7 @@ bool log_is_on(int level);
 
 __attribute__((format(printf, 2, 3))) void log_write(int level, const char *fmt, ...);
 
-/* A line of a plugin's: who is the instance. */
+/* A line of a plugin's: who is the instance. Its level has been looked at: it is written. */
 void log_plugin(int level, const char *who, const char *msg, size_t n);
 
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "conf/config.h"
+#include "ipc/shm.h"
 #include "obs/log.h"
 #include "plugin/alarm.h"
 #include "plugin/instance.h"
@@ -21,14 +22,30 @@ static bool is_inst(const bh_inst *inst)
     return inst != NULL && inst->magic == INSTANCE_MAGIC;
 }
 
+/* Shall a line of that level be written? What the operator has set since counts, then its own level in
+ * the config, then that of the server. */
+static bool is_logged(const bh_inst *inst, int32_t level)
+{
+    uint32_t most = 0;
+
+    if (is_inst(inst)) {
+        most = inst->stat != NULL
+                   ? atomic_load_explicit(&inst->stat->log_level, memory_order_relaxed)
+                   : 0;
+        if (most < BH_LOG_ERROR || most > BH_LOG_DEBUG)
+            most = (uint32_t)inst->cfg->log_level;
+    }
+    return most != 0 ? level <= (int32_t)most : log_is_on(level);
+}
+
 static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
 {
     char text[LOG_LINE_MAX];
 
-    if (msg == NULL || (is_inst(inst) && inst->cfg->log_level != 0 && level > inst->cfg->log_level))
-        return;
     if (level < BH_LOG_ERROR || level > BH_LOG_DEBUG)
         level = BH_LOG_INFO;
+    if (msg == NULL || !is_logged(inst, level))
+        return;
     if (n > sizeof text)
         n = sizeof text;
     memcpy(text, msg, n); /* faults here, if it must */
@@ -37,9 +54,7 @@ static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
 
 static int32_t host_log_enabled(bh_inst *inst, int32_t level)
 {
-    if (is_inst(inst) && inst->cfg->log_level != 0)
-        return level <= inst->cfg->log_level;
-    return log_is_on(level);
+    return is_logged(inst, level);
 }
 
 static int64_t host_now_ns(int32_t clock)

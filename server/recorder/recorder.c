@@ -152,7 +152,8 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
             continue;
         if (!is_busy)
             symbolise_rest();
-        poll(fds, 2, is_busy ? NAP_MS : -1);
+        log_tell_repeats(false);
+        poll(fds, 2, is_busy ? NAP_MS : log_next_ms() != INT64_MAX ? TELL_EVERY_MS : -1);
         told = handle_signals(signal_fd);
     } while (told == TOLD_NOTHING);
 
@@ -164,6 +165,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
     while (make_pass(shm, true) && clock_mono_ms() < end_ms)
         ;
     symbolise_rest();
+    log_tell_repeats(true);
     close(signal_fd);
     return 0;
 }

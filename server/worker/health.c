@@ -83,6 +83,7 @@ bool health_tick(int64_t now_ms)
     health.next_ms = now_ms + TICK_MS;
     atomic_fetch_add_explicit(&health.shared->beat, 1, memory_order_relaxed);
     remains_sweep(true);
+    log_tell_repeats(false);
     for (int i = 0; i < health.n_seen; i++)
         if (!is_registered(health.seen[i].fd, health.seen[i].data))
             return false;

@@ -14,6 +14,7 @@
 #include "ipc/state.h"
 #include "obs/log.h"
 #include "plugin/instance.h"
+#include "worker/health.h"
 #include "worker/internal.h"
 
 /* ---- taking over ---- */
@@ -105,6 +106,7 @@ void succession_read(void)
         if (r == -EBADMSG)
             continue;
         if (r < 0) { /* the master is gone; SIGTERM follows, or has come */
+            health_forget(worker.channel_fd);
             fd_close(&worker.channel_fd);
             return;
         }

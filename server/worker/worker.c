@@ -400,5 +400,6 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
             front_destroy(&worker.front);
         plugins_unload(&worker.plugins);
     }
+    log_tell_repeats(true);
     return r < 0 ? 1 : worker.wants_successor ? WORKER_REPLACE : WORKER_STOPPED;
 }

@@ -81,7 +81,6 @@ static void less_severe_lines_are_left_out(void **state)
     assert_int_equal(log_open(path, LOG_WARN, false), 0);
     log_info("no");
     log_debug("no");
-    log_plugin(LOG_INFO, "p", "no", 2);
     assert_false(log_is_on(LOG_INFO));
     assert_int_equal(read_log(), 0);
     log_warn("yes");
@@ -194,6 +193,61 @@ static void reopening_follows_a_rotation(void **state)
     unlink(old);
 }
 
+static int count_lines(const char *what)
+{
+    int n = 0;
+
+    read_log();
+    for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
+        n++;
+    return n;
+}
+
+static void equal_lines_are_written_a_few_times_and_counted(void **state)
+{
+    (void)state;
+    for (int is_json = 0; is_json < 2; is_json++) {
+        assert_int_equal(truncate(path, 0), 0);
+        assert_int_equal(log_open(path, LOG_INFO, is_json), 0);
+        log_set_role("");
+        log_limit_repeats(2);
+        for (int i = 0; i < 10; i++) {
+            log_info("same");
+            log_plugin(LOG_INFO, "p", "same", 4); /* another line: somebody else says it */
+            log_info("number %d", i);
+        }
+        assert_int_equal(count_lines(is_json ? "\"message\":\"same\"" : " same\n"), 4);
+        assert_int_equal(count_lines("number "), 10);
+        log_tell_repeats(false); /* their time is not over */
+        assert_int_equal(count_lines("repeated"), 0);
+        assert_true(log_next_ms() != INT64_MAX);
+        log_tell_repeats(true);
+        assert_int_equal(count_lines(is_json ? "\"repeated\":8" : "(repeated 8 times) "), 2);
+        log_tell_repeats(true);
+        assert_int_equal(count_lines("repeated"), 2);
+        assert_true(log_next_ms() == INT64_MAX);
+    }
+    log_limit_repeats(0);
+}
+
+static void the_level_in_shared_memory_overrules(void **state)
+{
+    static _Atomic uint32_t level;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_WARN, LOG_TEXT), 0);
+    log_follow(&level);
+    assert_false(log_is_on(LOG_INFO));
+    level = LOG_DEBUG;
+    assert_true(log_is_on(LOG_DEBUG));
+    level = LOG_ERROR;
+    assert_false(log_is_on(LOG_WARN));
+    level = 77; /* a plugin has written there */
+    assert_true(log_is_on(LOG_WARN));
+    assert_false(log_is_on(LOG_INFO));
+    log_follow(NULL);
+}
+
 static void timestamps_are_right(void **state)
 {
     static const struct {
@@ -231,6 +285,8 @@ int main(void)
         TEST(a_long_line_is_cut_and_stays_whole),
         TEST(lines_of_threads_do_not_mix),
         TEST(reopening_follows_a_rotation),
+        TEST(equal_lines_are_written_a_few_times_and_counted),
+        TEST(the_level_in_shared_memory_overrules),
         cmocka_unit_test(timestamps_are_right),
     };
 

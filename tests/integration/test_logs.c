@@ -1,0 +1,320 @@
+/*
+ * test_logs.c - the error log of the real binary: formats that nothing can break, levels that change
+ * while it runs, repeats, journald.
+ */
+#include "harness.h"
+
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct server *start(const char *error_log)
+{
+    return server_start("version: 1\n"
+                        "server: {workers: 2}\n"
+                        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                        "logs: {error: %s}\n"
+                        "plugins:\n"
+                        "  talk: {module: logger, config: {sink: lines.log}}\n"
+                        "  quiet: {module: logger, log_level: error}\n"
+                        "  access: {module: access_log, config: {path: access.log, format: json}}\n"
+                        "routes:\n"
+                        "  - {match: {path: /quiet}, chain: [quiet]}\n"
+                        "  - {chain: [access, talk]}\n",
+                        error_log);
+}
+
+static void ask(struct server *srv, const char *target, const char *answer)
+{
+    struct response *res = server_get(srv, target);
+
+    assert_int_equal(res->status, 200);
+    if (answer != NULL)
+        assert_string_equal(res->body, answer);
+    response_free(&res);
+}
+
+static char *read_in(const struct server *srv, const char *name)
+{
+    char path[512];
+    char *text;
+
+    snprintf(path, sizeof path, "%s/%s", srv->dir, name);
+    text = file_read(path);
+    return text != NULL ? text : strdup("");
+}
+
+static bool stands_in(const struct server *srv, const char *name, const char *text)
+{
+    char *all = read_in(srv, name);
+    bool is_there = strstr(all, text) != NULL;
+
+    free(all);
+    return is_there;
+}
+
+static int count_in(const struct server *srv, const char *name, const char *text)
+{
+    char *all = read_in(srv, name);
+    int n = 0;
+
+    for (const char *p = all; (p = strstr(p, text)) != NULL; p++)
+        n++;
+    free(all);
+    return n;
+}
+
+static int loglevel(const struct server *srv, char **out, const char *arguments)
+{
+    return run_command(out, "RUNTIME_DIRECTORY=%s %s loglevel %s -c %s", srv->dir,
+                       getenv("BULKHEAD"), arguments, srv->config);
+}
+
+/* ---- formats ---- */
+
+static void every_line_is_json_whatever_a_plugin_says(void **state)
+{
+    struct server *srv = start("{path: error.log, format: json, level: debug}");
+    char *text, *line, *rest;
+    int n = 0, n_talk = 0;
+
+    (void)state;
+    ask(srv, "/?hostile=1&level=1", "on\n");
+    ask(srv, "/%80%ff%22%0d%0a%1b[2J?say=the+last", NULL);
+    eventually(stands_in(srv, "error.log", "the last"));
+    text = read_in(srv, "error.log");
+    for (line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest), n++) {
+        json_error_t error;
+        json_t *json = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+        const char *plugin;
+
+        if (json == NULL)
+            fail_msg("line %d: %s: %.200s", n + 1, error.text, line);
+        assert_non_null(json_object_get(json, "message"));
+        assert_null(json_object_get(json, "forged"));
+        plugin = json_string_value(json_object_get(json, "plugin"));
+        n_talk += plugin != NULL && strcmp(plugin, "talk") == 0;
+        json_decref(json);
+    }
+    free(text);
+    assert_int_equal(n_talk, 12);
+    /* Another parser, and the access log, whose fields a client chooses. */
+    eventually(count_in(srv, "access.log", "\n") == 2);
+    assert_int_equal(
+        run_command(NULL,
+                    "cd %s && python3 -c 'import json\nfor f in \"error.log\", \"access.log\":\n"
+                    " for l in open(f, encoding=\"utf-8\", newline=\"\\n\"): json.loads(l)'",
+                    srv->dir),
+        0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void every_line_of_text_is_one_line(void **state)
+{
+    struct server *srv = start("{path: error.log, format: text}");
+    char *text, *line, *rest;
+    int n_talk = 0;
+
+    (void)state;
+    ask(srv, "/?hostile=1&level=1", "on\n");
+    ask(srv, "/?say=the+last", NULL);
+    eventually(stands_in(srv, "error.log", "the last"));
+    text = read_in(srv, "error.log");
+    for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        assert_true(strlen(line) < 4096);
+        assert_int_equal(strspn(line, "0123456789-T:.Z"), 24); /* begins with its time */
+        for (const char *p = line; *p != '\0'; p++)
+            assert_true((unsigned char)*p >= 0x20 || *p == '\t');
+        n_talk += strstr(line, ": plugin talk: ") != NULL;
+    }
+    free(text);
+    assert_int_equal(n_talk, 12);
+    /* Lines of an access log are the plugin's own, but control characters do not get in. */
+    eventually(count_in(srv, "lines.log", "\n") == 11);
+    assert_int_equal(run_command(NULL, "LC_ALL=C grep -q '[[:cntrl:]]' %s/lines.log", srv->dir), 1);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void auto_is_json_where_no_person_reads(void **state)
+{
+    struct server *srv = start("{format: auto}");
+
+    (void)state;
+    ask(srv, "/?say=hello", NULL);
+    server_wait_log(srv, "\"plugin\":\"talk\",\"message\":\"hello\"}");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_terminal_gets_colours(void **state)
+{
+    char *out, *dir = tmp_dir(), path[512];
+
+    (void)state;
+    if (run_command(NULL, "command -v script >/dev/null") != 0)
+        skip();
+    snprintf(path, sizeof path, "%s/x.yaml", dir);
+    file_write(path,
+               "version: 1\n"
+               "listeners: [{name: a, address: \"unix:%s/sock\"}]\n"
+               "control: {socket: off}\n"
+               "modules: {path: [%s]}\n"
+               "logs: {error: {format: auto, level: debug}}\n"
+               "plugins: {hello: {module: respond}}\n"
+               "routes: [{chain: [hello]}]\n",
+               dir, getenv("BULKHEAD_PLUGINS"));
+    run_command(&out, "TERM=xterm script -qec 'timeout 1 %s run -c %s' /dev/null",
+                getenv("BULKHEAD"), path);
+    assert_non_null(strstr(out, "\033[32minfo master: \033[0mSIGTERM: stopping"));
+    free(out);
+    free(dir);
+}
+
+static void the_journal_gets_priorities(void **state)
+{
+    char *out, *dir = tmp_dir(), path[512];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/x.yaml", dir);
+    file_write(path,
+               "version: 1\n"
+               "listeners: [{name: a, address: \"unix:%s/sock\"}]\n"
+               "control: {socket: off}\n"
+               "modules: {path: [%s]}\n"
+               "plugins: {hello: {module: respond}}\n"
+               "routes: [{chain: [hello]}]\n",
+               dir, getenv("BULKHEAD_PLUGINS"));
+    /* As systemd does: a stream, and its device and inode in the environment. */
+    assert_int_equal(run_command(&out,
+                                 ": >%s/journal; JOURNAL_STREAM=$(stat -c %%d:%%i %s/journal) "
+                                 "timeout 1 %s run -c %s 2>>%s/journal; cat %s/journal",
+                                 dir, dir, getenv("BULKHEAD"), path, dir, dir),
+                     0);
+    assert_non_null(strstr(out, "<6>bulkhead "));
+    assert_non_null(strstr(out, "<6>info master: SIGTERM: stopping\n"));
+    free(out);
+    /* Inherited by a process whose stderr is something else: no priorities. */
+    run_command(&out, "JOURNAL_STREAM=1:2 timeout 1 %s run -c %s 2>&1", getenv("BULKHEAD"), path);
+    assert_null(strstr(out, "<6>"));
+    free(out);
+    free(dir);
+}
+
+/* ---- levels ---- */
+
+static void levels_change_while_it_runs_in_all_workers(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+    char *out;
+
+    (void)state;
+    ask(srv, "/?level=4", "off\n");
+    assert_int_equal(loglevel(srv, &out, "debug"), 0);
+    assert_string_equal(out, "");
+    free(out);
+    for (int i = 0; i < 8; i++) /* some of both workers */
+        ask(srv, "/?level=4", "on\n");
+    ask(srv, "/quiet?level=2", "off\n"); /* it has its own */
+    assert_int_equal(loglevel(srv, NULL, "quiet debug"), 0);
+    ask(srv, "/quiet?level=4&say=no+longer", "on\n");
+    eventually(stands_in(srv, "error.log", "no longer"));
+    assert_true(
+        stands_in(srv, "error.log", "the log level of plugin 'quiet' is debug (was error)"));
+
+    assert_int_equal(loglevel(srv, NULL, "warn"), 0);
+    ask(srv, "/?level=3", "off\n");
+    ask(srv, "/quiet?level=4", "on\n");
+    assert_int_equal(loglevel(srv, NULL, "quiet default"), 0);
+    ask(srv, "/quiet?level=2", "off\n");
+    assert_int_equal(loglevel(srv, &out, "default --json"), 0);
+    assert_non_null(strstr(out, "\"level\": \"info\""));
+    free(out);
+    ask(srv, "/?level=3", "on\n");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_plugin_may_log_more_than_the_server(void **state)
+{
+    struct server *srv = start("{path: error.log, level: warn}");
+
+    (void)state;
+    assert_int_equal(loglevel(srv, NULL, "talk debug"), 0);
+    ask(srv, "/?level=4&say=in+detail", "on\n");
+    eventually(stands_in(srv, "error.log", "in detail"));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void what_is_no_level_or_plugin_is_told(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+    char *out;
+
+    (void)state;
+    assert_int_equal(loglevel(srv, &out, "loud"), 2);
+    assert_non_null(strstr(out, "'loud' is no level: error, warn, info, debug or default"));
+    free(out);
+    assert_int_equal(loglevel(srv, &out, "nobody info"), 2);
+    assert_non_null(strstr(out, "no plugin 'nobody' there"));
+    free(out);
+    assert_int_equal(loglevel(srv, &out, ""), 0);
+    assert_non_null(strstr(out, "quiet"));
+    free(out);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* ---- repeats, rotation ---- */
+
+static void equal_lines_are_counted(void **state)
+{
+    struct server *srv = start("{path: error.log, repeats: 3}");
+
+    (void)state;
+    ask(srv, "/?say=again&times=1000", NULL);
+    ask(srv, "/?say=another&times=2", NULL);
+    eventually(count_in(srv, "error.log", "talk: again") == 3);
+    assert_int_equal(count_in(srv, "error.log", "talk: another"), 2);
+    assert_int_equal(kill(srv->pid, SIGTERM), 0);
+    assert_int_equal(server_wait_exit(srv), 0);
+    assert_int_equal(count_in(srv, "error.log", "(repeated 997 times) plugin talk: again"), 1);
+    server_stop(&srv);
+}
+
+static void all_logs_follow_a_rotation(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+    char path[2][512];
+
+    (void)state;
+    ask(srv, "/?say=before", NULL);
+    eventually(stands_in(srv, "error.log", "before"));
+    snprintf(path[0], sizeof path[0], "%s/error.log", srv->dir);
+    snprintf(path[1], sizeof path[1], "%s/error.log.1", srv->dir);
+    assert_int_equal(rename(path[0], path[1]), 0);
+    assert_int_equal(kill(srv->pid, SIGUSR1), 0);
+    eventually(access(path[0], F_OK) == 0);
+    eventually((ask(srv, "/?say=after", NULL), stands_in(srv, "error.log", "after")));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_line_is_json_whatever_a_plugin_says),
+        cmocka_unit_test(every_line_of_text_is_one_line),
+        cmocka_unit_test(auto_is_json_where_no_person_reads),
+        cmocka_unit_test(a_terminal_gets_colours),
+        cmocka_unit_test(the_journal_gets_priorities),
+        cmocka_unit_test(levels_change_while_it_runs_in_all_workers),
+        cmocka_unit_test(a_plugin_may_log_more_than_the_server),
+        cmocka_unit_test(what_is_no_level_or_plugin_is_told),
+        cmocka_unit_test(equal_lines_are_counted),
+        cmocka_unit_test(all_logs_follow_a_rotation),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
