@@ -8,6 +8,22 @@
 
 #include "base/fd.h"
 
+static void print(const unsigned char sum[32], char out[DIGEST_TEXT])
+{
+    for (int i = 0; i < 32; i++)
+        snprintf(out + 2 * i, 3, "%02x", sum[i]);
+}
+
+int digest_bytes(const void *p, size_t n, char out[DIGEST_TEXT])
+{
+    unsigned char sum[32];
+
+    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, p, n, sum) < 0)
+        return -ENOMEM;
+    print(sum, out);
+    return 0;
+}
+
 int digest_file(const char *path, char out[DIGEST_TEXT])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
@@ -32,7 +48,7 @@ int digest_file(const char *path, char out[DIGEST_TEXT])
     }
     gnutls_hash_deinit(hash, sum);
     fd_close(&fd);
-    for (int i = 0; r == 0 && i < 32; i++)
-        snprintf(out + 2 * i, 3, "%02x", sum[i]);
+    if (r == 0)
+        print(sum, out);
     return r;
 }

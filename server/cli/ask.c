@@ -94,12 +94,12 @@ static int find_and_ask(const struct ask *ask, const struct socket_of *s,
 
     if (ask->socket != NULL || s->named[0] != '\0') {
         snprintf(where, CONTROL_PATH_MAX, "%s", ask->socket != NULL ? ask->socket : s->named);
-        return control_ask(where, command, argument, PATIENCE_MS, reply, text, NULL);
+        return control_ask(where, command, argument, ask->said, PATIENCE_MS, reply, text, NULL);
     }
     for (int i = 0; (r = control_path(s->dir, s->base, i, path)) != -ENOENT; i++) {
         if (r < 0)
             continue;
-        r = control_ask(path, command, argument, PATIENCE_MS, reply, text, NULL);
+        r = control_ask(path, command, argument, ask->said, PATIENCE_MS, reply, text, NULL);
         if (r == 0 || where[0] == '\0' || (is_telling(r) && !is_telling(result))) {
             snprintf(where, CONTROL_PATH_MAX, "%s", path);
             result = r;

@@ -10,6 +10,7 @@ struct ask {
     const char *command; /* "bulkhead status", for messages */
     const char *config;  /* NULL: the usual one */
     const char *socket;  /* NULL: of that config */
+    const char *said;    /* a text that goes with the command; NULL: none */
 };
 
 /* 0; what the server answers to the command (0 or -errno) in *result, and the text of it, malloc'd or

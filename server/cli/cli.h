@@ -27,6 +27,8 @@ int cli_schema(int argc, char **argv);
 int cli_crashes(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_reload(int argc, char **argv); /* diff as well */
+int cli_rollout(int argc, char **argv);
+int cli_events(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_loglevel(int argc, char **argv);
 int cli_breaker(int argc, char **argv);

@@ -10,8 +10,10 @@
 #include "base/diag.h"
 #include "conf/align.h"
 #include "conf/config.h"
+#include "conf/overlay.h"
 #include "plugin/hook.h"
 #include "plugin/manifest.h"
+#include "plugin/overlay.h"
 #include "plugin/setup.h"
 #include "recorder/recorder.h"
 #include "worker/preflight.h"
@@ -107,8 +109,8 @@ static void unload(const struct config *cfg, const struct setup *setup,
 }
 
 static int load(const struct config *before, const struct setup *before_setup, const bool *in_use,
-                bool *is_fresh, struct diag *diag, const struct config **out_cfg,
-                const struct setup **out_setup)
+                struct overlay *overlay, bool *is_fresh, struct diag *diag,
+                const struct config **out_cfg, const struct setup **out_setup)
 {
     struct setup *setup = NULL;
     struct config *cfg;
@@ -116,6 +118,13 @@ static int load(const struct config *before, const struct setup *before_setup, c
 
     if (r < 0)
         return r;
+    r = overlay_apply(cfg, overlay, diag);
+    if (r == -ENOMEM)
+        diag_add(diag, cfg->path, 0, 0, NULL, "out of memory");
+    if (r < 0) {
+        config_destroy(&cfg);
+        return r;
+    }
     r = config_align(cfg, before, in_use, is_fresh);
     if (r < 0)
         diag_add(diag, cfg->path, 0, 0,
@@ -137,6 +146,26 @@ static int load(const struct config *before, const struct setup *before_setup, c
     *out_cfg = cfg;
     *out_setup = setup;
     return 0;
+}
+
+/* What the file says now is asked of the file: the config in memory may have a variant. */
+static int variant(const struct config *cfg, const struct setup *setup, int i,
+                   struct overlay_variant *out)
+{
+    int r = overlay_describe(cfg, setup, i, out);
+    struct config *file;
+
+    if (r < 0)
+        return r;
+    r = config_load(cfg->path, NULL, &file);
+    for (int k = 0; r == 0 && k < file->n_plugins; k++)
+        if (strcmp(file->plugin[k].name, out->plugin) == 0)
+            overlay_sign(file, k, out->signature);
+    if (r == 0)
+        config_destroy(&file);
+    else
+        overlay_variant_fini(out);
+    return r;
 }
 
 static void describe(const struct setup *setup, int i, char *buf, size_t size)
@@ -168,6 +197,7 @@ const struct master_roles cli_roles = {
     .moves_state = moves_state,
     .object = object,
     .load = load,
+    .variant = variant,
     .describe = describe,
     .unload = unload,
     .worker = worker_run,

@@ -7,11 +7,12 @@
 #include "base/must.h"
 #include "conf/config.h"
 
-static int find_place(const struct config *cfg, const char *name)
+/* A candidate's place of an earlier rollout is another's: its counters begin anew. */
+static int find_place(const struct config *before, const struct config_plugin *p)
 {
-    for (int i = 0; i < cfg->n_plugins; i++)
-        if (strcmp(cfg->plugin[i].name, name) == 0)
-            return i;
+    for (int i = 0; i < before->n_plugins; i++)
+        if (strcmp(before->plugin[i].name, p->name) == 0)
+            return before->plugin[i].is_removed && p->candidate_of != NULL ? -1 : i;
     return -1;
 }
 
@@ -39,7 +40,7 @@ static int assign_places(const struct config *cfg, const struct config *before, 
     int free_place = 0;
 
     for (int i = 0; i < cfg->n_plugins; i++) {
-        place[i] = find_place(before, cfg->plugin[i].name);
+        place[i] = find_place(before, &cfg->plugin[i]);
         if (place[i] >= 0)
             is_taken[place[i]] = true;
     }
@@ -73,14 +74,21 @@ static int move_plugins(struct config *cfg, const struct config *before, const b
     moved = arena_zalloc(cfg->arena, ((size_t)n + 1) * sizeof *moved);
     if (moved == NULL)
         return -ENOMEM;
-    for (int i = 0; i < cfg->n_plugins; i++)
+    for (int i = 0; i < cfg->n_plugins; i++) {
         moved[place[i]] = cfg->plugin[i];
+        if (cfg->plugin[i].candidate_of != NULL)
+            cfg->rollout.candidate = place[i];
+    }
     for (int i = 0; i < n; i++) {
         /* Nobody's place: those at the end of `before` are gone, one in between keeps its name. */
         if (moved[i].name == NULL &&
             (i >= before->n_plugins || keep_name(cfg, &moved[i], &before->plugin[i]) < 0))
             return -ENOMEM;
     }
+    for (int i = 0; i < n; i++)
+        if (cfg->rollout.number != 0 && !moved[i].is_removed &&
+            strcmp(moved[i].name, moved[cfg->rollout.candidate].candidate_of) == 0)
+            cfg->rollout.stable = i;
     cfg->plugin = moved;
     cfg->n_plugins = n;
     return 0;

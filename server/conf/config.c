@@ -163,6 +163,57 @@ static void heaps_settle(struct schema_reader *r, struct draft *d)
     }
 }
 
+/* A plugin's namespace is its own, and as large as any, unless it says something else. */
+static void stores_settle(struct schema_reader *r, struct draft *d)
+{
+    struct config *cfg = &d->cfg;
+
+    for (int i = 0; i < cfg->n_plugins; i++) {
+        struct config_plugin *p = &cfg->plugin[i];
+        const struct yaml_node *node = yaml_get(yaml_get(cfg->root, "plugins"), p->name);
+        const struct yaml_node *own = yaml_get(node, "store");
+
+        if (yaml_get(own, "quota") == NULL)
+            p->store.quota = cfg->store.quota;
+        if (p->store.ns != NULL)
+            continue;
+        p->store.ns = p->name;
+        p->store.ns_pos = p->pos;
+        if (own != NULL && (strlen(p->name) >= CONFIG_STORE_NAME || strchr(p->name, ':') != NULL))
+            schema_error(r, own, "store", "namespace: a name of at most 63 bytes without a colon",
+                         "the plugin's own name cannot be that of a namespace");
+    }
+}
+
+static void rollouts_settle(struct schema_reader *r, struct draft *d)
+{
+    for (int i = 0; i < d->cfg.n_plugins; i++) {
+        struct config_plugin *p = &d->cfg.plugin[i];
+        const struct yaml_node *node = yaml_get(yaml_get(yaml_get(d->cfg.root, "plugins"), p->name),
+                                                "rollout");
+        char path[128];
+
+        snprintf(path, sizeof path, "plugins.%s.rollout", p->name);
+        if (node != NULL && node->kind == YAML_MAP)
+            plan_settle(r, &p->plan, node, path);
+    }
+}
+
+/* Beside the crash records: that folder has to be writable as well. */
+static int settle_state_dir(struct config *cfg)
+{
+    const char *env = getenv("STATE_DIRECTORY"), *slash;
+
+    if (cfg->state.dir != NULL)
+        cfg->state.dir = config_path(cfg, cfg->state.dir);
+    else if (env != NULL && env[0] == '/')
+        cfg->state.dir = arena_strndup(cfg->arena, env, strcspn(env, ":"));
+    else if (cfg->crash.dir != NULL && (slash = strrchr(cfg->crash.dir, '/')) != NULL)
+        cfg->state.dir = arena_printf(cfg->arena, "%.*s/state", (int)(slash - cfg->crash.dir),
+                                      cfg->crash.dir);
+    return cfg->state.dir != NULL || cfg->crash.dir == NULL ? 0 : -ENOMEM;
+}
+
 static int settle(struct schema_reader *r, struct draft *d)
 {
     struct config *cfg = &d->cfg;
@@ -176,10 +227,14 @@ static int settle(struct schema_reader *r, struct draft *d)
     settle_replay(r, d);
     breakers_settle(d);
     heaps_settle(r, d);
+    stores_settle(r, d);
+    rollouts_settle(r, d);
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
         cfg->log.path = config_path(cfg, cfg->log.path);
     if (cfg->crash.dir != NULL)
         cfg->crash.dir = config_path(cfg, cfg->crash.dir);
+    if (settle_state_dir(cfg) < 0)
+        return -ENOMEM;
     if (cfg->control.socket != NULL && strcmp(cfg->control.socket, "off") != 0) {
         cfg->control.socket = config_path(cfg, cfg->control.socket);
         if (cfg->control.socket == NULL)

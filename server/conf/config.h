@@ -15,6 +15,7 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include "conf/plan.h"
 #include "plugin/hook.h"
 
 struct address_net;
@@ -103,6 +104,10 @@ enum config_heap {
     CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
 };
 
+enum config_store_backend { CONFIG_STORE_MEMORY };
+
+#define CONFIG_STORE_NAME 64 /* of a namespace, with its NUL */
+
 struct config_plugin {
     const char *name;   /* of the instance */
     const char *module; /* NAME, or a path of an object when it contains '/' */
@@ -115,8 +120,17 @@ struct config_plugin {
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
+    struct {
+        const char *ns; /* namespace in the store; its own name when it says nothing */
+        struct config_pos ns_pos;
+        uint64_t quota; /* bytes; store.quota when it says nothing */
+    } store;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
-    bool is_removed; /* a reload has taken it out: this is only its place (conf/align.h) */
+    struct plan plan;                /* `rollout:`, how changes of it are to be rolled out */
+    const char *options_from;        /* where those stood, if not in the file; NULL */
+    const char *object;       /* whose bytes are loaded in place of the module's; NULL: those */
+    const char *candidate_of; /* name of the plugin whose next version it may be; NULL: none */
+    bool is_removed;          /* a reload has taken it out: this is only its place (conf/align.h) */
 };
 
 /* What a header field or a query parameter must be for a route to match. */
@@ -240,6 +254,24 @@ struct config {
     struct config_breaker breaker; /* for plugins that say nothing else */
     enum config_heap heap;         /* as well */
 
+    struct { /* state that plugins share: store/store.h */
+        enum config_store_backend backend;
+        uint64_t size;  /* bytes, of the memory segment */
+        uint64_t quota; /* bytes, of a namespace */
+    } store;
+
+    struct {             /* a rollout that is under way (conf/overlay.h): not from the file */
+        uint32_t number; /* 0: there is none */
+        uint64_t salt[2];
+        enum plan_key key;
+        const char *key_name;
+        int stable, candidate; /* places in plugin[] */
+    } rollout;
+
+    struct {
+        const char *dir; /* absolute: what outlives the server */
+    } state;
+
     struct arena *arena; /* owns all of the above */
     const struct yaml_node *root;
 };
@@ -252,6 +284,12 @@ void config_destroy(struct config **cfgp);
 
 /* The name of the route with that number; NULL: there is none. */
 const char *config_route_name(const struct config *cfg, uint32_t number);
+/* The plugin's own name, for its candidate as well. */
+static inline const char *config_plugin_name(const struct config_plugin *p)
+{
+    return p->candidate_of != NULL ? p->candidate_of : p->name;
+}
+
 /* Do they match the same requests? */
 bool config_route_is_same(const struct config_route *a, const struct config_route *b);
 

@@ -34,6 +34,9 @@ struct draft {
     int n_routes;
 };
 
+/* The keys of a plugin's `rollout:`. plan.c */
+extern const struct schema plan_keys[];
+
 /* Readers of single keys (schema.read). */
 int listener_read_address(struct schema_reader *r, const struct yaml_node *node, const char *path,
                           void *listener);

@@ -327,6 +327,30 @@ static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "6
 static const struct schema plugin_breaker_keys[] = {
     BREAKER_KEYS(struct config_plugin, NULL, NULL, NULL, NULL)};
 
+static int read_namespace(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          void *base)
+{
+    struct config_plugin *p = base;
+
+    if (node->len == 0 || node->len >= CONFIG_STORE_NAME ||
+        memchr(node->text, ':', node->len) != NULL) {
+        schema_error(r, node, path, NULL, "expected 1 to %d bytes without a colon, not '%.60s'",
+                     CONFIG_STORE_NAME - 1, node->text);
+        return -EINVAL;
+    }
+    p->store.ns = node->text;
+    p->store.ns_pos = (struct config_pos){node->line, node->column};
+    return 0;
+}
+
+static const struct schema plugin_store_keys[] = {
+    {"namespace", SCHEMA_CUSTOM, .form = "a name", .read = read_namespace,
+     .help = "Whose keys it sees: plugins with the same namespace share; default: its own name"},
+    {"quota", SCHEMA_SIZE, OFF(struct config_plugin, store.quota), .min = 0, .max = 1024 * GIB,
+     .help = "Bytes that its namespace may take; then sets are refused; default: store.quota"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema plugin_keys[] = {
     {"module", SCHEMA_CUSTOM, .is_required = true, .read = read_module,
      .form = "a module's name, or the path of its object",
@@ -357,6 +381,10 @@ static const struct schema plugin_keys[] = {
      .read = read_isolation, .help = "How it is kept apart: by the recovery boundary"},
     {"breaker", SCHEMA_MAP, .keys = plugin_breaker_keys,
      .help = "When it is not called any more; what is left out is as in `breaker` for all"},
+    {"store", SCHEMA_MAP, .keys = plugin_store_keys,
+     .help = "What it keeps in the store (`store`, below)"},
+    {"rollout", SCHEMA_MAP, .keys = plan_keys,
+     .help = "Reloads that change its object or options take effect step by step"},
     {NULL, SCHEMA_END},
 };
 
@@ -495,9 +523,26 @@ static const struct schema admin_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema state_keys[] = {
+    {"dir", SCHEMA_STRING, OFF(struct config, state.dir), .form = "a folder",
+     .help = "Default: $STATE_DIRECTORY, else `state` beside crash.dir"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema reload_keys[] = {
     {"watch", SCHEMA_ENUM, OFF(struct config, reload.watch), .form = "false|true", .def = "false",
      .help = "true: reload by itself when this file or a plugin object changes"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema store_keys[] = {
+    {"backend", SCHEMA_ENUM, OFF(struct config, store.backend), .def = "memory", .form = "memory",
+     .help = "memory: shared by all workers, empty after a restart"},
+    {"size", SCHEMA_SIZE, OFF(struct config, store.size), .def = "32MiB", .min = 2 * MIB,
+     .max = 2 * GIB, .help = "Of the memory store; pages are taken as they are needed"},
+    {"quota", SCHEMA_SIZE, OFF(struct config, store.quota), .def = "8MiB", .min = 0,
+     .max = 1024 * GIB,
+     .help = "Bytes that a namespace may take, where its plugin says nothing else; 0: no limit"},
     {NULL, SCHEMA_END},
 };
 
@@ -527,9 +572,13 @@ const struct schema config_keys[] = {
     {"heap", SCHEMA_ENUM, OFF(struct config, heap), .def = "private", .form = "private|shared",
      .help = "What plugins allocate from: a heap of their own, given back after a crash, or "
              "the server's"},
+    {"store", SCHEMA_MAP, .keys = store_keys,
+     .help = "State that plugins share across workers, reloads and crashes"},
     {"control", SCHEMA_MAP, .keys = control_keys, .help = "The socket for commands"},
     {"admin", SCHEMA_MAP, .keys = admin_keys,
      .help = "The admin interface: API, metrics and dashboard; absent: there is none"},
     {"reload", SCHEMA_MAP, .keys = reload_keys, .help = "How the config is loaded anew"},
+    {"state", SCHEMA_MAP, .keys = state_keys,
+     .help = "What outlives the server: objects that were quarantined, the last good ones"},
     {NULL, SCHEMA_END},
 };

@@ -128,23 +128,41 @@ static int read_reply(int fd, struct control_reply *reply, char **text)
     return 0;
 }
 
-int control_ask(const char *path, enum control_command command, int argument, int timeout_ms,
-                struct control_reply *reply, char **text, pid_t *pid)
+/* Within the time-out of each step, set on the socket. */
+static int send_all(int fd, const void *p, size_t n)
 {
+    for (size_t sent = 0; sent < n;) {
+        ssize_t r = send(fd, (const char *)p + sent, n - sent, MSG_NOSIGNAL);
+
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r <= 0)
+            return errno == EAGAIN ? -ETIMEDOUT : -EPROTO;
+        sent += (size_t)r;
+    }
+    return 0;
+}
+
+int control_ask(const char *path, enum control_command command, int argument, const char *said,
+                int timeout_ms, struct control_reply *reply, char **text, pid_t *pid)
+{
+    size_t n = said != NULL ? strlen(said) : 0;
     struct control_request request = {.magic = CONTROL_MAGIC,
                                       .version = CONTROL_VERSION,
                                       .command = (uint16_t)command,
-                                      .argument = argument};
+                                      .argument = argument,
+                                      .text_len = (uint32_t)n};
     int fd = open_client(path, timeout_ms, pid), r;
 
     if (text != NULL)
         *text = NULL;
     if (fd < 0)
         return fd;
-    r = send(fd, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request
-            ? read_reply(fd, reply, text)
-        : errno == EAGAIN ? -ETIMEDOUT
-                          : -EPROTO;
+    r = n > CONTROL_ASK_MAX ? -EMSGSIZE : send_all(fd, &request, sizeof request);
+    if (r == 0 && n > 0)
+        r = send_all(fd, said, n);
+    if (r == 0)
+        r = read_reply(fd, reply, text);
     fd_close(&fd);
     return r;
 }

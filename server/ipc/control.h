@@ -1,7 +1,7 @@
 /*
  * control.h - how commands ask a running server: a Unix socket that the master serves.
  *
- * A client sends one control_request, fixed in size, reads one control_reply and the text that
+ * A client sends one control_request, fixed in size, with some commands a text behind it, reads one control_reply and the text that
  * follows it, and is disconnected. What a newcomer would get wrong: nobody is told where the socket
  * is. Server and client work it out from the same config file, by control_path().
  */
@@ -14,8 +14,9 @@
 
 #define CONTROL_MAGIC    0x6c746368u
 #define CONTROL_VERSION  1
-#define CONTROL_PATH_MAX 108 /* of a sockaddr_un */
-#define CONTROL_TEXT_MAX (4u << 20)
+#define CONTROL_PATH_MAX 108         /* of a sockaddr_un */
+#define CONTROL_TEXT_MAX (4u << 20)  /* of a reply */
+#define CONTROL_ASK_MAX  (64u << 10) /* of a request */
 
 enum control_command {
     CONTROL_PING,    /* no text */
@@ -25,6 +26,24 @@ enum control_command {
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
     CONTROL_BREAKER,       /* argument: control_breaker(). No text. -EOPNOTSUPP: it is off */
     CONTROL_LOG_LEVEL,     /* argument: control_log_level(), or -1: as they are. A JSON object */
+
+    /* Staged rollouts (master/rollout.h). */
+    CONTROL_ROLLOUT_START, /* text: a JSON object, see rollout_start(). {"id": N} as of a reload, or,
+                             * {"error": "...", "is_input": whether the request is wrong} */
+    CONTROL_ROLLOUT_STATUS, /* a JSON object; null: there was none */
+    CONTROL_ROLLOUT_DO,     /* argument: enum control_rollout; text: who asks, or "". An object with
+                             * "error", or what becomes of it in "says" */
+
+    CONTROL_EVENTS, /* argument: the last one that is known, 0: none; {"events": [...], "last": N} */
+};
+
+enum control_rollout {
+    CONTROL_ROLLOUT_PAUSE,
+    CONTROL_ROLLOUT_RESUME,
+    CONTROL_ROLLOUT_STEP,    /* the next step, now */
+    CONTROL_ROLLOUT_PROMOTE, /* to the end, now */
+    CONTROL_ROLLOUT_ABORT,   /* back to the stable version; it may be tried again */
+    CONTROL_ROLLOUT_BACK,    /* the same, and the candidate's object is quarantined */
 };
 
 /* place: of the plugin, from 1; 0: all that have no level of their own. level: BH_LOG_*; 0: as the
@@ -47,7 +66,7 @@ struct control_request {
     uint16_t version;
     uint16_t command;
     int32_t argument;
-    uint32_t reserved; /* 0 */
+    uint32_t text_len; /* of the text that follows; at most CONTROL_ASK_MAX */
 };
 
 #define CONTROL_IS_ENDING 1u /* flags: the server is stopping, another may take its place */
@@ -73,11 +92,11 @@ struct control_reply {
  */
 int control_path(const char *dir, const char *base, int i, char path[CONTROL_PATH_MAX]);
 
-/* Asks; waits up to timeout_ms for each step. 0 and the reply; its text, NUL-terminated, malloc'd, in
+/* Asks; said (NULL: nothing) goes with it; waits up to timeout_ms for each step. 0 and the reply; its text, NUL-terminated, malloc'd, in
  * *text (which may be NULL, and gets NULL where there is none). Or -errno: -ENOENT, -ECONNREFUSED:
  * nobody is there; -EACCES; -ETIMEDOUT; -EPROTO: that is no Bulkhead, or of another version. *pid is
  * who listens, as soon as somebody does. */
-int control_ask(const char *path, enum control_command command, int argument, int timeout_ms,
-                struct control_reply *reply, char **text, pid_t *pid);
+int control_ask(const char *path, enum control_command command, int argument, const char *said,
+                int timeout_ms, struct control_reply *reply, char **text, pid_t *pid);
 
 #endif

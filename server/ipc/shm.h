@@ -18,6 +18,7 @@
 #include "base/address.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
+#include "ipc/rollout.h"
 #include "ipc/tally.h"
 
 #define SHM_PAGE         4096
@@ -273,6 +274,7 @@ struct shm {
     _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
+    struct rollout rollout; /* of a plugin's candidate; one at a time */
 };
 
 const char *shm_limit_name(enum shm_limit limit);

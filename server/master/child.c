@@ -171,7 +171,8 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
                                .channel_fd = channel_fd,
-                               .keys_fd = c->gen->keys.fd};
+                               .keys_fd = c->gen->keys.fd,
+                               .store = m->store};
     struct admin_seat admin = {.listen_fd = -1};
     char role[32];
     int status;

@@ -63,7 +63,7 @@ static int prepare_folder(const char *path)
 static int check_free(const char *path, pid_t *pid)
 {
     struct control_reply reply = {.flags = 0};
-    int r = control_ask(path, CONTROL_PING, 0, PING_MS, &reply, NULL, pid);
+    int r = control_ask(path, CONTROL_PING, 0, NULL, PING_MS, &reply, NULL, pid);
 
     if (r == -ENOENT || r == -ECONNREFUSED)
         return 0;
@@ -230,7 +230,8 @@ void control_close(struct control *c)
         unlink(c->path);
     for (int i = 0; i < CONTROL_CLIENTS; i++) {
         free(c->client[i].reply);
-        c->client[i].reply = NULL;
+        free(c->client[i].said);
+        c->client[i].reply = c->client[i].said = NULL;
     }
     control_forget(c);
 }
@@ -263,7 +264,8 @@ static void adapt(struct control *c)
 static void drop(struct control_client *client)
 {
     free(client->reply);
-    client->reply = NULL;
+    free(client->said);
+    client->reply = client->said = NULL;
     fd_close(&client->fd);
 }
 
@@ -307,12 +309,13 @@ static int begin_reload(struct master *m, bool is_dry, char **text)
 {
     uint32_t id = 0;
 
-    if (reload_begin(m, "bulkhead reload", is_dry, true, &id) == -EBUSY)
+    if (reload_begin(m, "bulkhead reload", is_dry, true, NULL, &id) == -EBUSY)
         return -EBUSY;
     return asprintf(text, "{\"id\":%u}", (unsigned)id) < 0 ? -ENOMEM : 0;
 }
 
-static int answer(struct master *m, const struct control_request *request, char **text)
+static int answer(struct master *m, const struct control_request *request, const char *said,
+                  char **text)
 {
     if (request->magic != CONTROL_MAGIC || request->version != CONTROL_VERSION)
         return -EPROTO;
@@ -329,6 +332,14 @@ static int answer(struct master *m, const struct control_request *request, char 
         return *text != NULL ? 0 : -ENOENT;
     case CONTROL_BREAKER: return breaker_control(m, request->argument);
     case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
+    case CONTROL_ROLLOUT_START: *text = rollout_start(m, said); return *text != NULL ? 0 : -ENOMEM;
+    case CONTROL_ROLLOUT_STATUS: *text = rollout_status(m); return *text != NULL ? 0 : -ENOMEM;
+    case CONTROL_ROLLOUT_DO:
+        *text = rollout_do(m, request->argument, said);
+        return *text != NULL ? 0 : -ENOMEM;
+    case CONTROL_EVENTS:
+        *text = events_json(&m->events, request->argument < 0 ? 0 : (uint32_t)request->argument);
+        return *text != NULL ? 0 : -ENOMEM;
     default: return -ENOSYS;
     }
 }
@@ -339,7 +350,7 @@ void control_make_reply(struct master *m, struct control_client *client)
     char *text = NULL;
     size_t n;
 
-    reply.result = answer(m, &client->request, &text);
+    reply.result = answer(m, &client->request, client->said != NULL ? client->said : "", &text);
     n = text != NULL ? strlen(text) : 0;
     if (n > CONTROL_TEXT_MAX) {
         reply.result = -EMSGSIZE;
@@ -378,6 +389,34 @@ static void send_reply(const struct control *c, struct control_client *client, i
     drop(client);
 }
 
+/* The request, then its text. 1: it is whole; 0: not yet; -1: there is no more, or it is too much. */
+static int read_request(struct control_client *client)
+{
+    for (;;) {
+        bool has_head = client->n_read >= sizeof client->request;
+        size_t at = has_head ? client->n_read - sizeof client->request : client->n_read;
+        size_t end = has_head ? client->request.text_len : sizeof client->request;
+        char *to = has_head ? client->said : (char *)&client->request;
+        ssize_t n;
+
+        if (has_head && at == end)
+            return 1;
+        if (has_head && to == NULL) {
+            if (client->request.magic != CONTROL_MAGIC || end > CONTROL_ASK_MAX)
+                return -1;
+            to = client->said = calloc(1, end + 1);
+            if (to == NULL)
+                return -1;
+        }
+        n = recv(client->fd, to + at, end - at, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return 0;
+        if (n <= 0)
+            return -1;
+        client->n_read += (size_t)n;
+    }
+}
+
 static void serve_client(struct master *m, struct control *c, int i)
 {
     struct control_client *client = &c->client[i];
@@ -385,18 +424,14 @@ static void serve_client(struct master *m, struct control *c, int i)
     if (client->fd < 0)
         return;
     if (client->reply == NULL) {
-        ssize_t n = recv(client->fd, (char *)&client->request + client->n_read,
-                         sizeof client->request - client->n_read, MSG_DONTWAIT);
+        int r = read_request(client);
 
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        if (r == 0)
             return;
-        if (n <= 0) {
+        if (r < 0) {
             drop(client);
             return;
         }
-        client->n_read += (size_t)n;
-        if (client->n_read < sizeof client->request)
-            return;
         control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);

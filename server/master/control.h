@@ -23,8 +23,9 @@ struct control_client {
     int fd; /* -1: no client */
     int64_t end_ms;
     struct control_request request;
-    size_t n_read;
-    char *reply; /* malloc'd; NULL: still reading */
+    size_t n_read; /* of the request and its text */
+    char *said;    /* malloc'd */
+    char *reply;   /* malloc'd; NULL: still reading */
     size_t reply_len, n_sent;
 };
 

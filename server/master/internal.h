@@ -12,12 +12,15 @@
 #include "conf/align.h"
 #include "conf/config.h"
 #include "conf/diff.h"
+#include "conf/overlay.h"
 #include "master/admin.h"
 #include "master/control.h"
+#include "master/events.h"
 #include "master/inherit.h"
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/respawn.h"
+#include "master/rollout.h"
 #include "master/status.h"
 #include "master/user.h"
 #include "master/watch.h"
@@ -134,6 +137,17 @@ enum reload_state {
     RELOAD_SAVING,    /* workers with the old one write down what plugins have in memory */
 };
 
+struct master;
+
+/* A reload for a rollout's sake: what is laid over the file, and who is to know. */
+typedef void reload_ended(struct master *m, bool is_done);
+struct reload_variants {
+    const struct overlay *overlay; /* copied */
+    reload_ended *ended;           /* it is over, idle again */
+    /* What was loaded: NULL, or why not. */
+    const char *(*check)(struct master *m, const struct generation *next);
+};
+
 struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
@@ -145,6 +159,8 @@ struct reload {
     bool is_fresh[CONFIG_MAX_PLACES]; /* plugins of `next` that were not there before */
     struct changes changes;
     struct preflight *preflight;
+    struct overlay overlay; /* that next was loaded with */
+    reload_ended *ended;
     int64_t save_until_ms;
     char *result; /* JSON of the last one; NULL: there was none */
     int64_t result_ns;
@@ -157,8 +173,12 @@ struct master {
     const struct setup *setup;
     struct generation *generation;
     struct reload reload;
+    struct overlay overlay; /* in what the current plugins differ from those of the file */
+    struct rollout_run rollout;
+    struct events events;
     const struct master_roles *roles;
     struct shm *shm;
+    struct store_memory *store; /* of all generations */
     struct listen_set listeners;
     struct user user;
     enum master_phase phase;
@@ -190,6 +210,12 @@ struct master {
     struct control control;
     struct history history;
     struct watch watch;
+    struct { /* systemd's, notify.c */
+        int64_t every_ms, patience_ms;
+        int64_t next_ms;   /* a sign of life is due; INT64_MAX: none is waited for */
+        int64_t turned_ms; /* a worker's loop was last seen to turn */
+        bool is_withheld;
+    } watchdog;
 };
 
 /* ---- start.c ---- */
@@ -294,10 +320,11 @@ int64_t keys_next_ms(const struct master *m);
 
 /* ---- reload.c ---- */
 
-/* Begins to load the config anew. reason: for the log. is_dry: only says what would change. is_forced:
+/* Begins to load the config anew. variants: NULL: as it is now. reason: for the log. is_dry: only says what would change. is_forced:
  * also when nothing has changed, for what the config names and we don't look at (key files and so
  * on). 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced, uint32_t *id);
+int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
+                 const struct reload_variants *variants, uint32_t *id);
 void reload_tick(struct master *m, int64_t now_ms);
 /* A worker with the new config is ready, or has ended. */
 void reload_candidate_ended(struct master *m, const char *reason);
@@ -320,6 +347,9 @@ int breaker_control(struct master *m, int argument);
 
 /* CONTROL_LOG_LEVEL. 0 and JSON, malloc'd; -ENOENT: no such plugin; -EINVAL; -ENOMEM. */
 int log_level_control(struct master *m, int argument, char **text);
+/* How r went, malloc'd, or NULL; the first of the errors in why. stage: where it failed; NULL: it did not. */
+char *reload_tell(const struct reload *r, const char *state, const char *stage, uint64_t generation,
+                  const char *errors, char *why, size_t size);
 
 /* ---- upgrade.c ---- */
 
@@ -332,7 +362,7 @@ void upgrade_tick(struct master *m, int64_t now_ms);
 void upgrade_read(struct master *m);
 /* Is this the new one? Reads what it inherits. 0 or -errno. */
 int upgrade_inherit(struct master *m);
-/* It serves: tells the old one, and systemd. */
+/* It serves: tells the old one, which tells systemd. */
 void upgrade_announce(struct master *m);
 
 /* ---- master.c ---- */

@@ -24,6 +24,7 @@
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
@@ -73,10 +74,14 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
         watch_update(m);
+        watchdog_saw_turn(m, now);
         admin_start(m);
+        events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
         master_announce(m);
-        upgrade_announce(m);
-        notify_systemd("READY=1");
+        if (m->predecessor_fd >= 0)
+            upgrade_announce(m); /* the old one tells systemd */
+        else
+            notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
@@ -193,6 +198,9 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
     c->post = -1;
     if (!is_fine)
         account_for(m, c, pid, status, reason, sizeof reason);
+    if (!is_fine || was == DUTY_PARKED)
+        events_add(&m->events, EVENT_WORKER_ENDED, NULL, "worker %d (pid %d) %s", c->index,
+                   (int)pid, reason);
     history_add(m, c, pid, is_fine && was != DUTY_PARKED ? "ended as it was told to" : reason);
     death_clear(m, c->index);
     if (m->phase >= MASTER_DRAINING)
@@ -308,7 +316,7 @@ static void read_signals(struct master *m)
         case SIGINT:
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
-            if (reload_begin(m, "SIGHUP", false, true, NULL) == -EBUSY)
+            if (reload_begin(m, "SIGHUP", false, true, NULL, NULL) == -EBUSY)
                 log_warn("SIGHUP: no reload: the server is starting, stopping or being upgraded");
             break;
         case SIGUSR1: reopen_logs(m); break;
@@ -351,7 +359,9 @@ static void do_what_is_due(struct master *m)
     keys_tick(m, now);
     upgrade_tick(m, now);
     reload_tick(m, now);
+    rollout_tick(m, now);
     watch_tick(m, now);
+    watchdog_tick(m, now);
     admin_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
@@ -378,10 +388,14 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (watchdog_next_ms(m) < at_ms)
+        at_ms = watchdog_next_ms(m);
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
     if (log_next_ms() < at_ms)
         at_ms = log_next_ms();
+    if (rollout_next_ms(m) < at_ms)
+        at_ms = rollout_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
@@ -489,7 +503,9 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     control_init(&m->control);
     watch_init(&m->watch);
     history_init(&m->history);
+    watchdog_init(m);
     admin_init(&m->admin);
+    rollout_init(m);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
@@ -529,7 +545,9 @@ static void master_fini(struct master *m)
     }
     log_follow(NULL);
     shm_destroy(&m->shm);
+    store_memory_destroy(&m->store);
     reload_fini(m);
+    rollout_fini(m);
     free(m->worker);
     free(m->post);
 }

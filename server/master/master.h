@@ -25,6 +25,8 @@
 struct admin_seat;
 struct config;
 struct diag;
+struct overlay;
+struct overlay_variant;
 struct setup;
 struct shm;
 
@@ -70,11 +72,16 @@ struct master_roles {
                  const struct admin_seat *seat);
 
     /* Loads the config file of `before` anew, with its plugins, as it is now: every mistake in diag.
-     * in_use and is_fresh: config_align(). 0, or -errno and nothing to give back. NULL: there is no
+     * in_use and is_fresh: config_align(). overlay: in what the plugins differ from the file's; what
+     * does not hold any more is taken out. 0, or -errno and nothing to give back. NULL: there is no
      * reload. */
     int (*load)(const struct config *before, const struct setup *before_setup, const bool *in_use,
-                bool *is_fresh, struct diag *diag, const struct config **cfg,
-                const struct setup **setup);
+                struct overlay *overlay, bool *is_fresh, struct diag *diag,
+                const struct config **cfg, const struct setup **setup);
+    /* Plugin i as it runs; out->signature: of what the file says of it now ("": it does not). 0 or
+     * -errno. */
+    int (*variant)(const struct config *cfg, const struct setup *setup, int i,
+                   struct overlay_variant *out);
     /* What tells one version of a plugin's object from another: "1.0.0 sha256:0123..." */
     void (*describe)(const struct setup *setup, int i, char *buf, size_t size);
     /* The path of a plugin's object. */

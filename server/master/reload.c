@@ -93,65 +93,19 @@ int reload_map_listener(const struct master *m, const struct child *c, int i)
     return -1;
 }
 
-/* ---- what is told ---- */
-
-static json_t *changes_json(const struct changes *changes)
-{
-    static const char *const whats[] = {"added", "removed", "changed"};
-    json_t *list = json_array();
-
-    for (int i = 0; i < changes->n; i++) {
-        const struct change *c = &changes->item[i];
-        char path[sizeof c->path], from[CHANGE_TEXT], to[CHANGE_TEXT];
-
-        text_printable(path, sizeof path, c->path);
-        text_printable(from, sizeof from, c->from);
-        text_printable(to, sizeof to, c->to);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:s, s:s}", "path", path, "what",
-                                        whats[c->what == '+'   ? 0
-                                              : c->what == '-' ? 1
-                                                               : 2],
-                                        "from", from, "to", to, "how", change_how_text(c->how)));
-    }
-    return list;
-}
-
-static void add_lines(json_t *list, const char *text)
-{
-    while (text != NULL && *text != '\0') {
-        size_t n = strcspn(text, "\n");
-        char line[1024], clean[1024];
-
-        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), text);
-        text_printable(clean, sizeof clean, line);
-        if (clean[0] != '\0')
-            json_array_append_new(list, json_string(clean));
-        text += n + (text[n] == '\n');
-    }
-}
+/* ---- the end ---- */
 
 /* The end of the one under way, or of one that got nowhere. stage: NULL, all went well. errors: a line
  * each. */
 static void finish(struct master *m, const char *state, const char *stage, const char *errors)
 {
     struct reload *r = &m->reload;
-    json_t *list = json_array(), *json;
-    const char *first;
+    reload_ended *ended = r->ended;
 
-    add_lines(list, errors);
-    first = json_string_value(json_array_get(list, 0));
     r->has_failed = stage != NULL;
-    snprintf(r->why, sizeof r->why, "%s", first != NULL ? first : "");
-    json = json_pack("{s:I, s:s, s:s, s:o*, s:I, s:I, s:o, s:o}", "id", (json_int_t)r->id, "state",
-                     state, "reason", r->reason, "stage", stage != NULL ? json_string(stage) : NULL,
-                     "generation", (json_int_t)m->generation->number, "took_ms",
-                     (json_int_t)(clock_mono_ms() - r->began_ms), "changes",
-                     changes_json(&r->changes), "errors", list);
     free(r->result);
-    r->result = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    r->result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
     r->result_ns = clock_real_ns();
-    json_decref(json);
     if (stage != NULL)
         log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
                   r->reason, stage, m->generation->number,
@@ -170,6 +124,14 @@ static void finish(struct master *m, const char *state, const char *stage, const
     if (r->state != RELOAD_IDLE)
         notify_systemd("READY=1");
     r->state = RELOAD_IDLE;
+    overlay_fini(&r->overlay);
+    if (!r->is_dry)
+        events_add(&m->events, stage != NULL ? EVENT_RELOAD_FAILED : EVENT_RELOADED, NULL,
+                   "%s: %s%s%s (generation %" PRIu64 ")", r->reason, state,
+                   stage != NULL ? ": " : "", stage != NULL ? r->why : "", m->generation->number);
+    r->ended = NULL;
+    if (ended != NULL)
+        ended(m, stage == NULL);
 }
 
 char *reload_result(const struct master *m, uint32_t id)
@@ -252,7 +214,8 @@ static int load(struct master *m)
             in_use[i] |= !g->cfg->plugin[i].is_removed;
     next->keys.fd = -1;
     diag_init(&diag);
-    result = m->roles->load(m->cfg, m->setup, in_use, r->is_fresh, &diag, &next->cfg, &next->setup);
+    result = m->roles->load(m->cfg, m->setup, in_use, &r->overlay, r->is_fresh, &diag, &next->cfg,
+                            &next->setup);
     diag_text(&diag, text, sizeof text);
     diag_fini(&diag);
     if (result < 0) {
@@ -265,7 +228,8 @@ static int load(struct master *m)
     return 0;
 }
 
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced, uint32_t *id)
+int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
+                 const struct reload_variants *variants, uint32_t *id)
 {
     struct reload *r = &m->reload;
     const struct change *refused;
@@ -287,11 +251,25 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
     r->reason = reason;
     r->is_dry = is_dry;
     r->began_ms = clock_mono_ms();
+    r->ended = variants != NULL ? variants->ended : NULL;
+    result = overlay_copy(variants != NULL ? variants->overlay : &m->overlay, &r->overlay);
+    if (result < 0) {
+        finish(m, "failed", "config", strerror(-result));
+        return result;
+    }
     log_debug("%s: %s", reason, is_dry ? "what would change?" : "loading the config anew");
     result = load(m);
     if (result < 0)
         return result;
     find_changes(m);
+    if (variants != NULL && variants->check != NULL) {
+        const char *why = variants->check(m, r->next);
+
+        if (why != NULL) {
+            finish(m, "failed", "rollout", why);
+            return -EINVAL;
+        }
+    }
     if (r->changes.n == 0 && !is_forced && !is_dry) {
         log_debug("%s: nothing has changed", reason);
         finish(m, "unchanged", NULL, NULL);
@@ -313,7 +291,7 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
         return result;
     }
     if (!is_dry)
-        notify_systemd("RELOADING=1");
+        notify_reloading();
     r->state = RELOAD_TRYING;
     return 0;
 }
@@ -480,6 +458,9 @@ static void commit(struct master *m)
     m->generation = next;
     m->cfg = next->cfg;
     m->setup = next->setup;
+    overlay_fini(&m->overlay);
+    m->overlay = r->overlay;
+    r->overlay = (struct overlay){.n = 0};
     m->listeners = r->listeners;
     r->listeners = (struct listen_set){0};
     r->next = NULL;
@@ -584,7 +565,7 @@ void reload_tick(struct master *m, int64_t now_ms)
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {
         r->is_wanted_again = false;
-        reload_begin(m, r->reason, false, true, NULL);
+        reload_begin(m, r->reason, false, true, NULL, NULL);
     }
 }
 
@@ -611,4 +592,6 @@ void reload_fini(struct master *m)
     }
     free(m->reload.result);
     m->reload.result = NULL;
+    overlay_fini(&m->reload.overlay);
+    overlay_fini(&m->overlay);
 }

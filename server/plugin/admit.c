@@ -6,6 +6,7 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "plugin/arm.h"
 #include "plugin/instance.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
@@ -114,6 +115,8 @@ static void charge(bh_inst *inst, uint32_t route, uint64_t place)
     struct quarantine_news news[2];
     int n;
 
+    if (inst->cfg->candidate_of != NULL)
+        arm_trip(inst);
     if (inst->limits.crashes == 0)
         return; /* no breaker: not even a look at the clock */
     n = quarantine_charge(quarantine_of(inst), &inst->limits, clock_mono_ms(), route, place, news);

@@ -8,6 +8,7 @@
 #include "obs/log.h"
 #include "plugin/admit.h"
 #include "plugin/alarm.h"
+#include "plugin/arm.h"
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
@@ -101,6 +102,8 @@ static bool enter(struct bh_req *req, struct entry *e)
     const bh_plugin *d;
 
     req->retry_after_s = 0;
+    if (__builtin_expect(e->inst->next != NULL, 0))
+        arm_pick(req, e);
     if (__builtin_expect(quarantine_is_on(&e->inst->stat->quarantine), 0) && !admit_ask(req, e))
         return false;
     e->inc = incarnation_get(e->inst);
@@ -454,6 +457,8 @@ void chain_log(struct bh_req *req)
         for (int i = 0; i < req->n_entries; i++)
             if (req->entry[i].trials != NULL)
                 admit_trials_end(&req->entry[i]);
+    if (__builtin_expect(req->arm != ARM_NONE, 0))
+        arm_count(req);
     for (int i = 0; i < req->n_entries; i++)
         if (req->entry[i].inc != NULL)
             incarnation_put(req->entry[i].inc);

@@ -88,7 +88,7 @@ static bh_str host_info(bh_inst *inst, const char *key)
     if (!is_inst(inst) || key == NULL)
         return (bh_str){NULL, 0};
     if (strcmp(key, "name") == 0)
-        return bh_s(inst->cfg->name);
+        return bh_s(config_plugin_name(inst->cfg));
     if (strcmp(key, "module") == 0)
         return bh_s(inst->cfg->module);
     if (strcmp(key, "worker") == 0)

@@ -259,7 +259,8 @@ void instance_save(bh_inst *inst, int fd)
     bh_rc rc = BH_OK;
     int r;
 
-    if (inst->current == NULL || inst->current->desc->save == NULL || inst->is_ejected)
+    if (inst->current == NULL || inst->current->desc->save == NULL || inst->is_ejected ||
+        inst->cfg->candidate_of != NULL) /* the stable one's goes on, whoever is promoted */
         return;
     buf = calloc(1, room);
     came_back = buf != NULL &&
@@ -293,7 +294,7 @@ void instance_restore(bh_inst *inst, const char *map, size_t size)
 
     if (inst->current == NULL || inst->current->desc->restore == NULL)
         return;
-    record = state_find(map, size, inst->cfg->name, &bytes);
+    record = state_find(map, size, config_plugin_name(inst->cfg), &bytes);
     if (record == NULL)
         return;
     came_back = boundary_restore(inst->id, inst->current->desc, inst->current->self,

@@ -117,11 +117,11 @@ static int copy_file(const char *from, const char *to)
     return r;
 }
 
-int object_copy(const char *path, struct diag *diag, char **out)
+int object_copy(const char *path, const char *from, struct diag *diag, char **out)
 {
     static unsigned serial;
 
-    return object_copy_to(copy_dir, ++serial, path, path, diag, out);
+    return object_copy_to(copy_dir, ++serial, path, from, diag, out);
 }
 
 int object_copy_to(const char *dir, unsigned long serial, const char *path, const char *from,

@@ -31,9 +31,10 @@ int object_dir_create(const char *user, struct diag *diag);
 void object_dir_remove(void); /* with all copies in it; by the process that made it */
 const char *object_fresh_dir(void);
 
-/* Copies an object; the malloc'd path of the copy in *out. 0, or -errno and diag. */
-int object_copy(const char *path, struct diag *diag, char **out);
-/* The same into dir, as "SERIAL-NAME", with the bytes of `from`; path names the original. */
+/* Copies an object, with the bytes of `from`; path names the original. The malloc'd path of the copy in
+ * *out. 0, or -errno and diag. */
+int object_copy(const char *path, const char *from, struct diag *diag, char **out);
+/* The same into dir, as "SERIAL-NAME", */
 int object_copy_to(const char *dir, unsigned long serial, const char *path, const char *from,
                    struct diag *diag, char **out);
 

@@ -77,6 +77,8 @@ struct entry { /* one plugin of the chain, for this request */
     size_t held_cap;
 };
 
+enum request_arm { ARM_NONE, ARM_STABLE, ARM_CANDIDATE };
+
 enum phase {
     PHASE_REQUEST,  /* on_request */
     PHASE_BODY,     /* on_request_body */
@@ -140,6 +142,9 @@ struct bh_req {
     char crash_id[40];      /* of the last crash in this request */
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
+    uint8_t arm;            /* enum request_arm, of arm_at */
+    int arm_at;             /* the entry whose plugin is being rolled out */
+    int64_t arm_ns;         /* when it was entered */
     uint64_t bytes_sent;
     bool is_aborted;
 

@@ -76,21 +76,23 @@ static int read_object(const struct config *cfg, struct setup *s, int i, struct 
 
     if (strchr(module, '/') != NULL && (module = config_path(cfg, module)) == NULL)
         return -ENOMEM;
-    if (manifest_find(module, cfg->module_path, cfg->n_module_paths, path, sizeof path) < 0) {
+    if (manifest_find(module, cfg->module_path, cfg->n_module_paths, path, sizeof path) < 0 &&
+        (p->object == NULL || snprintf(path, sizeof path, "%s", p->object) >= (int)sizeof path)) {
         report_not_found(cfg, p, diag);
         return -ENOENT;
     }
     sp->object = strdup(path);
-    if (sp->object == NULL)
+    sp->source = strdup(p->object != NULL ? p->object : path);
+    if (sp->object == NULL || sp->source == NULL)
         return -ENOMEM;
     for (int j = 0; j < i; j++) {
-        if (s->plugin[j].object == NULL || strcmp(s->plugin[j].object, path) != 0)
+        if (s->plugin[j].source == NULL || strcmp(s->plugin[j].source, sp->source) != 0)
             continue;
         sp->manifest = s->plugin[j].manifest; /* NULL when it was refused: told once */
         return sp->manifest != NULL ? 0 : -ENOEXEC;
     }
     diag_init(&found);
-    r = manifest_read(path, &found, &sp->manifest);
+    r = manifest_read(sp->source, &found, &sp->manifest);
     if (r < 0)
         report_object(cfg, p, path, &found, diag);
     diag_fini(&found);
@@ -111,8 +113,8 @@ static int check_plugin(const struct config *cfg, const struct config_plugin *p,
         return -ENOTSUP;
     }
     arena_init(&scratch, SCRATCH_LIMIT);
-    r = options_apply(m->desc, p->name, cfg->path, p->options, p->pos.line, p->pos.column, &scratch,
-                      NULL, diag);
+    r = options_apply(m->desc, p->name, p->options_from != NULL ? p->options_from : cfg->path,
+                      p->options, p->pos.line, p->pos.column, &scratch, NULL, diag);
     arena_fini(&scratch);
     return r;
 }
@@ -145,16 +147,24 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
     return result;
 }
 
-/* The place in `in` of the same object: with sha256, of the same bytes as well. -1: it has none. */
+/* The place in `in` of the same object, of the same bytes. -1: it has none. */
 static int find_copy(const struct setup *in, int n, const char *object, const char *sha256)
 {
     for (int i = 0; i < n; i++) {
         const struct setup_plugin *sp = &in->plugin[i];
 
-        if (sp->copy != NULL && strcmp(sp->object, object) == 0 &&
-            (sha256 == NULL || strcmp(sp->sha256, sha256) == 0))
+        if (sp->copy != NULL && strcmp(sp->object, object) == 0 && strcmp(sp->sha256, sha256) == 0)
             return i;
     }
+    return -1;
+}
+
+/* One of those before i that takes its bytes from there as well. */
+static int find_source(const struct setup *s, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (s->plugin[k].copy != NULL && strcmp(s->plugin[k].source, s->plugin[i].source) == 0)
+            return k;
     return -1;
 }
 
@@ -168,7 +178,7 @@ static int take_copy(struct setup_plugin *sp, const struct setup_plugin *from)
 /* A copy first, and then its digest: the file may change under our hands. */
 static int copy_object(struct setup_plugin *sp, const struct setup *before, struct diag *diag)
 {
-    int r = object_copy(sp->object, diag, &sp->copy), k;
+    int r = object_copy(sp->object, sp->source, diag, &sp->copy), k;
 
     if (r == 0)
         r = digest_file(sp->copy, sp->sha256);
@@ -191,7 +201,7 @@ int setup_copy(const struct config *cfg, struct setup *s, const struct setup *be
 
         if (sp->object == NULL)
             continue;
-        k = find_copy(s, i, sp->object, NULL);
+        k = find_source(s, i);
         r = k >= 0 ? take_copy(sp, &s->plugin[k]) : copy_object(sp, before, diag);
     }
     return r;
@@ -224,6 +234,7 @@ void setup_destroy(struct setup **sp)
                 s->plugin[j].manifest = NULL; /* instances share it */
         manifest_destroy(&m);
         free(s->plugin[i].object);
+        free(s->plugin[i].source);
         free(s->plugin[i].copy);
     }
     free(s);

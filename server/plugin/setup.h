@@ -14,6 +14,7 @@ struct manifest;
 
 struct setup_plugin {          /* all zero: the place of a removed plugin (conf/align.h) */
     char *object;              /* absolute path of the .so */
+    char *source;              /* whose bytes are taken; the same, but for a variant (overlay.h) */
     char *copy;                /* the private copy that is loaded; after setup_copy() */
     char sha256[DIGEST_TEXT];  /* of the copy */
     struct manifest *manifest; /* shared by instances of one object */

@@ -15,10 +15,11 @@
 #include "plugin/setup.h"
 #include "plugin/thread.h"
 
-static struct object *find_object(const struct plugins *p, const char *path)
+/* By the copy: the same file may be there in two versions. */
+static struct object *find_object(const struct plugins *p, const char *copy)
 {
     for (int i = 0; i < p->n_objects; i++)
-        if (p->object[i] != NULL && strcmp(p->object[i]->path, path) == 0)
+        if (p->object[i] != NULL && strcmp(p->object[i]->copy, copy) == 0)
             return p->object[i];
     return NULL;
 }
@@ -34,9 +35,11 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     heap_init(cfg, &shm->worker[worker]);
     out->inst = calloc((size_t)cfg->n_plugins + 1, sizeof(bh_inst *));
     out->object = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
-    if (out->inst == NULL || out->object == NULL) {
+    out->loaded = calloc((size_t)cfg->n_plugins + 1, sizeof(struct object *));
+    if (out->inst == NULL || out->object == NULL || out->loaded == NULL) {
         free(out->inst);
         free(out->object);
+        free(out->loaded);
         memset(out, 0, sizeof *out);
         return -ENOMEM;
     }
@@ -47,7 +50,7 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
         out->n = i + 1;
         if (cfg->plugin[i].is_removed)
             continue;
-        object = find_object(out, s->object);
+        object = find_object(out, s->copy);
         if (object == NULL) {
             if (progress != NULL)
                 progress(arg, cfg->plugin[i].name, hook_name(HOOK_LOAD), s->object);
@@ -55,8 +58,15 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
             if (r == 0)
                 out->object[out->n_objects++] = object;
         }
+        out->loaded[i] = r == 0 ? object : NULL;
         if (r == 0)
             r = instance_create(cfg, i, object, shm, worker, diag, &out->inst[i]);
+    }
+    if (r == 0 && cfg->rollout.number != 0) {
+        bh_inst *stable = out->inst[cfg->rollout.stable];
+
+        stable->next = out->inst[cfg->rollout.candidate];
+        stable->rollout = stable->next->rollout = &shm->rollout;
     }
     if (r < 0)
         plugins_unload(out);
@@ -66,10 +76,8 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
 /* close() ought to have ended its threads, but is not called when the plugin was ejected. */
 static void unload(struct plugins *p, int i)
 {
-    struct object *object = NULL;
+    struct object *object = p->loaded[i]; /* the instance may have a fresh copy of it */
 
-    if (p->inst[i] != NULL)
-        object = find_object(p, p->inst[i]->object->path); /* which may be a fresh copy of it */
     instance_destroy(&p->inst[i]);
     if (object != NULL && thread_count((uint32_t)i + 1) > 0)
         object->is_held = true;
@@ -83,5 +91,6 @@ void plugins_unload(struct plugins *p)
         object_unload(&p->object[i]);
     free(p->inst);
     free(p->object);
+    free(p->loaded);
     memset(p, 0, sizeof *p);
 }

@@ -16,6 +16,7 @@ struct plugins {
     bh_inst **inst;         /* as config->plugin[] */
     struct object **object; /* each once */
     int n_objects;
+    struct object **loaded; /* as inst: what was loaded for it at first */
 };
 
 /* Called before each stage of each plugin; NULL: nobody listens. */

@@ -36,6 +36,7 @@
 #include "worker/internal.h"
 #include "worker/offload.h"
 #include "worker/sinks.h"
+#include "worker/store.h"
 #include "worker/succession.h"
 #include "worker/watchdog.h"
 
@@ -182,6 +183,9 @@ static int start(const struct setup *setup, struct diag *diag)
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
+    r = store_open(host_table(), cfg, worker.seat->store, diag);
+    if (r < 0)
+        return r;
     if (worker.seat->keys_fd >= 0) {
         r = worker_load_keys(worker.seat->keys_fd, diag);
         close(worker.seat->keys_fd); /* plugins have no business with it */
