@@ -45,6 +45,7 @@
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
  *                              save() and restore() are called. kv_*() and bucket() work.
+ *                              metric() and its kin work, span_begin() and its.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -119,10 +120,22 @@ typedef int32_t bh_rc; /* a hook verdict or a host function's result */
 #define BH_CLOCK_LOOP      2 /* monotonic, as of this wake-up */
 #define BH_CLOCK_LOOP_REAL 3 /* since 1970-01-01 UTC, as of this wake-up */
 
+/* Spans of a trace that need no span_begin(): that of the call that runs, and that of the request. */
+#define BH_SPAN_CALL    UINT64_MAX
+#define BH_SPAN_REQUEST (UINT64_MAX - 1)
+
 /* How a plugin wants to see a body: body_want(). */
 #define BH_BODY_NONE   0 /* not at all */
 #define BH_BODY_STREAM 1 /* chunk by chunk, as it comes (the default where the hook exists) */
 #define BH_BODY_BUFFER 2 /* once, whole, up to a limit */
+
+/* Types of metrics: metric(). Workers count apart; a gauge is over all of them what its type says. */
+#define BH_M_COUNTER   1
+#define BH_M_GAUGE     2 /* the sum */
+#define BH_M_HISTOGRAM 3
+#define BH_M_GAUGE_MAX 4 /* the largest value */
+#define BH_M_GAUGE_MIN 5 /* the smallest */
+#define BH_M_GAUGE_AVG 6 /* the mean of the workers that have set it */
 
 /* kv_set(): only when there is nothing under that key. */
 #define BH_KV_NEW UINT64_MAX
@@ -192,6 +205,7 @@ typedef struct bh_host {
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
      *   crash_id                                            (record of a crash in this request)
+     *   trace_id span_id                                    (of a request that is traced; in hex)
      *   aborted                                             (on_log: "1" when the answer was not
      *                                                        sent whole. If there was none, status
      *                                                        is 499: the client has left; 503: the
@@ -346,13 +360,34 @@ typedef struct bh_host {
      * no room. All who use a key should give it the same numbers. */
     int64_t (*bucket)(bh_inst *inst, bh_str key, double per_s, double burst, double cost);
 
-    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts -- */
+    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts. Metrics are there since 1.1 -- */
 
+    /* Defines a metric, which `/metrics` then shows with the label plugin="NAME" and, summed up over
+     * the workers, one line per set of label values. type: BH_M_*. name: letters, digits, underscores,
+     * with the unit at its end (orders_seconds), at most 63 bytes; a counter's may end in _total or
+     * not. help: one line, or NULL. labels: names, ended by NULL, at most 4; or NULL. All of it is
+     * copied. *id: for the functions below; 0 when it fails, and those then do nothing.
+     * The same again gives the same id: call it in open(). Counters and histograms go on over crashes,
+     * reloads and new workers; gauges belong to one worker, and end with it.
+     * BH_EINVAL: a name or a label that cannot be, or another plugin has that name with another type.
+     * BH_ELIMIT: 64 metrics of one plugin. The log says more. [any thread] */
     bh_rc (*metric)(bh_inst *inst, int32_t type, const char *name, const char *help,
                     const char *const *labels, uint32_t *id);
+    /* lv: one value per label, in their order, each at most 63 bytes; NULL: all are empty, or there
+     * are none. Values should be few: a plugin has 1,024 sets of them, for all its metrics. Beyond that
+     * counters and histograms go on under the value "_overflow", gauges are dropped; both are counted,
+     * and logged once. [any thread] */
+    /* Counters: v >= 0. Gauges. */
     void (*metric_add)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Gauges. */
     void (*metric_set)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Histograms. Four buckets per factor of two, from 2^-20 to 2^44. */
     void (*metric_observe)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Begin a span of the plugin's own in the request's trace, within the call that runs or the span
+     * that it began last; the name is copied, at most 255 bytes. 0: this request is not recorded
+     * (tracing is off, or it was not drawn), or has 128 spans: all functions take that, and do nothing.
+     * A span that is not ended ends with the request, or with the call that began it when it crashes.
+     * Since 1.1. */
     uint64_t (*span_begin)(bh_req *req, const char *name);
     void (*span_end)(bh_req *req, uint64_t span);
 
@@ -382,6 +417,16 @@ typedef struct bh_host {
      * or the request has ended; a deferred function tells that.
      * BH_EPHASE: there is no streamed reply. BH_EINVAL: asked again by fn without having written. */
     bh_rc (*stream_on_writable)(bh_req *req, bh_rc (*fn)(void *self, bh_req *req, void *ctx));
+
+    /* An attribute of a span that goes on: of span_begin(), or BH_SPAN_CALL, BH_SPAN_REQUEST. Key and
+     * value are copied, at most 255 and 1,024 bytes; the last value of a key counts. Secrets are not
+     * recognised: leave them out. Keys of the host's own (http.*, bulkhead.*) are overwritten.
+     * BH_ENOENT: there is no such span, or the request is not recorded. BH_ELIMIT: 40 attributes. */
+    bh_rc (*span_text)(bh_req *req, uint64_t span, const char *key, const char *v, size_t n);
+    /* The same; whole numbers are told as integers. */
+    bh_rc (*span_number)(bh_req *req, uint64_t span, const char *key, double v);
+    /* Something happened in it just now. BH_ELIMIT: 64 events. */
+    bh_rc (*span_event)(bh_req *req, uint64_t span, const char *name);
 } bh_host;
 
 /* ---- declared options -------------------------------------------------------------------- */
@@ -794,6 +839,28 @@ BH__FN bh_rc bh_timer_del(bh_inst *i, uint64_t id)
 {
     return BH__CALL(timer_del, BH_ENOSYS, i, id);
 }
+/* Types: BH_M_*. On hosts without metrics BH_ENOSYS, and the others do nothing. */
+BH__FN bh_rc bh_metric(bh_inst *i, int32_t type, const char *name, const char *help,
+                       const char *const *labels, uint32_t *id)
+{
+    *id = 0;
+    return BH__CALL(metric, BH_ENOSYS, i, type, name, help, labels, id);
+}
+BH__FN void bh_metric_add(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_add))
+        bh__h->metric_add(i, id, lv, v);
+}
+BH__FN void bh_metric_set(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_set))
+        bh__h->metric_set(i, id, lv, v);
+}
+BH__FN void bh_metric_observe(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_observe))
+        bh__h->metric_observe(i, id, lv, v);
+}
 /* The store: see kv_get() and its kin above. */
 BH__FN bh_rc bh_kv_get(bh_inst *i, bh_str key, void *buf, size_t *n, uint64_t *cas)
 {
@@ -830,6 +897,28 @@ BH__FN int64_t bh_bucket(bh_req *r, bh_str key, double per_s, double burst)
 BH__FN bh_rc bh_bucket_rc(int64_t result)
 {
     return result >= BH_BUCKET_FAILED ? BH_OK : (bh_rc)(result - BH_BUCKET_FAILED);
+}
+
+BH__FN uint64_t bh_span_begin(bh_req *r, const char *name)
+{
+    return BH__CALL(span_begin, 0, r, name);
+}
+BH__FN void bh_span_end(bh_req *r, uint64_t span)
+{
+    if (BH_HAS(span_end))
+        bh__h->span_end(r, span);
+}
+BH__FN bh_rc bh_span_text(bh_req *r, uint64_t span, const char *key, bh_str v)
+{
+    return BH__CALL(span_text, BH_ENOSYS, r, span, key, v.p, v.n);
+}
+BH__FN bh_rc bh_span_number(bh_req *r, uint64_t span, const char *key, double v)
+{
+    return BH__CALL(span_number, BH_ENOSYS, r, span, key, v);
+}
+BH__FN bh_rc bh_span_event(bh_req *r, uint64_t span, const char *name)
+{
+    return BH__CALL(span_event, BH_ENOSYS, r, span, name);
 }
 
 BH__FN bh_rc bh_sink_open(bh_inst *i, const char *path, uint32_t *sink)

@@ -16,9 +16,12 @@
 #include <sys/types.h>
 
 #include "base/address.h"
+#include "ipc/breaker.h"
+#include "ipc/metrics.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
 #include "ipc/rollout.h"
+#include "ipc/series.h"
 #include "ipc/tally.h"
 
 #define SHM_PAGE         4096
@@ -27,6 +30,7 @@
 #define SHM_FOLDS        64
 #define SHM_THREADS      256
 #define SHM_PLUGINS      256 /* CONFIG_MAX_PLUGINS */
+#define SHM_PLUGIN_NAME  128
 #define SHM_RING_SIZE    (1u << 20)
 #define SHM_STACK_COPY   (64u << 10)
 #define SHM_MODULES      64
@@ -189,7 +193,7 @@ struct shm_ring {
     _Alignas(64) _Atomic uint64_t head; /* written up to; writer's */
     _Alignas(64) _Atomic uint64_t tail; /* read up to; reader's */
     _Atomic uint64_t dropped;           /* lines; writer's */
-    uint64_t dropped_told;              /* recorder only */
+    uint64_t dropped_told;              /* reader only */
     uint8_t data[SHM_RING_SIZE];
 };
 
@@ -227,7 +231,13 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t renewals;  /* fresh instances after a crash */
     _Atomic uint64_t copies;    /* fresh copies of the object */
     _Atomic uint32_t log_level; /* master's: BH_LOG_*; 0: as the config says */
+    _Atomic uint64_t crashes_by[METRICS_CRASHES];
     struct quarantine quarantine;
+    struct series_share series;
+    /* The master's, for readers: */
+    _Atomic uint32_t is_shown; /* it is in the current config, and this is filled in */
+    char name[SHM_PLUGIN_NAME], module[SHM_PLUGIN_NAME];
+    struct breaker_limits limits;
 };
 
 struct shm_worker {
@@ -245,9 +255,19 @@ struct shm_worker {
     _Atomic uint64_t memory[SHM_PLUGINS];      /* bytes that its private heaps have taken */
     _Atomic uint32_t descriptors[SHM_PLUGINS]; /* that it has open */
     struct shm_thread thread[SHM_THREADS];     /* any thread; those beyond are not shown */
+    struct metrics_slot metrics;
+    struct metrics_plugin metrics_plugin[SHM_PLUGINS];
+    struct series_slot series;
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;
+    struct shm_ring spans; /* ipc/span.h; read by the exporter. Not touched without tracing */
+};
+
+struct shm_traces {           /* the exporter's: spans */
+    _Atomic uint64_t sent;    /* and taken by the collector */
+    _Atomic uint64_t refused; /* by it, of those that were sent */
+    _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
 };
 
 enum shm_asleep {
@@ -274,6 +294,10 @@ struct shm {
     _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
+    struct shm_traces traces;
+    struct metrics_master master;
+    struct metrics_name listener_name[METRICS_LISTENERS];
+    struct series_table series;
     struct rollout rollout; /* of a plugin's candidate; one at a time */
 };
 
@@ -310,12 +334,16 @@ void shm_forget_conns(struct shm *shm, uint32_t slot);
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);
 
+/* Appends n bytes, at most SHM_LINE_MAX; 0, or 1 when the ring is more than half full, or -EAGAIN when
+ * they do not fit (then counted as dropped). Wakes nobody. The ring's one writer only. */
+int shm_ring_append(struct shm_ring *ring, uint32_t tag, const char *p, size_t n);
+
 /* Appends one line (without newline); 0, or -EAGAIN when full (then counted as dropped). Kicks the
  * recorder when it sleeps. Loop thread only. */
 int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n);
 
 /* Takes the oldest line (up to SHM_LINE_MAX bytes) into buf, and its length. -EAGAIN: there is
- * none. -EBADMSG: the ring did not make sense; what was in it is given up. Recorder only. */
+ * none. -EBADMSG: the ring did not make sense; what was in it is given up. Its one reader only. */
 ssize_t shm_ring_read(struct shm_ring *ring, uint32_t *sink, char *buf);
 
 #endif

@@ -37,7 +37,8 @@
 static bool has_workers(const struct master *m, const struct generation *g)
 {
     if ((child_is_alive(&m->recorder) && m->recorder.gen == g) ||
-        (child_is_alive(&m->admin_child) && m->admin_child.gen == g))
+        (child_is_alive(&m->admin_child) && m->admin_child.gen == g) ||
+        (child_is_alive(&m->exporter) && m->exporter.gen == g))
         return true;
     for (int i = 0; i < m->n_slots; i++)
         if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)
@@ -103,6 +104,8 @@ static void finish(struct master *m, const char *state, const char *stage, const
     reload_ended *ended = r->ended;
 
     r->has_failed = stage != NULL;
+    if (!r->is_dry)
+        publish_reload(m, r->has_failed);
     free(r->result);
     r->result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
     r->result_ns = clock_real_ns();
@@ -362,8 +365,10 @@ static void fail_prepare(struct master *m, const char *why)
 static void clear_places(struct master *m)
 {
     for (int i = 0; i < m->reload.next->cfg->n_plugins; i++)
-        if (m->reload.is_fresh[i])
+        if (m->reload.is_fresh[i]) {
+            metrics_forget_plugin(m->shm, (uint32_t)i);
             memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
+        }
 }
 
 static int load_keys(struct master *m, char *text, size_t size)
@@ -470,7 +475,9 @@ static void commit(struct master *m)
     share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
+    publish_generation(m);
     admin_commit(m);
+    exporter_commit(m);
     log_info("%s: generation %" PRIu64
              " serves (%d change%s, %d ms); workers of the one before finish "
              "what they have begun",
@@ -554,13 +561,16 @@ void reload_tick(struct master *m, int64_t now_ms)
         commit(m);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
-    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation) &&
+    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation ||
+         m->exporter.gen != m->generation) &&
         now_ms - told_ms >= 500) {
         told_ms = now_ms; /* once more: it may not have been prepared for the signal */
         if (m->recorder.gen != m->generation)
             child_kill(&m->recorder, SIGUSR2);
         if (m->admin_child.gen != m->generation)
             child_kill(&m->admin_child, SIGUSR2);
+        if (m->exporter.gen != m->generation)
+            child_kill(&m->exporter, SIGUSR2);
     }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {

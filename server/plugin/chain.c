@@ -12,9 +12,11 @@
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/stream.h"
+#include "plugin/trace.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
@@ -30,6 +32,7 @@ bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
     }
     req->n_entries = n;
     req->at = 0;
+    req->is_timed = meter_draw();
     return true;
 }
 
@@ -51,12 +54,16 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_begin(req, req->entry[at].inst, hook);
 }
 
 /* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
 static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
 {
     req->hook = HOOK_NONE;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
         request_undo(req);
@@ -74,9 +81,12 @@ static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
+    int64_t began_ns;
 
     begin_call(req, at, hook);
+    began_ns = meter_begin(e->inst, hook, req->is_timed);
     came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
+    meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -86,10 +96,13 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
+    int64_t began_ns;
 
     begin_call(req, at, hook);
+    began_ns = meter_begin(e->inst, hook, req->is_timed);
     came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end,
                               &verdict);
+    meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -134,6 +147,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     case BH_PAUSE:
         if (req->has_ticket) {
             req->is_paused = true;
+            if (__builtin_expect(req->trace != NULL, 0))
+                trace_pause_begin(req, e->inst);
             *step = CHAIN_PAUSED;
             return false;
         }
@@ -160,6 +175,13 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     return false;
 }
 
+static void resume(struct bh_req *req)
+{
+    req->is_paused = false;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_pause_end(req);
+}
+
 enum chain_step chain_request(struct bh_req *req)
 {
     enum chain_step step;
@@ -167,7 +189,7 @@ enum chain_step chain_request(struct bh_req *req)
     if (req->is_paused) { /* resumed: the paused hook returned this */
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (verdict == BH_PAUSE)
             verdict = BH_FAIL;
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
@@ -264,7 +286,7 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
     if (req->is_paused) {
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
             return CHAIN_REPLY;
         if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
@@ -429,12 +451,34 @@ static void run_deferred(struct bh_req *req)
 {
     while (req->deferred != NULL) {
         struct deferred *d = req->deferred;
+        int64_t began_ns;
+        bool came_back;
 
         req->deferred = d->next;
         incarnation_run(d->inc);
-        if (!boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg))
+        began_ns = meter_begin(d->inc->inst, HOOK_DEFER, req->is_timed);
+        came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
+        meter_end(d->inc->inst, HOOK_DEFER, began_ns);
+        if (!came_back)
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }
+}
+
+static void call_log(struct bh_req *req, int at)
+{
+    struct entry *e = &req->entry[at];
+    int64_t began_ns;
+    bool came_back;
+
+    begin_call(req, at, HOOK_LOG);
+    began_ns = meter_begin(e->inst, HOOK_LOG, req->is_timed);
+    came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
+    meter_end(e->inst, HOOK_LOG, began_ns);
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, BH_CONTINUE);
+    if (!came_back)
+        failure_note(req, e->inst, e->inc, HOOK_LOG);
+    req->hook = HOOK_NONE;
 }
 
 void chain_log(struct bh_req *req)
@@ -446,12 +490,8 @@ void chain_log(struct bh_req *req)
 
         if (e->inc == NULL)
             continue;
-        if (may_see_response(e) && e->inc->desc->on_log != NULL) {
-            begin_call(req, i, HOOK_LOG);
-            if (!boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx))
-                failure_note(req, e->inst, e->inc, HOOK_LOG);
-            req->hook = HOOK_NONE;
-        }
+        if (may_see_response(e) && e->inc->desc->on_log != NULL)
+            call_log(req, i);
     }
     if (__builtin_expect(req->has_trials, 0))
         for (int i = 0; i < req->n_entries; i++)

@@ -12,6 +12,7 @@
 #include "plugin/instance.h"
 #include "plugin/options.h"
 #include "plugin/request.h"
+#include "plugin/trace.h"
 
 int64_t host_loop_mono_ns, host_loop_real_ns;
 
@@ -164,7 +165,9 @@ bh_host *host_table(void)
         table.cfg_error = host_cfg_error;
         host_fill_request(&table);
         host_fill_message(&table);
+        host_fill_metrics(&table);
         alarm_fill(&table);
+        trace_fill(&table);
     }
     return &table;
 }

@@ -30,6 +30,7 @@
 #include "plugin/recover.h"
 #include "plugin/remains.h"
 #include "plugin/thread.h"
+#include "plugin/trace.h"
 #include "tls/set.h"
 #include "worker/async.h"
 #include "worker/health.h"
@@ -145,6 +146,7 @@ int worker_serve(int post)
         front_use_tls(worker.front, worker.tls);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
+    atomic_store(&worker.shared->metrics.is_serving, 1);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
             if (worker.plugins.inst[i] != NULL)
@@ -180,6 +182,7 @@ static int start(const struct setup *setup, struct diag *diag)
               recover_stop_signal());
     eject_init(worker.wake_fd);
     thread_init(cfg, worker.shared);
+    trace_init(cfg, worker.shared);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
@@ -379,6 +382,7 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
     worker.channel_fd = seat->channel_fd;
     worker.shared = &shm->worker[seat->slot];
     diag_init(&diag);
+    metrics_begin(shm, (uint32_t)seat->slot);
     health_init(worker.shared, cfg);
     r = start(setup, &diag);
     if (r < 0) {
