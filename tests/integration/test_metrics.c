@@ -232,6 +232,135 @@ static void promtool_has_nothing_to_say(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- over HTTP ---- */
+
+static const char admin[] =
+    "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: token, metrics: %s}\n"
+    "# @PORT2@: of Prometheus\n";
+
+static struct server *start_admin(const char *who)
+{
+    char text[2048];
+    struct server *srv;
+
+    snprintf(text, sizeof text, config, 2, "ok");
+    snprintf(text + strlen(text), sizeof text - strlen(text), admin, who);
+    srv = server_start("%s", text);
+    server_wait_log(srv, "admin interface on");
+    return srv;
+}
+
+static struct response *ask(int port, const char *target, const char *headers)
+{
+    struct conn *conn = conn_open(port);
+    struct response *res = conn_request(conn, "GET", target, headers, NULL, 0);
+
+    conn_close(&conn);
+    return res;
+}
+
+static void the_admin_interface_has_them_in_both_formats(void **state)
+{
+    struct server *srv = start_admin("open");
+    struct response *res;
+
+    (void)state;
+    get(srv, "/?do=add&l=a");
+    res = ask(srv->port[1], "/metrics", NULL);
+    assert_int_equal(res->status, 200);
+    assert_string_equal(response_header(res, "Content-Type"),
+                        "text/plain; version=0.0.4; charset=utf-8");
+    assert_non_null(strstr(res->body, FIGURE("a") " 1\n"));
+    response_free(&res);
+    res = ask(srv->port[1], "/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n");
+    assert_string_equal(response_header(res, "Content-Type"),
+                        "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_string_equal(res->body + res->body_len - 6, "# EOF\n");
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void strangers_do_not_get_them(void **state)
+{
+    struct server *srv = start_admin("token");
+    struct response *res = ask(srv->port[1], "/metrics", NULL);
+
+    (void)state;
+    assert_int_equal(res->status, 401);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* What it answers to a query: the value of its one sample, or -1. */
+static double query(const struct server *srv, const char *what)
+{
+    char target[512];
+    struct response *res;
+    const char *p;
+    double v = -1;
+
+    snprintf(target, sizeof target, "/api/v1/query?query=%s", what);
+    res = ask(srv->port[2], target, NULL);
+    p = strstr(res->body, "\"value\":[");
+    if (p != NULL && (p = strchr(p, ',')) != NULL)
+        v = atof(p + 2);
+    response_free(&res);
+    return v;
+}
+
+static bool listens(const struct server *srv)
+{
+    return run_command(NULL, "curl -sfo %s/up http://127.0.0.1:%d/-/ready", srv->dir,
+                       srv->port[2]) == 0;
+}
+
+/* It looks at its targets for the first time after five seconds. */
+static void a_real_prometheus_scrapes_them(void **state)
+{
+    struct server *srv;
+    char path[512], *pid;
+
+    (void)state;
+    if (run_command(NULL, "command -v prometheus curl >/dev/null") != 0)
+        skip();
+    srv = start_admin("token");
+    snprintf(path, sizeof path, "%s/prometheus.yml", srv->dir);
+    file_write(path,
+               "global: {scrape_interval: 100ms}\n"
+               "scrape_configs:\n"
+               "  - job_name: bulkhead\n"
+               "    authorization: {credentials_file: %s/token}\n"
+               "    static_configs: [{targets: [\"127.0.0.1:%d\"]}]\n",
+               srv->dir, srv->port[1]);
+    run_command(
+        &pid,
+        "cd %s && exec 2>prometheus.log && { prometheus --config.file=prometheus.yml "
+        "--storage.tsdb.path=data --web.listen-address=127.0.0.1:%d >/dev/null & echo $!; }",
+        srv->dir, srv->port[2]);
+    assert_true(atoi(pid) > 1);
+    for (int i = 0; i < 3; i++)
+        get(srv, "/?do=add&l=a&v=2");
+    get(srv, "/?do=observe&v=0.3");
+    get(srv, "/?fault=segv");
+    eventually(listens(srv));
+    eventually(query(srv, "up") == 1);
+    eventually(query(srv, "figures_total%7Bplugin=%22fig%22,l=%22a%22%7D") == 6);
+    assert_true(
+        query(srv, "bulkhead_plugin_crashes_total%7Bkind=%22SIGSEGV%22,plugin=%22f%22%7D") == 1);
+    assert_true(query(srv, "sum(bulkhead_requests_total%7Bcode=%222xx%22%7D)") == 4);
+    assert_true(query(srv, "histogram_quantile(1,figures_seconds_bucket)") == 0.5);
+    assert_true(query(srv, "bulkhead_request_duration_seconds_count") == 5);
+    /* All of the text was taken, without a duplicate or a line that it does not understand. */
+    assert_true(query(srv, "scrape_samples_scraped") > 100);
+    assert_true(query(srv, "count(bulkhead_wire_refusals_total)") > 20);
+    assert_int_equal(run_command(NULL, "grep -E 'level=(warn|error)' %s/prometheus.log", srv->dir),
+                     1);
+    assert_int_equal(kill(atoi(pid), SIGTERM), 0);
+    eventually(kill(atoi(pid), 0) != 0);
+    free(pid);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +372,9 @@ int main(void)
         cmocka_unit_test(a_bad_pointer_as_label_is_the_plugins_own_crash),
         cmocka_unit_test(names_that_cannot_be_are_refused_and_the_log_says_why),
         cmocka_unit_test(promtool_has_nothing_to_say),
+        cmocka_unit_test(the_admin_interface_has_them_in_both_formats),
+        cmocka_unit_test(strangers_do_not_get_them),
+        cmocka_unit_test(a_real_prometheus_scrapes_them),
     };
 
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
