@@ -150,6 +150,7 @@ check-tools:
 .PHONY: setup run docs clean help
 setup:
 	@scripts/setup.sh build
+	@scripts/setup.sh --optional backends
 
 # The sub-make reads the Makefile again, now that the packages are there.
 run: setup
