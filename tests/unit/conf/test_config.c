@@ -468,6 +468,39 @@ static void a_plugins_breaker_overrules_single_keys(void **state)
                    "5:20: breaker.crashes: must be from 0 to 64, not 65", NULL);
 }
 
+static void the_heap_for_all_is_that_of_plugins_that_say_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(load(BASE "heap: shared\n"
+                               "plugins:\n"
+                               "  p: {module: m}\n"
+                               "  q: {module: m, heap: private, memory: 1MiB}\n"
+                               "  r: {module: m, memory: 0}\n" ROUTES),
+                     0);
+    assert_int_equal(cfg->plugin[0].heap, CONFIG_HEAP_SHARED);
+    assert_int_equal(cfg->plugin[1].heap, CONFIG_HEAP_PRIVATE);
+    assert_int_equal(cfg->plugin[2].heap, CONFIG_HEAP_SHARED);
+    config_destroy(&cfg);
+    assert_int_equal(load(BASE "plugins: {p: {module: m}, q: {module: m, heap: shared}}\n" ROUTES),
+                     0);
+    assert_int_equal(cfg->plugin[0].heap, CONFIG_HEAP_PRIVATE);
+    assert_int_equal(cfg->plugin[1].heap, CONFIG_HEAP_SHARED);
+    config_destroy(&cfg);
+}
+
+static void a_limit_of_memory_on_the_shared_heap_is_a_mistake(void **state)
+{
+    (void)state;
+    assert_mistake(BASE ROUTES "plugins: {p: {module: m, heap: shared, memory: 1MiB}}\n",
+                   "4:48: plugins.p.memory: a limit has no effect on the server's heap, which this "
+                   "plugin shares (`heap: shared`)",
+                   "take one of the two out");
+    assert_mistake(BASE ROUTES "heap: shared\nplugins: {p: {module: m, memory: 1MiB}}\n",
+                   "5:34: plugins.p.memory: a limit has no effect on the server's heap, which this "
+                   "plugin shares (`heap: shared` for all)",
+                   "`heap: private` for this plugin");
+}
+
 static void addresses_are_numeric(void **state)
 {
     static const char *const bad[] = {
@@ -694,6 +727,36 @@ static void table_is_sound(const struct schema *keys)
     assert_true(n > 0 && n < 32);
 }
 
+static void a_collector_gets_a_path_and_no_password(void **state)
+{
+    (void)state;
+    load_well(BASE PLUGINS ROUTES
+              "tracing: {endpoint: \"https://c:4318\", sample: 25%, headers: {A: b}}\n");
+    assert_string_equal(cfg->tracing.endpoint, "https://c:4318/v1/traces");
+    assert_true(cfg->tracing.sample == UINT64_C(1) << 61);
+    assert_int_equal(cfg->tracing.n_headers, 1);
+    assert_string_equal(cfg->tracing.header[0].value, "b");
+    load_well(BASE PLUGINS ROUTES "tracing: {endpoint: \"http://c/otlp\"}\n");
+    assert_string_equal(cfg->tracing.endpoint, "http://c/otlp");
+    assert_true(cfg->tracing.sample == UINT64_C(1) << 63);
+    load_well(BASE PLUGINS ROUTES);
+    assert_null(cfg->tracing.endpoint);
+    config_destroy(&cfg);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {endpoint: \"c:4318\"}\n",
+                   "5:21: tracing.endpoint: expected http:// or https:// and a host",
+                   "http://127.0.0.1:4318");
+    assert_mistake(
+        BASE PLUGINS ROUTES "tracing: {endpoint: \"http://u:s3cret@c\"}\n",
+        "5:21: tracing.endpoint: has a user in it; put what the other end asks for into a header",
+        NULL);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {sample: 0.5}\n",
+                   "5:19: tracing.sample: expected 0% to 100%, not '0.5'", "5%, or 0.1%");
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {\"a b\": c}}\n",
+                   "5:21: tracing.headers: 'a b' is no name of a header field", NULL);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {a: \"b\\r\\nc: d\"}}\n",
+                   "5:24: tracing.headers: a: expected a text of one line", NULL);
+}
+
 static void every_key_has_help_and_a_form(void **state)
 {
     (void)state;
@@ -717,6 +780,8 @@ int main(void)
         TEST(trusted_proxies_are_networks_addresses_and_unix),
         TEST(a_proxy_header_of_anybody_is_refused),
         TEST(a_plugins_breaker_overrules_single_keys),
+        TEST(the_heap_for_all_is_that_of_plugins_that_say_nothing),
+        TEST(a_limit_of_memory_on_the_shared_heap_is_a_mistake),
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),
         TEST(paths_have_two_stars_at_the_end_only),
@@ -730,6 +795,7 @@ int main(void)
         TEST(all_mistakes_come_in_one_run_in_order),
         TEST(empty_sections_are_as_good_as_absent),
         TEST(missing_file_and_directory_say_so),
+        TEST(a_collector_gets_a_path_and_no_password),
         TEST(every_key_has_help_and_a_form),
     };
 
