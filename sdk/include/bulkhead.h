@@ -45,6 +45,7 @@
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
  *                              save() and restore() are called. kv_*() and bucket() work.
+ *                              metric() and its kin work.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -123,6 +124,14 @@ typedef int32_t bh_rc; /* a hook verdict or a host function's result */
 #define BH_BODY_NONE   0 /* not at all */
 #define BH_BODY_STREAM 1 /* chunk by chunk, as it comes (the default where the hook exists) */
 #define BH_BODY_BUFFER 2 /* once, whole, up to a limit */
+
+/* Types of metrics: metric(). Workers count apart; a gauge is over all of them what its type says. */
+#define BH_M_COUNTER   1
+#define BH_M_GAUGE     2 /* the sum */
+#define BH_M_HISTOGRAM 3
+#define BH_M_GAUGE_MAX 4 /* the largest value */
+#define BH_M_GAUGE_MIN 5 /* the smallest */
+#define BH_M_GAUGE_AVG 6 /* the mean of the workers that have set it */
 
 /* kv_set(): only when there is nothing under that key. */
 #define BH_KV_NEW UINT64_MAX
@@ -346,12 +355,28 @@ typedef struct bh_host {
      * no room. All who use a key should give it the same numbers. */
     int64_t (*bucket)(bh_inst *inst, bh_str key, double per_s, double burst, double cost);
 
-    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts -- */
+    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts. Metrics are there since 1.1 -- */
 
+    /* Defines a metric, which `/metrics` then shows with the label plugin="NAME" and, summed up over
+     * the workers, one line per set of label values. type: BH_M_*. name: letters, digits, underscores,
+     * with the unit at its end (orders_seconds), at most 63 bytes; a counter's may end in _total or
+     * not. help: one line, or NULL. labels: names, ended by NULL, at most 4; or NULL. All of it is
+     * copied. *id: for the functions below; 0 when it fails, and those then do nothing.
+     * The same again gives the same id: call it in open(). Counters and histograms go on over crashes,
+     * reloads and new workers; gauges belong to one worker, and end with it.
+     * BH_EINVAL: a name or a label that cannot be, or another plugin has that name with another type.
+     * BH_ELIMIT: 64 metrics of one plugin. The log says more. [any thread] */
     bh_rc (*metric)(bh_inst *inst, int32_t type, const char *name, const char *help,
                     const char *const *labels, uint32_t *id);
+    /* lv: one value per label, in their order, each at most 63 bytes; NULL: all are empty, or there
+     * are none. Values should be few: a plugin has 1,024 sets of them, for all its metrics. Beyond that
+     * counters and histograms go on under the value "_overflow", gauges are dropped; both are counted,
+     * and logged once. [any thread] */
+    /* Counters: v >= 0. Gauges. */
     void (*metric_add)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Gauges. */
     void (*metric_set)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Histograms. Four buckets per factor of two, from 2^-20 to 2^44. */
     void (*metric_observe)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
     uint64_t (*span_begin)(bh_req *req, const char *name);
     void (*span_end)(bh_req *req, uint64_t span);
@@ -793,6 +818,28 @@ BH__FN bh_rc bh_timer(bh_inst *i, uint32_t first_ms, uint32_t every_ms,
 BH__FN bh_rc bh_timer_del(bh_inst *i, uint64_t id)
 {
     return BH__CALL(timer_del, BH_ENOSYS, i, id);
+}
+/* Types: BH_M_*. On hosts without metrics BH_ENOSYS, and the others do nothing. */
+BH__FN bh_rc bh_metric(bh_inst *i, int32_t type, const char *name, const char *help,
+                       const char *const *labels, uint32_t *id)
+{
+    *id = 0;
+    return BH__CALL(metric, BH_ENOSYS, i, type, name, help, labels, id);
+}
+BH__FN void bh_metric_add(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_add))
+        bh__h->metric_add(i, id, lv, v);
+}
+BH__FN void bh_metric_set(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_set))
+        bh__h->metric_set(i, id, lv, v);
+}
+BH__FN void bh_metric_observe(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_observe))
+        bh__h->metric_observe(i, id, lv, v);
 }
 /* The store: see kv_get() and its kin above. */
 BH__FN bh_rc bh_kv_get(bh_inst *i, bh_str key, void *buf, size_t *n, uint64_t *cas)

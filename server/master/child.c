@@ -255,6 +255,8 @@ static int fork_child(struct master *m, struct child *c, int post)
         watch(m, c->channel_fd, (uint32_t)c->index | MASTER_CHANNEL_EVENT);
         atomic_store(&m->shm->worker[c->index].pid, pid);
     }
+    metrics_add(
+        is_recorder(c) ? &m->shm->master.recorders_started : &m->shm->master.workers_started, 1);
     return 0;
 }
 

@@ -338,6 +338,16 @@ void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
 
+/* ---- publish.c ---- */
+
+/* Names and limits of the current config's plugins, and so on. */
+void publish_generation(struct master *m);
+/* One has come to its end that was more than a look. */
+void publish_reload(struct master *m, bool has_failed);
+void publish_haul(struct master *m, const struct haul *haul);
+/* Once a turn of the loop. */
+void publish_workers(struct master *m);
+
 /* ---- breakers.c ---- */
 
 /* CONTROL_BREAKER: 0; -ENOENT, -EINVAL; -EOPNOTSUPP: that plugin's breaker is off. */

@@ -423,6 +423,7 @@ static void loop(struct master *m)
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
         do_what_is_due(m);
+        publish_workers(m);
         if (m->phase == MASTER_ENDED)
             return;
         n = epoll_wait(m->epoll_fd, event, 16, time_left_ms(m));

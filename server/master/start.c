@@ -152,9 +152,11 @@ int master_prepare(struct master *m)
     if (r < 0)
         return r;
     r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);
-    if (r == 0)
-        log_follow(&m->shm->log_level);
-    else
+    if (r < 0) {
         master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
-    return r == 0 ? open_store(m) : r;
+        return r;
+    }
+    log_follow(&m->shm->log_level);
+    publish_generation(m);
+    return open_store(m);
 }

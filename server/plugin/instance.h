@@ -24,6 +24,7 @@ struct config_plugin;
 struct diag;
 struct alarm;
 struct heap;
+struct metrics_plugin;
 struct object;
 struct rollout;
 struct stream;
@@ -77,10 +78,12 @@ struct bh_inst {
     struct store_ns ns; /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
+    struct shm *shm;
     struct shm_plugin *stat;
+    struct metrics_plugin *meter; /* of this worker: meter.h */
     struct bh_inst *next; /* the candidate that may take its place (arm.h); NULL: there is none */
     struct rollout *rollout; /* of it and of its candidate */
-    int worker;
+    int worker;              /* its slot */
     char worker_text[12];
 };
 
