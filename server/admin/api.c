@@ -11,6 +11,7 @@
 const struct api_route api_routes[] = {
     {"GET", "/", ADMIN_NOBODY, get_index},
     {"GET", "/assets/{name}", ADMIN_NOBODY, get_asset},
+    {"GET", "/metrics", ADMIN_READER, get_metrics},
     {"GET", "/healthz", ADMIN_NOBODY, get_healthz},
     {"GET", "/readyz", ADMIN_NOBODY, get_readyz},
     {"GET", "/api/v1/session", ADMIN_NOBODY, get_session},

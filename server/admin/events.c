@@ -2,6 +2,7 @@
  * events.c - what changes, as it changes: server-sent events for pages and programs.
  *
  *     event: status     the whole status, once a second and right after connecting
+ *     event: numbers    what the last second was like: rates, quantiles, by plugin
  *     event: event      a reload, a step of a rollout, ... as they happen; its id is the event's number
  *
  * The master is asked once for all who listen, and not at all while nobody does. What a newcomer would
@@ -209,6 +210,15 @@ static void end_some(int64_t now_ms, bool is_ending)
     }
 }
 
+static void tell_numbers(struct admin *a, int64_t now_ms)
+{
+    char *text = numbers_text(a, now_ms);
+
+    if (text != NULL)
+        tell_all("numbers", text);
+    free(text);
+}
+
 void events_init(void)
 {
     list_init(&listeners);
@@ -222,6 +232,7 @@ void events_tick(struct admin *a, int64_t now_ms)
     if (a->is_ending || is_asked || now_ms < next_ms)
         return;
     next_ms = now_ms + EVERY_MS;
+    tell_numbers(a, now_ms);
     is_asked = true;
     status_ask(a, take_status, a);
     if (!is_asked_events &&

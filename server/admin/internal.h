@@ -179,6 +179,13 @@ void get_openapi(struct request *req);     /* assets.c */
 void get_index(struct request *req);
 void get_asset(struct request *req);
 
+void get_metrics(struct request *req); /* numbers.c */
+
+/* ---- numbers.c ---- */
+
+/* What the last second was like, as JSON; malloc'd. NULL: this is the first look, or no memory. */
+char *numbers_text(struct admin *a, int64_t now_ms);
+
 /* ---- events.c ---- */
 
 void events_init(void);

@@ -16,7 +16,7 @@ static char *token, *reader;
 static const char *const common =
     "version: 1\n"
     "server: {workers: 1}\n"
-    "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+    "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}] # @PORT2@\n"
     "modules: {path: [@PLUGINS@, @MODULES@]}\n"
     "breaker: {crashes: 2, open: 1h}\n"
     "plugins:\n"
@@ -413,6 +413,78 @@ static void not_ready_while_routes_are_out_of_order_or_the_server_drains(void **
     server_stop(&srv);
 }
 
+static void metrics_are_for_who_has_a_token_or_for_everybody(void **state)
+{
+    struct server *srv = start("");
+    struct response *res;
+
+    (void)state;
+    assert_int_equal(status_of(send_to(srv, "GET", "/metrics", NULL, NULL)), 401);
+    res = with_token(srv, "GET", "/metrics", reader, NULL);
+    assert_int_equal(res->status, 200);
+    assert_non_null(strstr(response_header(res, "Content-Type"), "version=0.0.4"));
+    assert_non_null(strstr(res->body, "\nbulkhead_workers 1\n"));
+    response_free(&res);
+    res = send_to(srv, "GET", "/metrics", "Authorization: Bearer nothing\r\n", NULL);
+    assert_int_equal(res->status, 401);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+
+    srv = start(", metrics: open");
+    res = send_to(srv, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", NULL);
+    assert_int_equal(res->status, 200);
+    assert_non_null(strstr(response_header(res, "Content-Type"), "openmetrics-text"));
+    assert_non_null(strstr(res->body, "# EOF\n"));
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* A real one, with the token in a file, as docs/admin.md says. */
+static void prometheus_scrapes_it(void **state)
+{
+    struct server *srv;
+    char path[512], *pid = NULL, *out = NULL;
+
+    (void)state;
+    if (run_command(NULL, "command -v prometheus >/dev/null && command -v curl >/dev/null") != 0) {
+        print_message("skipped: there is no prometheus or curl here\n");
+        skip();
+    }
+    srv = start("");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(get(srv, "/b"), 200);
+    snprintf(path, sizeof path, "%s/prometheus.yml", srv->dir);
+    file_write(path,
+               "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+               "scrape_configs:\n"
+               "  - job_name: bulkhead\n"
+               "    static_configs: [{targets: [\"127.0.0.1:%d\"]}]\n"
+               "    authorization: {credentials_file: %s/read.token}\n",
+               srv->port[1], srv->dir);
+    assert_int_equal(run_command(&pid,
+                                 "cd %s && { prometheus --config.file=prometheus.yml "
+                                 "--storage.tsdb.path=tsdb --web.listen-address=127.0.0.1:%d "
+                                 ">prometheus.log 2>&1 & echo $!; }",
+                                 srv->dir, srv->port[2]),
+                     0);
+    for (int64_t end = harness_deadline_ms(2 * HARNESS_WAIT_MS);;) {
+        free(out);
+        run_command(&out,
+                    "curl -s 'http://127.0.0.1:%d/api/v1/query?query=sum(bulkhead_requests_total)'",
+                    srv->port[2]);
+        if (strstr(out, ",\"3\"]") != NULL)
+            break;
+        if (!harness_pause(end)) {
+            kill(atoi(pid), SIGKILL);
+            harness_fail(__FILE__, __LINE__, "it has not come to 3 requests: %s", out);
+        }
+    }
+    kill(atoi(pid), SIGKILL);
+    free(out);
+    free(pid);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- what it does ---- */
 
 static json_t *act_on(const struct server *srv, const char *method, const char *target,
@@ -610,6 +682,7 @@ static void events_tell_the_status_once_a_second(void **state)
 
     (void)state;
     assert_true(hears(srv, "", "\nevent: status\ndata: {\"version\"", "\nevent: status\n"));
+    assert_true(hears(srv, "", "\nevent: numbers\ndata: {\"requests\":", "\"plugins\":{\"f\":{"));
     /* Listeners have a bound; those who leave make room. */
     for (size_t i = 0; i < 20; i++) {
         char head[64] = "";
@@ -929,6 +1002,8 @@ int main(void)
         cmocka_unit_test(the_config_is_told_with_defaults_and_without_secrets),
         cmocka_unit_test(plugins_and_crashes_are_told),
         cmocka_unit_test(not_ready_while_routes_are_out_of_order_or_the_server_drains),
+        cmocka_unit_test(metrics_are_for_who_has_a_token_or_for_everybody),
+        cmocka_unit_test(prometheus_scrapes_it),
         cmocka_unit_test(readers_may_not_act),
         cmocka_unit_test(a_reload_is_looked_at_first_and_then_done),
         cmocka_unit_test(a_breaker_is_opened_until_it_is_reset),

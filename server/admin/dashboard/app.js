@@ -142,7 +142,7 @@ function takeStatus(status) {
     const { numbers } = app.state;
     push(app.series.rate, isSame ? Math.max(0, (status.requests - before.requests) / seconds) : null);
     push(app.series.failed, isSame ? Math.max(0, (sum - before.sum) / seconds) : null);
-    push(app.series.p50, numbers?.p50_us ?? null);
+    push(app.series.p50, numbers?.p50_us ?? null); // null: there was no request
     push(app.series.p99, numbers?.p99_us ?? null);
     app.history.push({ trouble });
     if (app.history.length > KEEP) app.history.shift();
