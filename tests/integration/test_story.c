@@ -118,6 +118,7 @@ static struct server *start(const char *ntp_server, const char *database)
     setenv("NTP_SERVER", ntp_server, 1);
     setenv("EXPOSURE_DB", database, 1);
     srv = server_start("%s", text);
+    server_wait_log(srv, "serving on"); /* from here on it tells its metrics */
     unsetenv("NTP_SERVER");
     unsetenv("EXPOSURE_DB");
     free(text);
