@@ -35,8 +35,9 @@ static struct server *start(const char *options)
         "modules: {path: [@PLUGINS@]}\n"
         "plugins:\n"
         "  seen: {module: exposure_log, config: {linger: 20ms, retry: 50ms, %s}}\n"
-        "  time: {module: trace_time}\n"
+        "  time: {module: trace_time, config: {tolerance: 5s}}\n" /* machines are busy */
         "  colour: {module: ab_test, config: {name: colour, id: \"header:X-User\",\n"
+        "           tolerance: 5s,\n"
         "           groups: {red: 1, blue: 1}}}\n"
         "  site: {module: respond, config: {body: hello}}\n"
         "  fault: {module: fault, config: {from_request: true}}\n"
