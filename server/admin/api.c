@@ -14,7 +14,6 @@ const struct api_route api_routes[] = {
     {"GET", "/metrics", ADMIN_READER, get_metrics},
     {"GET", "/healthz", ADMIN_NOBODY, get_healthz},
     {"GET", "/readyz", ADMIN_NOBODY, get_readyz},
-    {"GET", "/metrics", ADMIN_READER, get_metrics}, /* or nobody: role_needed() */
     {"GET", "/api/v1/session", ADMIN_NOBODY, get_session},
     {"POST", "/api/v1/session", ADMIN_NOBODY, post_session},
     {"DELETE", "/api/v1/session", ADMIN_NOBODY, delete_session},

@@ -159,7 +159,6 @@ void get_crashes(struct request *req);  /* crashes.c */
 void get_crash(struct request *req);    /* crashes.c */
 void get_healthz(struct request *req);  /* health.c */
 void get_readyz(struct request *req);   /* health.c */
-void get_metrics(struct request *req);  /* metrics.c */
 void get_session(struct request *req);  /* session.c */
 void post_session(struct request *req); /* session.c */
 void delete_session(struct request *req);
