@@ -134,6 +134,9 @@ $(LIB): $(LIB_OBJ) $(B)/link-inputs
 	$(if $(Q),@echo "  AR     $@")
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
+# Files that are part of the executable.
+$(B)/obj/server/admin/assets.o: $(wildcard server/admin/openapi.json server/admin/dashboard/*)
+
 # What a missing package looks like when `make` is run before `make setup`.
 .PHONY: check-tools
 check-tools:

@@ -34,6 +34,7 @@ install: all
 	    [ -d $$from ] || continue; \
 	    rm -rf $$to && cp -R $$from $$to && chmod -R u=rwX,go=rX $$to || exit 1; \
 	done
+	$(Q)install -d $(DESTDIR)$(datadir)/js && install -m 644 plugins/*/*.js $(DESTDIR)$(datadir)/js/
 	$(Q)$(if $(wildcard sdk/plugin.mk),install -m 644 sdk/plugin.mk $(DESTDIR)$(datadir)/plugin.mk)
 	$(Q)cd config 2>/dev/null || exit 0; \
 	find . -type f ! -path './www/*' ! -path './crashes/*' | while read -r file; do \

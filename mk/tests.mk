@@ -120,6 +120,7 @@ suite-sanitize:
 define run-suites
 	@scripts/setup.sh build test
 	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients)
+	$(if $(filter integration,$(1)),@scripts/setup.sh --unpack build/unpacked unpacked)
 	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally && : > $(B)/tests/tally
 	+@$(if $(filter-out sanitize,$(1)),$(MAKE) -k all tests || :)
 	+@for suite in $(1); do \

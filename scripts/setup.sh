@@ -2,6 +2,7 @@
 # setup.sh - sees to it that the Debian packages of the named sections are installed.
 #
 #   scripts/setup.sh [--optional] SECTION...      (sections: see scripts/packages.txt)
+#   scripts/setup.sh --unpack FOLDER SECTION...   unpacks them there, and installs nothing
 #
 # When all are there, apt is not touched. As root the missing ones are installed; without root the
 # one command to run is printed. --optional: a package that cannot be had is no error.
@@ -10,9 +11,13 @@ set -u
 
 list=$(dirname "$0")/packages.txt
 optional=no
+unpack=
 if [ "${1:-}" = --optional ]; then
     optional=yes
     shift
+elif [ "${1:-}" = --unpack ]; then
+    unpack=$2
+    shift 2
 fi
 if [ $# -eq 0 ]; then
     echo "usage: $0 [--optional] SECTION...  (sections: $(sed -n 's/^\[\(.*\)\]$/\1/p' "$list" | tr '\n' ' '))" >&2
@@ -35,6 +40,19 @@ packages=$(echo $packages)
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "setup: this is not a Debian system; going on in the hope that these are installed:" >&2
     echo "setup:   $packages" >&2
+    exit 0
+fi
+
+# Optional, always: what cannot be had is left out, and not asked for again until `make clean`.
+if [ -n "$unpack" ]; then
+    mkdir -p "$unpack" && cd "$unpack" || exit 1
+    for package in $packages; do
+        [ -e ".$package" ] && continue
+        echo "setup: unpacking $package (not installing it)" >&2
+        apt-get -qq download "$package" >&2 && dpkg-deb -x "$package"_*.deb . || :
+        rm -f "$package"_*.deb
+        : > ".$package"
+    done
     exit 0
 fi
 

@@ -20,6 +20,7 @@ static const struct command {
     {"status", cli_status, "show how the running server is"},
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},
+    {"breaker", cli_breaker, "show breakers of plugins, open or reset one"},
     {"rollout", cli_rollout, "another version of a plugin, step by step"},
     {"events", cli_events, "show what has happened lately, and what happens"},
     {"worker", cli_worker, "recycle workers of the running server"},

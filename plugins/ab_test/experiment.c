@@ -86,8 +86,10 @@ static uint64_t hash(const struct experiment *e, bh_str id, const char *more, si
     add(&m, id.p, id.n);
     if (more != NULL)
         add(&m, more, n_more);
-    if (window >= 0)
-        add(&m, number, (size_t)snprintf(number, sizeof number, "%lld", (long long)window));
+    if (window >= 0) {
+        snprintf(number, sizeof number, "%lld", (long long)window);
+        add(&m, number, strlen(number));
+    }
     return siphash(m.p, m.n - 1);
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/admin.h"
 #include "base/diag.h"
 #include "conf/align.h"
 #include "conf/config.h"
@@ -52,6 +53,43 @@ static int run_recorder(const struct recorder_view *view, struct shm *shm)
     n = recorder_run(view->cfg[0], shm, plugin, n, n_all - n);
     free(plugin);
     return n;
+}
+
+/* ---- the admin process ---- */
+
+static bool is_secret(const void *context, int i, const char *option)
+{
+    const struct setup *setup = context;
+    const struct manifest *manifest = setup->plugin[i].manifest;
+
+    if (manifest == NULL || manifest->desc->options == NULL)
+        return true; /* nobody knows */
+    for (const bh_opt *o = manifest->desc->options; o->name != NULL; o++)
+        if (strcmp(o->name, option) == 0)
+            return o->type == BH_T_SECRET;
+    return false;
+}
+
+static int run_admin(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                     const struct admin_seat *seat)
+{
+    struct admin_view view = {.cfg = cfg, .is_secret = is_secret, .context = setup};
+    struct admin_plugin *plugin = calloc((size_t)cfg->n_plugins + 1, sizeof *plugin);
+
+    if (plugin == NULL)
+        return 1;
+    for (int i = 0; i < cfg->n_plugins; i++) {
+        const struct setup_plugin *s = &setup->plugin[i];
+
+        if (s->manifest == NULL)
+            continue; /* the place of a removed one */
+        plugin[i] = (struct admin_plugin){.version = s->manifest->desc->version,
+                                          .summary = s->manifest->desc->summary,
+                                          .object = s->object,
+                                          .sha256 = s->sha256};
+    }
+    view.plugin = plugin;
+    return admin_run(&view, shm, seat);
 }
 
 /* ---- reload ---- */
@@ -164,6 +202,7 @@ const struct master_roles cli_roles = {
     .unload = unload,
     .worker = worker_run,
     .recorder = run_recorder,
+    .admin = run_admin,
     .preflight = worker_preflight,
     .hook_name = hook_name,
 };

@@ -175,6 +175,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     listeners_settle(r, d);
     if (proxies_settle(r, d) < 0)
         return -ENOMEM;
+    if (admin_settle(r, d) < 0)
+        return -ENOMEM;
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);

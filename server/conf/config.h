@@ -151,6 +151,19 @@ struct config_route {
     int n_chain;
 };
 
+struct config_admin {
+    bool is_on;
+    struct config_pos pos;
+    struct config_listener listener;          /* its address, mode, owner and group */
+    const char *token_file, *read_token_file; /* absolute; NULL: none */
+    const char **host;                        /* names by which it may be asked */
+    int n_hosts;
+    bool allows_plaintext;   /* on an address that others can reach */
+    bool has_open_metrics;   /* /metrics asks for no token */
+    uint32_t unready_routes; /* percent out of order that make /readyz say no; 0: any number */
+    uint32_t session_ms;     /* of a browser, from its login */
+};
+
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON, CONFIG_LOG_AUTO };
 
 struct config {
@@ -222,6 +235,8 @@ struct config {
     struct {
         const char *socket; /* absolute; "off"; NULL: at the usual place (ipc/control.h) */
     } control;
+
+    struct config_admin admin;
 
     struct {
         bool watch; /* the file, and the objects of plugins */

@@ -13,10 +13,10 @@ static const struct {
     const char *prefix;
     enum change_how how;
 } rules[] = {
-    {"listeners", CHANGE_LISTENER},
-    {"server.workers", CHANGE_RESTART},
-    {"server.user", CHANGE_RESTART},
-    {"control", CHANGE_RESTART},
+    {"listeners", CHANGE_LISTENER},   {"admin.listen", CHANGE_LISTENER},
+    {"admin.mode", CHANGE_LISTENER},  {"admin.owner", CHANGE_LISTENER},
+    {"admin.group", CHANGE_LISTENER}, {"server.workers", CHANGE_RESTART},
+    {"server.user", CHANGE_RESTART},  {"control", CHANGE_RESTART},
 };
 
 const char *change_how_text(enum change_how how)

@@ -27,7 +27,7 @@ struct draft_route {
 struct draft {
     struct config cfg; /* first: the caller gets a pointer to it */
     int version;       /* checked, and then of no use: there is only one */
-    const struct yaml_node *module_dirs, *replay, *trusted;
+    const struct yaml_node *module_dirs, *replay, *trusted, *admin_hosts;
     struct draft_chain *chain;
     int n_chains;
     struct draft_route *route;
@@ -61,6 +61,16 @@ int route_read_path(struct schema_reader *r, const struct yaml_node *node, const
 int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
                     void *route);
 
+int admin_read_listen(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                      void *draft);
+int admin_read_mode(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                    void *draft);
+
+/* The path of a Unix socket, absolute, in its address. */
+void listener_settle_unix(struct schema_reader *r, const struct config *cfg,
+                          struct config_listener *l, const char *where);
+/* `admin:` as a whole: what must go together, paths. 0 or -ENOMEM. */
+int admin_settle(struct schema_reader *r, struct draft *d);
 /* server.trusted_proxies, and whether listeners with proxy_protocol can do with it. 0 or -ENOMEM. */
 int proxies_settle(struct schema_reader *r, struct draft *d);
 /* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */

@@ -465,6 +465,39 @@ static const struct schema control_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema admin_keys[] = {
+    {"listen", SCHEMA_CUSTOM, .read = admin_read_listen,
+     .form = "IP:PORT, [IPv6]:PORT or unix:PATH",
+     .pattern = "^([0-9.]+:[0-9]+|\\[[0-9a-fA-F:.]+\\]:[0-9]+|unix:.+)$",
+     .help = "Address to listen on. Needed; of this machine only, unless `plaintext` allows more"},
+    {"mode", SCHEMA_CUSTOM, .form = "an octal number such as 0660", .pattern = "^0?[0-7]{3}$",
+     .read = admin_read_mode, .help = "Permissions of a Unix socket; default: 0600"},
+    {"owner", SCHEMA_STRING, OFF(struct config, admin.listener.owner),
+     .form = "a user's name or number", .help = "Owner of a Unix socket's file"},
+    {"group", SCHEMA_STRING, OFF(struct config, admin.listener.group),
+     .form = "a group's name or number", .help = "Group of a Unix socket's file"},
+    {"token_file", SCHEMA_STRING, OFF(struct config, admin.token_file), .form = "a path",
+     .help = "File with the operators' token; made, with a random one, when missing"},
+    {"read_token_file", SCHEMA_STRING, OFF(struct config, admin.read_token_file), .form = "a path",
+     .help = "File with the token of those who may only look; made when missing"},
+    {"hosts", SCHEMA_STRINGS, OFF(struct draft, admin_hosts), .max = 64,
+     .help = "Names to be asked by, beside localhost and IP addresses (against DNS rebinding)"},
+    {"session", SCHEMA_DURATION, OFF(struct config, admin.session_ms), .def = "12h", .min = MINUTE,
+     .max = 30 * 24 * (long long)HOUR, .help = "How long a browser stays logged in"},
+    {"unready_routes", SCHEMA_INT, OFF(struct config, admin.unready_routes), .def = "50", .min = 0,
+     .max = 100,
+     .help =
+         "Percent of the routes that plugins in quarantine put out of order before /readyz says "
+         "503; 0: never"},
+    {"metrics", SCHEMA_ENUM, OFF(struct config, admin.has_open_metrics), .def = "token",
+     .form = "token|open", .help = "Who may read /metrics: holders of a token, or everybody"},
+    {"plaintext", SCHEMA_ENUM, OFF(struct config, admin.allows_plaintext), .def = "local",
+     .form = "local|anywhere",
+     .help =
+         "Where it may listen without TLS, which it does not speak; tokens can be read on the way"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema state_keys[] = {
     {"dir", SCHEMA_STRING, OFF(struct config, state.dir), .form = "a folder",
      .help = "Default: $STATE_DIRECTORY, else `state` beside crash.dir"},
@@ -501,7 +534,8 @@ const struct schema config_keys[] = {
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,
      .help = "When a plugin that crashes repeatedly is not called; `on_error` says what follows"},
     {"control", SCHEMA_MAP, .keys = control_keys, .help = "The socket for commands"},
-    {"admin", SCHEMA_ABSENT, .help = "the admin interface" NOT_YET},
+    {"admin", SCHEMA_MAP, .keys = admin_keys,
+     .help = "The admin interface: API, metrics and dashboard; absent: there is none"},
     {"reload", SCHEMA_MAP, .keys = reload_keys, .help = "How the config is loaded anew"},
     {"state", SCHEMA_MAP, .keys = state_keys,
      .help = "What outlives the server: objects that were quarantined, the last good ones"},

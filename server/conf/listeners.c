@@ -81,14 +81,14 @@ int listener_read_mode(struct schema_reader *r, const struct yaml_node *node, co
     return 0;
 }
 
-static void settle_unix(struct schema_reader *r, const struct config *cfg,
-                        struct config_listener *l)
+void listener_settle_unix(struct schema_reader *r, const struct config *cfg,
+                          struct config_listener *l, const char *where)
 {
     struct yaml_node place = {.line = l->pos.line, .column = l->pos.column};
     const char *path = config_path(cfg, l->address + 5);
 
     if (path == NULL || strlen(path) >= sizeof l->addr.un.sun_path) {
-        schema_error(r, &place, "listeners", NULL, "the path of '%.100s' is too long: at most %d",
+        schema_error(r, &place, where, NULL, "the path of '%.100s' is too long: at most %d",
                      l->address, (int)sizeof l->addr.un.sun_path - 1);
         return;
     }
@@ -106,7 +106,7 @@ void listeners_settle(struct schema_reader *r, struct draft *d)
         struct yaml_node place = {.line = l->pos.line, .column = l->pos.column};
 
         if (l->address != NULL && l->addr.sa.sa_family == AF_UNIX)
-            settle_unix(r, cfg, l);
+            listener_settle_unix(r, cfg, l, "listeners");
         else if (l->address != NULL && l->mode != 0)
             schema_error(r, &place, "listeners", NULL, "mode is for Unix sockets only");
         if (l->address != NULL && l->addr.sa.sa_family != AF_UNIX &&

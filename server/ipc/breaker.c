@@ -143,6 +143,35 @@ enum breaker_change breaker_trip(struct breaker *b, const struct breaker_limits 
     return open_it(b, bits, limits, now_ms, 0);
 }
 
+/* ---- operators ---- */
+
+static bool is_held(const struct breaker *b)
+{
+    return atomic_load(&b->held) == BREAKER_HELD;
+}
+
+bool breaker_hold(struct breaker *b, const struct breaker_limits *limits, int64_t now_ms)
+{
+    struct word to = {.state = BREAKER_OPEN, .until_ms = now_ms + (int64_t)open_ms(limits, 0)};
+    uint64_t bits = atomic_load(&b->word);
+
+    if (limits->crashes == 0)
+        return false;
+    atomic_store(&b->held, BREAKER_HELD); /* first: no trial gets in between */
+    if (unpack(bits, limits, now_ms).state != BREAKER_OPEN)
+        atomic_fetch_add(&b->n_opened, 1);
+    while (!change_word(b, &bits, &to))
+        continue; /* a worker opens or closes it just now; this comes last */
+    return true;
+}
+
+void breaker_reset(struct breaker *b)
+{
+    atomic_store(&b->held, 0);
+    breaker_forget(b, 0);
+    atomic_store(&b->word, 0);
+}
+
 /* ---- calls ---- */
 
 /* What w becomes when one more trial is let through; false: no more just now. */
@@ -174,6 +203,11 @@ bool breaker_ask(struct breaker *b, const struct breaker_limits *limits, int64_t
 
         if (w.state == BREAKER_CLOSED || limits->crashes == 0)
             return true;
+        if (is_held(b)) {
+            out->retry_ms = limits->open_ms;
+            atomic_fetch_add_explicit(&b->n_refused, 1, memory_order_relaxed);
+            return false;
+        }
         if ((is_first && now_ms < w.until_ms) || !give_trial(&w, limits, now_ms)) {
             int64_t left_ms = w.until_ms - now_ms;
 
@@ -227,7 +261,8 @@ void breaker_look(const struct breaker *b, const struct breaker_limits *limits, 
                                  .n_crashes = count_recent(b, limits, now_ms),
                                  .n_given = w.given,
                                  .n_passed = w.passed};
-    if (w.state != BREAKER_CLOSED && w.until_ms > now_ms)
+    out->is_held = w.state != BREAKER_CLOSED && is_held(b);
+    if (w.state != BREAKER_CLOSED && w.until_ms > now_ms && !out->is_held)
         out->left_ms = (uint32_t)(w.until_ms - now_ms);
 }
 

@@ -19,8 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BREAKER_CRASHES_MAX 64  /* of limits.crashes */
-#define BREAKER_TRIALS_MAX  100 /* of limits.trials */
+#define BREAKER_CRASHES_MAX 64          /* of limits.crashes */
+#define BREAKER_TRIALS_MAX  100         /* of limits.trials */
+#define BREAKER_HELD        0x646c6568u /* not what a stray write would leave */
 #define BREAKER_BACKOFF     10 /* the open time doubles with every failed trial, up to this factor */
 
 struct breaker_limits {
@@ -36,6 +37,7 @@ struct breaker {           /* zeroed: closed */
     _Atomic uint64_t word; /* breaker.c; 0: closed */
     _Atomic uint64_t n_opened;
     _Atomic uint64_t n_refused;
+    _Atomic uint32_t held;                       /* BREAKER_HELD: open until breaker_reset() */
     _Atomic uint32_t next;                       /* in crash[] */
     _Atomic uint64_t crash[BREAKER_CRASHES_MAX]; /* the last ones: time and tag; 0: none */
 };
@@ -62,6 +64,11 @@ void breaker_forget(struct breaker *b, unsigned tag);
 enum breaker_change breaker_trip(struct breaker *b, const struct breaker_limits *limits,
                                  int64_t now_ms);
 
+/* By an operator: opens it, and it stays open, without trials, until it is reset. False: it is off. */
+bool breaker_hold(struct breaker *b, const struct breaker_limits *limits, int64_t now_ms);
+/* By an operator: closed, and what led to it is forgotten. */
+void breaker_reset(struct breaker *b);
+
 struct breaker_answer {
     int64_t token;     /* not 0: this is a trial, to be ended with breaker_trial_ended() */
     uint32_t retry_ms; /* refused: when it is worth asking again */
@@ -82,6 +89,7 @@ struct breaker_view { /* for people */
     uint32_t left_ms;           /* OPEN: to the first trial; HALF_OPEN: until trials are given up */
     uint32_t n_crashes;         /* within the window */
     uint32_t n_given, n_passed; /* trials */
+    bool is_held;               /* OPEN, by an operator: there will be no trials */
 };
 
 void breaker_look(const struct breaker *b, const struct breaker_limits *limits, int64_t now_ms,

@@ -24,6 +24,7 @@ enum control_command {
     CONTROL_RECYCLE, /* argument: slot of the worker; -1: all. A JSON object */
     CONTROL_RELOAD,  /* argument: 1: only say what would change. {"id": N}, for the next one: */
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
+    CONTROL_BREAKER,       /* argument: control_breaker(). No text. -EOPNOTSUPP: it is off */
     CONTROL_LOG_LEVEL,     /* argument: control_log_level(), or -1: as they are. A JSON object */
 
     /* Staged rollouts (master/rollout.h). */
@@ -50,6 +51,14 @@ enum control_rollout {
 static inline int control_log_level(int place, int level)
 {
     return place << 8 | level;
+}
+
+enum control_breaker_action { CONTROL_BREAKER_RESET, CONTROL_BREAKER_OPEN };
+
+/* place: of the plugin, from 1. */
+static inline int control_breaker(int place, enum control_breaker_action action)
+{
+    return place << 8 | (int)action;
 }
 
 struct control_request {

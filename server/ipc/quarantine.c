@@ -203,6 +203,24 @@ struct quarantine_news quarantine_trial_ended(struct quarantine *q,
     return news;
 }
 
+/* ---- operators ---- */
+
+bool quarantine_hold(struct quarantine *q, const struct breaker_limits *limits, int64_t now_ms)
+{
+    if (!breaker_hold(&q->breaker, limits, now_ms))
+        return false;
+    atomic_store(&q->guard, 1);
+    return true;
+}
+
+void quarantine_reset(struct quarantine *q)
+{
+    breaker_reset(&q->breaker);
+    for (int i = 0; i < QUARANTINE_BLOCKS; i++)
+        breaker_reset(&q->block[i].breaker);
+    settle_guard(q);
+}
+
 /* ---- for people ---- */
 
 static void print_ms(uint32_t ms, char *buf, size_t size)

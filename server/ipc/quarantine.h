@@ -47,6 +47,10 @@ struct quarantine_news {
 int quarantine_charge(struct quarantine *q, const struct breaker_limits *limits, int64_t now_ms,
                       uint32_t route, uint64_t place, struct quarantine_news news[2]);
 
+/* By an operator: breaker_hold() of the whole plugin; breaker_reset() of all that there is. */
+bool quarantine_hold(struct quarantine *q, const struct breaker_limits *limits, int64_t now_ms);
+void quarantine_reset(struct quarantine *q);
+
 struct quarantine_trial {
     struct breaker *breaker;
     uint32_t route;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,16 @@
 static bool is_recorder(const struct child *c)
 {
     return c->index == CHILD_RECORDER;
+}
+
+static bool is_admin(const struct child *c)
+{
+    return c->index == CHILD_ADMIN;
+}
+
+static bool is_worker(const struct child *c)
+{
+    return c->index >= 0;
 }
 
 void child_init(struct child *c, int index, const struct config *cfg)
@@ -53,6 +64,8 @@ void child_name(const struct child *c, char *buf, size_t size)
 {
     if (is_recorder(c))
         snprintf(buf, size, "recorder");
+    else if (is_admin(c))
+        snprintf(buf, size, "admin");
     else
         snprintf(buf, size, "worker %d", c->index);
 }
@@ -112,8 +125,8 @@ static struct listen_set *close_listeners(struct master *m, const struct child *
     struct listen_set *other = is_next ? &m->listeners : &m->reload.listeners;
 
     listen_close_others(other, -1);
-    if (is_recorder(self) || post >= 0)
-        listen_close_others(own, is_recorder(self) ? -1 : post);
+    if (!is_worker(self) || post >= 0)
+        listen_close_others(own, !is_worker(self) ? -1 : post);
     return own;
 }
 
@@ -133,6 +146,19 @@ void child_close_masters(struct master *m)
     for (int i = 0; i < m->cfg->n_workers; i++)
         fd_close(&m->post[i].state_fd);
     control_forget(&m->control);
+    admin_forget(&m->admin);
+}
+
+/* What the recorder and the admin process know: the config that is served, and those before it. */
+static struct recorder_view look_back(const struct generation *from)
+{
+    struct recorder_view view = {.n = 0};
+
+    for (const struct generation *g = from; g != NULL && view.n < RECORDER_VIEWS; g = g->older) {
+        view.cfg[view.n] = g->cfg;
+        view.setup[view.n++] = g->setup;
+    }
+    return view;
 }
 
 static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_t parent,
@@ -146,26 +172,26 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .ready_fd = ready_fd,
                                .channel_fd = channel_fd,
                                .keys_fd = c->gen->keys.fd};
+    struct admin_seat admin = {.listen_fd = -1};
     char role[32];
     int status;
 
     child_name(c, role, sizeof role);
+    if (is_admin(c))
+        admin = admin_take_seat(&m->admin, channel_fd);
     child_close_masters(m);
-    keys_close(m, is_recorder(c) ? -1 : seat.keys_fd);
+    keys_close(m, is_worker(c) ? seat.keys_fd : -1);
     if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */
         (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
                        (enum log_format)c->gen->cfg->log.format);
     log_limit_repeats(c->gen->cfg->log.repeats);
-    child_become(&m->user, parent, is_recorder(c), role);
+    child_become(&m->user, parent, !is_worker(c), role);
     if (is_recorder(c)) {
-        struct recorder_view view = {.n = 0};
+        struct recorder_view view = look_back(c->gen);
 
-        for (const struct generation *g = c->gen; g != NULL && view.n < RECORDER_VIEWS;
-             g = g->older) {
-            view.cfg[view.n] = g->cfg;
-            view.setup[view.n++] = g->setup;
-        }
         status = m->roles->recorder(&view, m->shm);
+    } else if (is_admin(c)) {
+        status = m->roles->admin(c->gen->cfg, c->gen->setup, m->shm, &admin);
     } else {
         /* The master says so as well, but later than we can die. */
         atomic_store(&m->shm->worker[c->index].pid, getpid());
@@ -193,9 +219,10 @@ static int fork_child(struct master *m, struct child *c, int post)
     pid_t parent = getpid(), pid = -1;
     int r = 0;
 
-    if (!is_recorder(c)) {
+    if (is_worker(c))
         r = pipe2(ready, O_CLOEXEC) < 0 ? -errno : channel_open(channel);
-    }
+    else if (is_admin(c) && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
+        r = -errno;
     if (r == 0) {
         fflush(NULL); /* or the child writes it again */
         pid = fork();
@@ -217,7 +244,11 @@ static int fork_child(struct master *m, struct child *c, int post)
     c->ready_fd = ready[0];
     c->channel_fd = channel[0];
     c->far_fd = channel[1];
-    if (!is_recorder(c)) {
+    if (is_admin(c)) {
+        fd_close(&c->far_fd);
+        watch(m, c->channel_fd, MASTER_ADMIN_EVENT);
+    }
+    if (is_worker(c)) {
         fcntl(c->ready_fd, F_SETFL, O_NONBLOCK);
         watch(m, c->ready_fd, (uint32_t)c->index);
         watch(m, c->channel_fd, (uint32_t)c->index | MASTER_CHANNEL_EVENT);
@@ -242,8 +273,8 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     c->keys_edition = gen->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
-    /* The recorder says nothing: nobody waits for it. */
-    c->state = is_recorder(c) ? CHILD_RUNNING : CHILD_STARTING;
+    /* The others say nothing: nobody waits for them. */
+    c->state = is_worker(c) ? CHILD_STARTING : CHILD_RUNNING;
     c->due_ms = now + MASTER_READY_MS;
     return 0;
 }

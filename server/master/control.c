@@ -330,6 +330,7 @@ static int answer(struct master *m, const struct control_request *request, const
     case CONTROL_RELOAD_RESULT:
         *text = reload_result(m, (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOENT;
+    case CONTROL_BREAKER: return breaker_control(m, request->argument);
     case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
     case CONTROL_ROLLOUT_START: *text = rollout_start(m, said); return *text != NULL ? 0 : -ENOMEM;
     case CONTROL_ROLLOUT_STATUS: *text = rollout_status(m); return *text != NULL ? 0 : -ENOMEM;
@@ -343,7 +344,7 @@ static int answer(struct master *m, const struct control_request *request, const
     }
 }
 
-static void make_reply(struct master *m, struct control_client *client)
+void control_make_reply(struct master *m, struct control_client *client)
 {
     struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
     char *text = NULL;
@@ -431,7 +432,7 @@ static void serve_client(struct master *m, struct control *c, int i)
             drop(client);
             return;
         }
-        make_reply(m, client);
+        control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);
             return;

@@ -47,6 +47,8 @@ int control_open(struct master *m);
 void control_run(struct master *m);
 /* Closes all and removes the socket, if it is still ours. */
 void control_close(struct control *c);
+/* client->request is whole: its reply. NULL when there is no memory. */
+void control_make_reply(struct master *m, struct control_client *client);
 /* In a child: those descriptors are the master's. */
 void control_forget(struct control *c);
 

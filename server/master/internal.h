@@ -13,6 +13,7 @@
 #include "conf/config.h"
 #include "conf/diff.h"
 #include "conf/overlay.h"
+#include "master/admin.h"
 #include "master/control.h"
 #include "master/events.h"
 #include "master/inherit.h"
@@ -32,6 +33,7 @@
 #define MASTER_UPGRADE_EVENT (UINT32_MAX - 1)
 #define MASTER_CONTROL_EVENT (UINT32_MAX - 2)
 #define MASTER_WATCH_EVENT   (UINT32_MAX - 3)
+#define MASTER_ADMIN_EVENT   (UINT32_MAX - 4)
 
 enum master_phase {
     MASTER_STARTING, /* until every worker is ready */
@@ -44,7 +46,7 @@ enum master_phase {
 
 enum child_state {
     CHILD_DOWN,    /* the slot is free */
-    CHILD_WAITING, /* recorder: is started again at due_ms */
+    CHILD_WAITING, /* recorder, admin: is started again at due_ms */
     CHILD_STARTING,
     CHILD_RUNNING,
 };
@@ -62,6 +64,7 @@ enum child_duty {
 };
 
 #define CHILD_RECORDER (-1) /* as an index */
+#define CHILD_ADMIN    (-2)
 #define CHILD_MESSAGE  1024
 
 struct haul { /* what became of a parked worker's connections */
@@ -87,7 +90,7 @@ struct generation {
 };
 
 struct child {
-    int index;                    /* slot of the worker, or CHILD_RECORDER */
+    int index;                    /* slot of the worker, or CHILD_RECORDER, CHILD_ADMIN */
     const struct generation *gen; /* that it was forked with */
     enum child_state state;
     enum child_duty duty;
@@ -106,7 +109,7 @@ struct child {
     bool was_told_to_end; /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
-    struct respawn respawn; /* of the recorder */
+    struct respawn respawn; /* of the recorder, of the admin process */
     uint32_t keys_edition;  /* of the certificates that it has */
 };
 
@@ -181,7 +184,8 @@ struct master {
     int64_t phase_end_ms; /* DRAINING, FORCING, FLUSHING: patience ends */
     int exit_status;
     int epoll_fd, signal_fd;
-    struct child recorder;
+    struct child recorder, admin_child;
+    struct admin admin;
     struct child *worker; /* n_slots */
     int n_slots;
     struct post *post; /* cfg->n_workers */
@@ -326,6 +330,11 @@ void reload_fini(struct master *m);
 void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
+
+/* ---- breakers.c ---- */
+
+/* CONTROL_BREAKER: 0; -ENOENT, -EINVAL; -EOPNOTSUPP: that plugin's breaker is off. */
+int breaker_control(struct master *m, int argument);
 
 /* ---- loglevel.c ---- */
 

@@ -73,6 +73,7 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
         watch_update(m);
+        admin_start(m);
         events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
         master_announce(m);
         upgrade_announce(m);
@@ -81,9 +82,10 @@ static void enter(struct master *m, enum master_phase phase)
     case MASTER_DRAINING:
     case MASTER_FORCING:
         reload_abandon(m, "the server stops");
-        if (m->is_succeeded)
+        if (m->is_succeeded) {
             listen_leave_paths(&m->listeners);
-        else
+            admin_stop(m);
+        } else
             notify_systemd("STOPPING=1");
         if (!m->is_succeeded)
             listen_shut_door(&m->listeners, NULL);
@@ -101,6 +103,7 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->recorder.state == CHILD_WAITING)
             m->recorder.state = CHILD_DOWN;
         child_kill(&m->recorder, SIGTERM);
+        admin_stop(m);
         m->phase_end_ms = now + FLUSH_MS;
         break;
     case MASTER_ENDED:
@@ -125,8 +128,9 @@ static void fail_start(struct master *m)
 static void run_out_of_patience(struct master *m)
 {
     if (m->phase == MASTER_FLUSHING) {
-        log_warn("the recorder did not finish within %d ms: killed", FLUSH_MS);
+        log_warn("the recorder or the admin process did not finish within %d ms: killed", FLUSH_MS);
         child_kill(&m->recorder, SIGKILL);
+        child_kill(&m->admin_child, SIGKILL);
     }
     for (int i = 0; i < m->n_slots; i++) {
         char where[512];
@@ -267,6 +271,8 @@ static void reap(struct master *m)
     }
     if (child_reap(&m->recorder, &status, &was_serving))
         recorder_ended(m, status);
+    if (child_reap(&m->admin_child, &status, &was_serving))
+        admin_ended(m, status);
 }
 
 /* ---- Signals ---- */
@@ -290,6 +296,7 @@ static void reopen_logs(struct master *m)
     if (r < 0)
         log_error("cannot open %s anew: %s", m->cfg->log.path, strerror(-r));
     child_kill(&m->recorder, SIGUSR1);
+    child_kill(&m->admin_child, SIGUSR1);
     for (int i = 0; i < m->n_slots; i++)
         child_kill(&m->worker[i], SIGUSR1);
 }
@@ -350,6 +357,7 @@ static void do_what_is_due(struct master *m)
     reload_tick(m, now);
     rollout_tick(m, now);
     watch_tick(m, now);
+    admin_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
@@ -362,7 +370,8 @@ static void do_what_is_due(struct master *m)
     if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0 &&
         !(m->is_succeeded && escrow_is_waiting(m)))
         enter(m, MASTER_FLUSHING);
-    if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder))
+    if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder) &&
+        !child_is_alive(&m->admin_child))
         enter(m, MASTER_ENDED);
 }
 
@@ -384,6 +393,8 @@ static int time_left_ms(const struct master *m)
         at_ms = keys_next_ms(m);
     if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
         at_ms = m->recorder.due_ms;
+    if (admin_next_ms(m) < at_ms)
+        at_ms = admin_next_ms(m);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
@@ -413,6 +424,8 @@ static void loop(struct master *m)
 
             if (which == MASTER_CONTROL_EVENT) {
                 control_run(m);
+            } else if (which == MASTER_ADMIN_EVENT) {
+                admin_read(m);
             } else if (which == MASTER_WATCH_EVENT) {
                 watch_read(m);
             } else if (which == MASTER_UPGRADE_EVENT) {
@@ -483,6 +496,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     control_init(&m->control);
     watch_init(&m->watch);
     history_init(&m->history);
+    admin_init(&m->admin);
     rollout_init(m);
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
@@ -499,6 +513,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     *m->generation = (struct generation){
         .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
+    child_init(&m->admin_child, CHILD_ADMIN, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
     posts_init(m);
@@ -509,6 +524,7 @@ static void master_fini(struct master *m)
 {
     listen_close(&m->listeners);
     control_close(&m->control);
+    admin_close(m);
     watch_close(&m->watch);
     fd_close(&m->epoll_fd);
     fd_close(&m->signal_fd);

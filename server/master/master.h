@@ -22,6 +22,7 @@
 
 #include "ipc/seat.h"
 
+struct admin_seat;
 struct config;
 struct diag;
 struct overlay;
@@ -64,6 +65,11 @@ struct master_roles {
     /* Writes crash records and log lines until SIGTERM, then drains what is left and returns. By
      * then all workers have ended. SIGUSR2: returns at once, another one goes on. */
     int (*recorder)(const struct recorder_view *view, struct shm *shm);
+
+    /* Serves the admin interface until SIGTERM or SIGQUIT. SIGUSR2: ends what it is about to answer
+     * and returns, another one goes on. SIGUSR1 asks for log_reopen(). NULL: there is none. */
+    int (*admin)(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                 const struct admin_seat *seat);
 
     /* Loads the config file of `before` anew, with its plugins, as it is now: every mistake in diag.
      * in_use and is_fresh: config_align(). overlay: in what the plugins differ from the file's; what

@@ -36,7 +36,8 @@
 
 static bool has_workers(const struct master *m, const struct generation *g)
 {
-    if (child_is_alive(&m->recorder) && m->recorder.gen == g)
+    if ((child_is_alive(&m->recorder) && m->recorder.gen == g) ||
+        (child_is_alive(&m->admin_child) && m->admin_child.gen == g))
         return true;
     for (int i = 0; i < m->n_slots; i++)
         if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)
@@ -113,6 +114,7 @@ static void finish(struct master *m, const char *state, const char *stage, const
     preflight_end(&r->preflight);
     if (r->listeners.fd != NULL)
         listen_close(&r->listeners);
+    admin_abandon(m);
     if (r->next != NULL) {
         struct generation *next = r->next;
 
@@ -294,6 +296,16 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
     return 0;
 }
 
+/* A Unix socket's file belongs to whoever lists it last. */
+static void share_paths(struct listen_set *from, const struct listen_set *to)
+{
+    for (int i = 0; i < from->cfg->n_listeners; i++)
+        for (int k = 0; from->path != NULL && to->path != NULL && k < to->cfg->n_listeners; k++)
+            if (from->path[i].ino != 0 && from->path[i].ino == to->path[k].ino &&
+                from->path[i].dev == to->path[k].dev)
+                from->path[i].ino = 0;
+}
+
 /* Sockets of addresses that both have are the same ones. */
 static int open_listeners(struct master *m, char *text, size_t size)
 {
@@ -313,20 +325,15 @@ static int open_listeners(struct master *m, char *text, size_t size)
     }
     diag_init(&diag);
     result = listen_open(&r->listeners, r->next->cfg, &in, &diag);
+    if (result == 0) {
+        result = admin_prepare(m, r->next->cfg, &diag);
+        if (result < 0)
+            share_paths(&r->listeners, &m->listeners);
+    }
     diag_text(&diag, text, size);
     diag_fini(&diag);
     inherit_close(&in);
     return result;
-}
-
-/* A Unix socket's file belongs to whoever lists it last. */
-static void share_paths(struct listen_set *from, const struct listen_set *to)
-{
-    for (int i = 0; i < from->cfg->n_listeners; i++)
-        for (int k = 0; from->path != NULL && to->path != NULL && k < to->cfg->n_listeners; k++)
-            if (from->path[i].ino != 0 && from->path[i].ino == to->path[k].ino &&
-                from->path[i].dev == to->path[k].dev)
-                from->path[i].ino = 0;
 }
 
 static void dismiss_candidates(struct master *m)
@@ -463,6 +470,7 @@ static void commit(struct master *m)
     share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
+    admin_commit(m);
     log_info("%s: generation %" PRIu64
              " serves (%d change%s, %d ms); workers of the one before finish "
              "what they have begun",
@@ -546,9 +554,13 @@ void reload_tick(struct master *m, int64_t now_ms)
         commit(m);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
-    if (m->recorder.gen != m->generation && now_ms - told_ms >= 500) {
+    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation) &&
+        now_ms - told_ms >= 500) {
         told_ms = now_ms; /* once more: it may not have been prepared for the signal */
-        child_kill(&m->recorder, SIGUSR2);
+        if (m->recorder.gen != m->generation)
+            child_kill(&m->recorder, SIGUSR2);
+        if (m->admin_child.gen != m->generation)
+            child_kill(&m->admin_child, SIGUSR2);
     }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {

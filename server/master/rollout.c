@@ -105,7 +105,7 @@ static void ended(struct master *m, bool is_done)
     struct rollout_run *r = &m->rollout;
 
     if (is_done) {
-        rollout_set(&m->shm->rollout, 0, ROLLOUT_OFF, 0);
+        /* The word stays: workers with both arms may serve for a moment more. */
         set_phase(r, ROLLOUT_IDLE);
         return;
     }

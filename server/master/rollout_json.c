@@ -80,7 +80,7 @@ static json_t *steps_json(const struct plan *plan)
 char *rollout_status(const struct master *m)
 {
     const struct rollout_run *r = &m->rollout;
-    uint64_t word = atomic_load(&m->shm->rollout.word);
+    uint64_t word = r->phase != ROLLOUT_IDLE ? atomic_load(&m->shm->rollout.word) : 0;
     char parts[32], hold[256] = "", *text;
     json_t *json;
 

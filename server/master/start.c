@@ -58,6 +58,12 @@ void master_announce(const struct master *m)
     fprintf(stderr, "%sbulkhead %s serving on %s (%d worker%s)%s%s%s\n", log_priority(LOG_INFO),
             BULKHEAD_VERSION, all, m->cfg->n_workers, m->cfg->n_workers == 1 ? "" : "s",
             url[0] != '\0' ? "; open " : "", url, url[0] != '\0' ? "/" : "");
+    admin_describe(m, url, sizeof url);
+    if (url[0] != '\0' && m->cfg->admin.token_file != NULL)
+        fprintf(stderr, "%sadmin interface on %s; its token is in %s\n", log_priority(LOG_INFO),
+                url, m->cfg->admin.token_file);
+    else if (url[0] != '\0')
+        fprintf(stderr, "%sadmin interface on %s\n", log_priority(LOG_INFO), url);
     if (strcmp(m->cfg->log.path, "-") != 0)
         log_info("bulkhead %s serving on %s (%d workers)", BULKHEAD_VERSION, all,
                  m->cfg->n_workers);
@@ -104,6 +110,8 @@ int master_prepare(struct master *m)
     r = upgrade_inherit(m);
     if (r == 0)
         r = listen_open(&m->listeners, cfg, &m->inherited, &diag);
+    if (r == 0)
+        r = admin_open(m, &m->inherited, &diag);
     inherit_close(&m->inherited);
     if (r == 0)
         r = user_find(cfg, &diag, &m->user);

@@ -139,11 +139,11 @@ static json_t *breaker_json(const struct breaker *b, const struct breaker_limits
     struct breaker_view view;
 
     breaker_look(b, limits, now_ms, &view);
-    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state),
-                     "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
-                     "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed,
-                     "opened", (json_int_t)atomic_load(&b->n_opened), "refused",
-                     (json_int_t)atomic_load(&b->n_refused));
+    return json_pack(
+        "{s:s, s:b, s:I, s:i, s:i, s:i, s:I, s:I}", "state", breaker_state_name(view.state), "held",
+        view.is_held, "left_ms", (json_int_t)view.left_ms, "recent_crashes", (int)view.n_crashes,
+        "trials_begun", (int)view.n_given, "trials_passed", (int)view.n_passed, "opened",
+        (json_int_t)atomic_load(&b->n_opened), "refused", (json_int_t)atomic_load(&b->n_refused));
 }
 
 static json_t *blocked_json(const struct master *m, const struct quarantine *q,
@@ -204,8 +204,8 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
         {"renewals", offsetof(struct shm_plugin, renewals)},
         {"copies", offsetof(struct shm_plugin, copies)},
     };
-    json_t *json = json_pack("{s:o, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "module",
-                             text_json(p->module), "on_error",
+    json_t *json = json_pack("{s:o, s:i, s:o, s:s, s:o, s:o}", "name", text_json(p->name), "place",
+                             i + 1, "module", text_json(p->module), "on_error",
                              p->on_error == CONFIG_FAIL_OPEN ? "fail_open" : "fail_closed",
                              "breaker", breaker_json(&s->quarantine.breaker, &limits, now_ms),
                              "blocked_routes", blocked_json(m, &s->quarantine, &limits, now_ms));
@@ -271,6 +271,8 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "%d of %d workers are missing", n_missing, m->cfg->n_workers);
     if (!child_is_alive(&m->recorder))
         add_problem(list, "the recorder is not running: crash records wait");
+    if (m->admin.door.is_open && !child_is_alive(&m->admin_child))
+        add_problem(list, "the admin process is not running");
     if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
         add_problem(list, "the last reload failed: %s", m->reload.why);
     json_array_foreach(plugins, i, plugin)
@@ -311,6 +313,17 @@ static json_t *refusals_json(const struct master *m)
         json_object_set_new(json, refusal_name((enum http_refusal)r), json_integer((json_int_t)n));
     }
     return json;
+}
+
+static json_t *admin_json(const struct master *m)
+{
+    char address[192];
+
+    if (!m->admin.door.is_open)
+        return json_null();
+    admin_describe(m, address, sizeof address);
+    return json_pack("{s:b, s:i, s:o}", "running", child_is_alive(&m->admin_child), "pid",
+                     (int)m->admin_child.pid, "address", text_json(address));
 }
 
 static json_int_t count_requests(const struct master *m)
@@ -354,6 +367,7 @@ char *status_json(const struct master *m)
                      "pid", (int)m->recorder.pid, "problems", problems_json(m, plugins),
                      "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
                      ends_json(&m->history));
+    json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
     json_object_set_new(json, "plugins", plugins);

@@ -39,7 +39,7 @@ static void keep(int fd, char *list, size_t size)
 static _Noreturn void execute(struct master *m, int channel_fd)
 {
     size_t n_fds = (size_t)m->cfg->n_workers * (size_t)m->cfg->n_listeners;
-    size_t size = (n_fds + 1) * 12;
+    size_t size = (n_fds + 2) * 12;
     char *list = calloc(1, size);
     sigset_t none;
 
@@ -49,6 +49,8 @@ static _Noreturn void execute(struct master *m, int channel_fd)
         keep(channel_fd, list, size);
         for (size_t i = 0; i < n_fds; i++)
             keep(m->listeners.fd[i], list, size);
+        if (m->admin.door.is_open)
+            keep(m->admin.door.set.fd[0], list, size);
         setenv(INHERIT_ENV, list, 1);
         execv(m->roles->argv[0], m->roles->argv);
     }

@@ -31,9 +31,10 @@ static bool is_known_dead(const struct soak_story *s, pid_t pid, int64_t by_ms)
 /* Did such a thing happen to a worker that may have had that request, while it was under way? */
 static bool has_died(const struct soak_story *s, const struct soak_event *e, unsigned kinds)
 {
-    /* A connection may have been cut before it was used again; and a worker that dies has often put the
-     * whole of an answer into the socket, from where a slow client gets it, and only then the end. */
-    int64_t from_ms = e->result == RESULT_CUT ? e->before_ms : e->sent_ms;
+    /* A connection may have been cut, or refused (note_unasked(), client.c), before it was used again;
+     * and a worker that dies has often put the whole of an answer into the socket, from where a slow
+     * client gets it, and only then what came of its death. */
+    int64_t from_ms = e->result == RESULT_CUT || e->is_bare ? e->before_ms : e->sent_ms;
 
     for (size_t i = 0; i < s->n; i++) {
         const struct soak_death *d = &s->v[i];

@@ -346,8 +346,6 @@ static void mistakes_have_a_place_and_a_hint(void **state)
 static void keys_of_later_versions_are_refused_by_name(void **state)
 {
     (void)state;
-    assert_mistake(BASE PLUGINS ROUTES "admin: {}\n",
-                   "5:8: admin: the admin interface is not in this version", NULL);
     assert_mistake(BASE PLUGINS ROUTES "logs: {access: {}}\n",
                    "5:16: logs.access: the access log is not in this version; use the access_log "
                    "plugin",
@@ -355,6 +353,48 @@ static void keys_of_later_versions_are_refused_by_name(void **state)
     assert_mistake(BASE ROUTES "plugins: {p: {module: m, isolation: cell}}\n",
                    "4:37: plugins.p.isolation: isolation 'cell' is not in this version",
                    "boundary");
+}
+
+static void the_admin_interface_stays_on_this_machine_unless_told_otherwise(void **state)
+{
+    static const struct {
+        const char *text, *what, *hint;
+    } rows[] = {
+        {"admin: {}\n", "5:8: admin: listen is missing", "127.0.0.1:9900"},
+        {"admin: {listen: \"127.0.0.1:9900\"}\n",
+         "5:8: admin: token_file is missing: everybody on this machine can reach 127.0.0.1:9900",
+         "admin.token"},
+        {"admin: {listen: \"0.0.0.0:9900\", token_file: t}\n",
+         "5:17: admin.listen: 0.0.0.0:9900 can be reached from other machines, and the admin "
+         "interface speaks no TLS",
+         "plaintext: anywhere"},
+        {"admin: {listen: \"127.0.0.1:8080\", token_file: t}\n",
+         "5:8: admin.listen: the listener in line 2 has that address", NULL},
+        {"admin: {listen: \"[::1]:9900\", token_file: t, mode: 0660}\n",
+         "5:8: admin: mode is for Unix sockets only", NULL},
+        {"admin: {listen: \"unix:a\", read_token_file: t}\n",
+         "5:8: admin: read_token_file without token_file: nobody could act", "token_file"},
+        {"admin: {listen: \"unix:a\", token_file: t, read_token_file: t}\n",
+         "5:8: admin: token_file and read_token_file are the same file", NULL},
+        {"admin: {listen: \"unix:a\", hosts: [\"a:80\"]}\n",
+         "5:35: admin.hosts: 'a:80' is not a host's name (no port, no path, no stars)", NULL},
+    };
+    char text[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        snprintf(text, sizeof text, BASE PLUGINS ROUTES "%s", rows[i].text);
+        assert_mistake(text, rows[i].what, rows[i].hint);
+    }
+    load_well(BASE PLUGINS ROUTES);
+    assert_false(cfg->admin.is_on);
+    load_well(BASE PLUGINS ROUTES "admin: {listen: \"unix:a.sock\", hosts: [ops.example]}\n");
+    assert_true(cfg->admin.is_on);
+    assert_int_equal(cfg->admin.listener.mode, 0600);
+    assert_int_equal(cfg->admin.n_hosts, 1);
+    load_well(BASE PLUGINS ROUTES
+              "admin: {listen: \"[::]:9900\", plaintext: anywhere, token_file: t}\n");
+    assert_int_equal(cfg->admin.token_file[0], '/');
 }
 
 static void trusted_proxies_are_networks_addresses_and_unix(void **state)
@@ -673,6 +713,7 @@ int main(void)
         TEST(values_come_from_the_environment),
         TEST(mistakes_have_a_place_and_a_hint),
         TEST(keys_of_later_versions_are_refused_by_name),
+        TEST(the_admin_interface_stays_on_this_machine_unless_told_otherwise),
         TEST(trusted_proxies_are_networks_addresses_and_unix),
         TEST(a_proxy_header_of_anybody_is_refused),
         TEST(a_plugins_breaker_overrules_single_keys),

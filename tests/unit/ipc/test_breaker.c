@@ -304,6 +304,40 @@ static void two_processes_agree_on_every_change(void **state)
     munmap(s, sizeof *s);
 }
 
+static void stays_open_for_an_operator_until_it_is_reset(void **state)
+{
+    static const struct breaker_limits off = {.crashes = 0, .open_ms = 1000};
+    struct breaker_view view;
+
+    (void)state;
+    assert_false(breaker_hold(&b, &off, T0));
+    assert_true(breaker_hold(&b, &limits, T0));
+    breaker_look(&b, &limits, T0 + 100 * 30000, &view);
+    assert_int_equal(view.state, BREAKER_OPEN);
+    assert_true(view.is_held);
+    assert_int_equal(refused_at(T0 + 100 * 30000), limits.open_ms);
+    assert_int_equal(breaker_crash(&b, &limits, T0, 0), BREAKER_SAME);
+    breaker_reset(&b);
+    assert_int_equal(state_at(T0), BREAKER_CLOSED);
+    assert_true(breaker_is_closed(&b));
+    open_at(T0); /* as a new one */
+    breaker_look(&b, &limits, T0, &view);
+    assert_false(view.is_held);
+}
+
+static void a_reset_ends_trials_and_forgets_crashes(void **state)
+{
+    int64_t token;
+
+    (void)state;
+    open_at(T0);
+    token = try_at(T0 + 30000, BREAKER_TRYING);
+    breaker_reset(&b);
+    assert_int_equal(breaker_trial_ended(&b, &limits, token, true), BREAKER_SAME);
+    assert_int_equal(breaker_crash(&b, &limits, T0 + 30001, 0), BREAKER_SAME);
+    assert_int_equal(state_at(T0 + 30001), BREAKER_CLOSED);
+}
+
 #define TEST(NAME) cmocka_unit_test_setup(NAME, reset)
 
 int main(void)
@@ -321,6 +355,8 @@ int main(void)
         TEST(a_trial_that_showed_nothing_makes_room_for_another),
         TEST(trials_of_dead_workers_are_given_up_in_time),
         TEST(trips_for_other_reasons_once),
+        TEST(stays_open_for_an_operator_until_it_is_reset),
+        TEST(a_reset_ends_trials_and_forgets_crashes),
         TEST(recovers_from_any_bit_pattern),
         TEST(two_processes_agree_on_every_change),
     };

@@ -1,0 +1,235 @@
+/*
+ * internal.h - what the files of the admin process share.
+ */
+#ifndef ADMIN_INTERNAL_H
+#define ADMIN_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "admin/admin.h"
+#include "base/address.h"
+#include "base/list.h"
+#include "ipc/admin.h"
+#include "ipc/control.h"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+struct MHD_Response;
+
+#define ADMIN_CONNECTIONS 128
+#define ADMIN_HEAD        16384 /* bytes, more or less: of the library's memory for a connection */
+#define ADMIN_BODY        65536 /* bytes */
+#define ADMIN_QUESTIONS   64    /* that may wait for the master */
+
+struct admin;
+struct request;
+
+/* ---- ask.c: the master ---- */
+
+/* result: 0 or -errno, -ETIMEDOUT and -EPIPE among them; text: JSON or NULL, gone after the call. */
+typedef void ask_answer(void *arg, int result, const char *text);
+
+struct question {
+    struct control_request request;
+    ask_answer *answer;
+    void *arg;
+    int64_t until_ms;
+};
+
+struct asker {
+    int fd;                                    /* -1: the master is gone */
+    struct question *waiting[ADMIN_QUESTIONS]; /* a ring */
+    int first, n_waiting;
+    struct question *current; /* has been sent, at least in part */
+    bool is_given_up;         /* its answer, when it comes, is nobody's */
+    size_t n_sent;
+    struct control_reply reply;
+    char *text;
+    size_t n_received;
+};
+
+void ask_init(struct asker *k, int fd);
+/* answer() is called later, never from in here. -EAGAIN: too many are waiting; -EPIPE; -ENOMEM. */
+int ask(struct asker *k, enum control_command command, int argument, ask_answer *answer, void *arg);
+/* There may be something to read or to write. */
+void ask_run(struct asker *k);
+void ask_tick(struct asker *k, int64_t now_ms);
+bool ask_wants_room(const struct asker *k);
+
+/* ---- http.c: connections and requests ---- */
+
+enum visitor_state { VISITOR_HEAD, VISITOR_REQUEST, VISITOR_STREAM };
+
+struct visitor { /* a connection */
+    struct list node;
+    int fd;
+    enum visitor_state state;
+    int64_t due_ms; /* HEAD, REQUEST: cut then */
+    struct address address;
+};
+
+struct request {
+    struct admin *admin;
+    struct MHD_Connection *mhd;
+    struct visitor *visitor;
+    char method[16];
+    char path[512]; /* decoded */
+    enum admin_role role;
+    bool is_by_cookie;
+    char *body; /* NUL-terminated; NULL: none */
+    size_t body_len;
+    bool is_too_large;
+    bool is_suspended;
+    struct MHD_Response *response; /* ready to be sent, with this status */
+    unsigned status;
+    char argument[256]; /* what stands for {...} in the path of its route */
+    void *context;      /* of the handler's; freed with free() */
+};
+
+int http_open(struct admin *a, int listen_fd);
+int http_poll_fd(const struct admin *a);
+void http_accept(struct admin *a);
+/* Lets the library work; the time until it wants to again, in ms, or -1. */
+int http_run(struct admin *a);
+void http_tick(struct admin *a, int64_t now_ms);
+
+/* A header of the request; NULL: none. nth from 0. */
+const char *request_header(const struct request *req, const char *name);
+int request_count_headers(const struct request *req, const char *name);
+const char *request_query(const struct request *req, const char *name);
+/* It is answered later: request_resume() once it has a reply. */
+void request_suspend(struct request *req);
+void request_resume(struct request *req);
+
+/* One of these for each request. JSON and bodies are taken over. */
+void reply_json(struct request *req, unsigned status, json_t *json);
+void reply_text(struct request *req, unsigned status, const char *type, char *text, size_t n);
+void reply_static(struct request *req, const char *type, const void *p, size_t n, const char *etag);
+void reply_empty(struct request *req, unsigned status);
+/* RFC 9457. title: short, the same for all of its kind; detail: about this one. */
+__attribute__((format(printf, 4, 5))) void reply_problem(struct request *req, unsigned status,
+                                                         const char *title, const char *detail,
+                                                         ...);
+struct MHD_Response;
+void reply_response(struct request *req, unsigned status, struct MHD_Response *response,
+                    const char *type);
+void reply_master_failed(struct request *req, int result);
+/* One more header for a reply that is there. */
+void reply_header(struct request *req, const char *name, const char *value);
+
+/* ---- auth.c: who may do what ---- */
+
+struct auth;
+int auth_create(const struct admin_view *view, const struct admin_seat *seat, struct auth **out);
+/* May this request be looked at at all? Host, origin, rate. False: it has its reply. */
+bool auth_admit(struct auth *auth, struct request *req, int64_t now_ms);
+/* Who asks: req->role. False: a wrong token, or too many of them; it has its reply. */
+bool auth_identify(struct auth *auth, struct request *req, int64_t now_ms);
+/* A browser logs in with a token, and out. */
+void auth_login(struct auth *auth, struct request *req, const char *token, int64_t now_ms);
+void auth_logout(struct auth *auth, struct request *req);
+const char *auth_role_name(enum admin_role role);
+
+/* ---- api.c ---- */
+
+/* The request is whole, and its sender known. */
+void api_handle(struct request *req);
+
+struct api_route {
+    const char *method, *path; /* "/api/v1/crashes/{id}" */
+    enum admin_role role;      /* at least */
+    void (*handle)(struct request *req);
+};
+
+extern const struct api_route api_routes[]; /* ends with method NULL */
+
+/* ---- handlers ---- */
+
+void get_status(struct request *req);   /* status.c */
+void get_plugins(struct request *req);  /* plugins.c */
+void get_config(struct request *req);   /* config.c */
+void get_crashes(struct request *req);  /* crashes.c */
+void get_crash(struct request *req);    /* crashes.c */
+void get_healthz(struct request *req);  /* health.c */
+void get_readyz(struct request *req);   /* health.c */
+void get_session(struct request *req);  /* session.c */
+void post_session(struct request *req); /* session.c */
+void delete_session(struct request *req);
+void post_workers_recycle(struct request *req); /* actions.c, as are these */
+void post_worker_recycle(struct request *req);
+void post_reload(struct request *req);
+void get_reload(struct request *req);
+void post_breaker(struct request *req);
+void get_log_level(struct request *req);
+void put_log_level(struct request *req);
+void get_generations(struct request *req); /* plugins.c */
+void get_events(struct request *req);      /* events.c */
+void get_openapi(struct request *req);     /* assets.c */
+void get_index(struct request *req);
+void get_asset(struct request *req);
+
+/* ---- events.c ---- */
+
+void events_init(void);
+void events_tick(struct admin *a, int64_t now_ms);
+
+/* ---- actions.c ---- */
+
+/* The body, an object; NULL: it is none, and there is a reply. The caller decrefs. */
+json_t *request_json(struct request *req);
+/* Asks the master; answer(req, ...) has to reply and to resume. */
+void request_ask(struct request *req, enum control_command command, int argument,
+                 ask_answer *answer);
+
+/* The master's status, at most 200 ms old: answer() may be called at once. */
+void status_ask(struct admin *a, ask_answer *answer, void *arg);
+
+/* The same for a request, which may be suspended meanwhile: answer(req, ...) has to reply, and to
+ * resume it if it is. */
+void request_await_status(struct request *req, ask_answer *answer);
+
+/* Summaries of the latest crash records; *n_all: how many there are. */
+json_t *crashes_json(const struct config *cfg, int limit, int *n_all);
+
+/* The place of a plugin in the config, from 1; 0: there is none. */
+int plugin_place(const struct config *cfg, const char *name);
+
+/* The config as it is in force, without secrets. NULL: no memory. */
+json_t *config_json(const struct admin_view *view);
+
+/* Routes that are answered 503 as long as a breaker is open; *n_routes: of all. */
+int health_count_blocked(const struct admin *a, int *n_routes);
+
+/* ---- admin.c ---- */
+
+struct status_waiter {
+    ask_answer *answer;
+    void *arg;
+};
+
+struct admin {
+    const struct admin_view *view;
+    const struct config *cfg;
+    const struct shm *shm;
+    int listen_fd, epoll_fd, signal_fd;
+    struct MHD_Daemon *daemon;
+    struct list visitors; /* longest there first */
+    int n_visitors;
+    int n_open; /* requests that are not answered yet */
+    bool is_ending;
+    struct asker asker;
+    struct auth *auth;
+    struct {
+        char *text;
+        int64_t at_ms;
+        bool is_asked;
+        struct status_waiter waiter[ADMIN_CONNECTIONS];
+        int n_waiters;
+    } status;
+};
+
+#endif
