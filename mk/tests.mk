@@ -97,7 +97,7 @@ suite-unit: $(UNIT_TESTS)
 	@$(call san-env,1) $(RUN_TESTS) --suite unit --jobs $(JOBS) --timeout 120 $(UNIT_TESTS)
 suite-plugins: $(PLUGIN_TESTS) $(PLUGINS)
 	@$(call san-env,1) $(RUN_TESTS) --suite plugins --jobs $(JOBS) --timeout 120 $(PLUGIN_TESTS)
-suite-integration: all $(INTEGRATION_TESTS) $(MODULES)
+suite-integration: all deb-if-possible $(INTEGRATION_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 300 $(INTEGRATION_TESTS)
 suite-crash: all $(CRASH_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite crash --timeout 900 $(CRASH_TESTS)
@@ -119,7 +119,7 @@ suite-sanitize:
 # A suite that does not build counts as one failure, and the others still run.
 define run-suites
 	@scripts/setup.sh build test
-	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients)
+	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients packaging)
 	$(if $(filter integration,$(1)),@scripts/setup.sh --unpack build/unpacked unpacked)
 	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally && : > $(B)/tests/tally
 	+@$(if $(filter-out sanitize,$(1)),$(MAKE) -k all tests || :)

@@ -209,6 +209,12 @@ struct master {
     struct control control;
     struct history history;
     struct watch watch;
+    struct { /* systemd's, notify.c */
+        int64_t every_ms, patience_ms;
+        int64_t next_ms;   /* a sign of life is due; INT64_MAX: none is waited for */
+        int64_t turned_ms; /* a worker's loop was last seen to turn */
+        bool is_withheld;
+    } watchdog;
 };
 
 /* ---- start.c ---- */
@@ -355,7 +361,7 @@ void upgrade_tick(struct master *m, int64_t now_ms);
 void upgrade_read(struct master *m);
 /* Is this the new one? Reads what it inherits. 0 or -errno. */
 int upgrade_inherit(struct master *m);
-/* It serves: tells the old one, and systemd. */
+/* It serves: tells the old one, which tells systemd. */
 void upgrade_announce(struct master *m);
 
 /* ---- master.c ---- */

@@ -73,11 +73,14 @@ static void enter(struct master *m, enum master_phase phase)
         if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
             control_open(m);
         watch_update(m);
+        watchdog_saw_turn(m, now);
         admin_start(m);
         events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
         master_announce(m);
-        upgrade_announce(m);
-        notify_systemd("READY=1");
+        if (m->predecessor_fd >= 0)
+            upgrade_announce(m); /* the old one tells systemd */
+        else
+            notify_systemd("READY=1");
         break;
     case MASTER_DRAINING:
     case MASTER_FORCING:
@@ -357,6 +360,7 @@ static void do_what_is_due(struct master *m)
     reload_tick(m, now);
     rollout_tick(m, now);
     watch_tick(m, now);
+    watchdog_tick(m, now);
     admin_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
@@ -383,6 +387,8 @@ static int time_left_ms(const struct master *m)
 
     if (next_ms < at_ms)
         at_ms = next_ms;
+    if (watchdog_next_ms(m) < at_ms)
+        at_ms = watchdog_next_ms(m);
     if (watch_next_ms(m) < at_ms)
         at_ms = watch_next_ms(m);
     if (log_next_ms() < at_ms)
@@ -496,6 +502,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     control_init(&m->control);
     watch_init(&m->watch);
     history_init(&m->history);
+    watchdog_init(m);
     admin_init(&m->admin);
     rollout_init(m);
     /* calloc(): most of a child is the memory of its ends, which most never need. */

@@ -18,6 +18,7 @@
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
+#include "master/notify.h"
 #include "obs/log.h"
 
 #define LEAVE_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the worker's own */
@@ -356,6 +357,8 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     const struct shm_worker *w = &m->shm->worker[c->index];
     uint32_t beat = atomic_load(&w->beat);
 
+    if (beat != c->beat && c->beat_ms != 0)
+        watchdog_saw_turn(m, now);
     if (beat != c->beat || atomic_load(&w->call.plugin) != 0 || c->beat_ms == 0) {
         c->beat = beat;
         c->beat_ms = now;

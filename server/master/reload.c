@@ -291,7 +291,7 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
         return result;
     }
     if (!is_dry)
-        notify_systemd("RELOADING=1");
+        notify_reloading();
     r->state = RELOAD_TRYING;
     return 0;
 }

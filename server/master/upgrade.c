@@ -52,6 +52,7 @@ static _Noreturn void execute(struct master *m, int channel_fd)
         if (m->admin.door.is_open)
             keep(m->admin.door.set.fd[0], list, size);
         setenv(INHERIT_ENV, list, 1);
+        watchdog_inherit();
         execv(m->roles->argv[0], m->roles->argv);
     }
     fprintf(stderr, "bulkhead: cannot execute %s: %s\n", m->roles->argv[0], strerror(errno));
@@ -137,13 +138,7 @@ int upgrade_inherit(struct master *m)
 void upgrade_announce(struct master *m)
 {
     struct channel_message msg = {.kind = CHANNEL_READY, .number = getpid()};
-    char text[64];
 
-    if (m->predecessor_fd < 0)
-        return;
-    /* Before the other says goodbye: systemd follows the one that it knows. */
-    snprintf(text, sizeof text, "MAINPID=%d", (int)getpid());
-    notify_systemd(text);
     epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, m->predecessor_fd,
               &(struct epoll_event){.events = EPOLLIN, .data.u32 = MASTER_UPGRADE_EVENT});
     if (channel_send(m->predecessor_fd, &msg, NULL, NULL) < 0) {
@@ -159,6 +154,7 @@ static void read_from_successor(struct master *m)
     static char text[CHANNEL_TEXT + 1];
     struct channel_message msg;
     int fds[CHANNEL_FDS], r;
+    char main_pid[32];
 
     while ((r = channel_receive(m->upgrade.channel_fd, &msg, fds, text)) > 0) {
         for (uint32_t i = 0; i < msg.n; i++)
@@ -167,6 +163,9 @@ static void read_from_successor(struct master *m)
             log_info("the new master (pid %d) serves; this one lets its workers finish",
                      (int)m->upgrade.pid);
             m->is_succeeded = true;
+            /* NotifyAccess=main: systemd believes nobody but the one that it knows. */
+            snprintf(main_pid, sizeof main_pid, "MAINPID=%d", (int)m->upgrade.pid);
+            notify_systemd(main_pid);
             master_give_way(m);
         }
     }

@@ -271,7 +271,7 @@ static void failures_lead_to_compensation_and_good_time_back(void **state)
 static void xinetd_tells_the_time(void **state)
 {
     static const char *const schemes[] = {"time+udp", "time+tcp"};
-    char options[100], conf[300], log[300];
+    char options[100], conf[300], log[300], pidfile[300];
     char *dir = tmp_dir();
     int port = free_port(SOCK_STREAM);
     pid_t xinetd;
@@ -280,6 +280,7 @@ static void xinetd_tells_the_time(void **state)
     needs("xinetd");
     snprintf(conf, sizeof conf, "%s/xinetd.conf", dir);
     snprintf(log, sizeof log, "%s/xinetd.log", dir);
+    snprintf(pidfile, sizeof pidfile, "%s/pid", dir); /* it is removed at the end, whatever it is */
     file_write(conf,
                "defaults\n{\n bind = 127.0.0.1\n cps = 1000 1\n}\n"
                "service time\n{\n type = INTERNAL UNLISTED\n id = time-stream\n"
@@ -287,8 +288,8 @@ static void xinetd_tells_the_time(void **state)
                "service time\n{\n type = INTERNAL UNLISTED\n id = time-dgram\n"
                " socket_type = dgram\n protocol = udp\n wait = yes\n user = root\n port = %d\n}\n",
                port, port);
-    xinetd = spawn(
-        log, (const char *[]){"xinetd", "-dontfork", "-f", conf, "-pidfile", "/dev/null", NULL});
+    xinetd = spawn(log,
+                   (const char *[]){"xinetd", "-dontfork", "-f", conf, "-pidfile", pidfile, NULL});
     for (size_t i = 0; i < 2; i++) {
         struct server *srv;
 
