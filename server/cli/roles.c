@@ -183,6 +183,11 @@ static const char *object(const struct setup *setup, int i)
     return setup->plugin[i].object;
 }
 
+static const char *digest(const struct setup *setup, int i)
+{
+    return setup->plugin[i].sha256;
+}
+
 static bool moves_state(const struct setup *before, const struct setup *setup)
 {
     for (int i = 0; i < before->n && i < setup->n; i++)
@@ -198,6 +203,7 @@ const struct master_roles cli_roles = {
     .object = object,
     .load = load,
     .variant = variant,
+    .digest = digest,
     .describe = describe,
     .unload = unload,
     .worker = worker_run,

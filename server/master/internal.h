@@ -17,6 +17,7 @@
 #include "master/control.h"
 #include "master/events.h"
 #include "master/inherit.h"
+#include "master/kept.h"
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/respawn.h"
@@ -151,7 +152,7 @@ struct reload_variants {
 struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
-    bool is_dry, is_wanted_again;
+    bool is_dry, is_wanted_again, is_brave;
     const char *reason;
     int64_t began_ms;
     struct generation *next; /* what may become the current one */
@@ -175,6 +176,8 @@ struct master {
     struct reload reload;
     struct overlay overlay; /* in what the current plugins differ from those of the file */
     struct rollout_run rollout;
+    struct bans bans;
+    char *kept; /* the variants as they were last written; NULL: there is no such file */
     struct events events;
     const struct master_roles *roles;
     struct shm *shm;
@@ -319,11 +322,18 @@ int64_t keys_next_ms(const struct master *m);
 
 /* ---- reload.c ---- */
 
-/* Begins to load the config anew. variants: NULL: as it is now. reason: for the log. is_dry: only says what would change. is_forced:
- * also when nothing has changed, for what the config names and we don't look at (key files and so
- * on). 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
+enum {
+    RELOAD_DRY = 1,    /* only says what would change */
+    RELOAD_ANYWAY = 2, /* also when nothing has changed that we look at */
+    RELOAD_FORCE = 4,  /* what the file says, be it quarantined or rolled back */
+};
+
+/* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
+int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
+/* Puts an object into quarantine. */
+void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
+                const char *why);
 void reload_tick(struct master *m, int64_t now_ms);
 /* A worker with the new config is ready, or has ended. */
 void reload_candidate_ended(struct master *m, const char *reason);
@@ -402,6 +412,8 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
                     const struct user *user, struct listen_set *listeners, const char *consequence,
                     struct preflight **out);
 int preflight_step(struct preflight *p);
+/* The plugin that crashed, or did not come to an end; "": none did. */
+const char *preflight_culprit(const struct preflight *p);
 /* What was wrong, a line each; "" when nothing was. */
 const char *preflight_said(const struct preflight *p);
 /* Ends it, if it is not over, and frees. */

@@ -41,6 +41,7 @@ struct report {
     size_t len;
     size_t total;
     char plugin[128], stage[32], object[PATH_MAX]; /* where it is */
+    char culprit[128];                             /* that crashed; "": none did */
     bool is_ok;                                    /* the last line was "ok" */
     bool had_error;
     bool is_quiet; /* nothing on stderr: somebody else tells it */
@@ -138,6 +139,8 @@ static void end_line(struct report *rep)
         /* Said once per plugin. */
         if (strstr(line, " object ") != NULL || strcmp(before, rep->plugin) != 0)
             copy_field(line, " object ", true, rep->object, sizeof rep->object);
+    } else if (strncmp(line, "crash ", 6) == 0) {
+        copy_field(line, "crash ", false, rep->culprit, sizeof rep->culprit);
     } else if (strstr(line, "error: ") != NULL || (rep->had_error && line[0] == ' ')) {
         rep->had_error = true; /* its hint is indented */
         say(rep, line);
@@ -264,7 +267,13 @@ static void tell(struct preflight *p)
     diag_format(&diag, 0, line, sizeof line);
     say(rep, line);
     diag_fini(&diag);
+    memcpy(rep->culprit, rep->plugin, sizeof rep->culprit);
     log_error("preflight: %s %s; %s", who, what, p->consequence);
+}
+
+const char *preflight_culprit(const struct preflight *p)
+{
+    return p->rep.culprit;
 }
 
 /* ---- The whole ---- */

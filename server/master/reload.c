@@ -180,6 +180,81 @@ static const struct change *find_refused(const struct changes *changes)
     return NULL;
 }
 
+/* ---- quarantine ---- */
+
+static bool is_current(const struct master *m, const char *sha256)
+{
+    for (int i = 0; i < m->cfg->n_plugins; i++)
+        if (place_name(m->cfg, i) != NULL && strcmp(m->roles->digest(m->setup, i), sha256) == 0)
+            return true;
+    return false;
+}
+
+/* An object that is to be loaded anew. Who wants it all the same takes it out of quarantine. */
+static bool find_banned(struct master *m, char *text, size_t size)
+{
+    const struct generation *next = m->reload.next;
+
+    for (int i = 0; i < next->cfg->n_plugins && m->roles->digest != NULL; i++) {
+        const char *sha256 = place_name(next->cfg, i) != NULL ? m->roles->digest(next->setup, i)
+                                                              : "";
+        const struct ban *ban = sha256[0] != '\0' ? bans_find(&m->bans, sha256) : NULL;
+
+        if (ban == NULL || is_current(m, sha256))
+            continue;
+        if (m->reload.is_brave) {
+            if (!m->reload.is_dry)
+                bans_lift(m->cfg, &m->bans, sha256);
+            continue;
+        }
+        snprintf(
+            text, size,
+            "plugin '%s': %s (version %s, sha256 %.12s) is in quarantine since %s: %s. Install "
+            "another object, or try this one again with --force",
+            config_plugin_name(&next->cfg->plugin[i]), m->roles->object(next->setup, i),
+            ban->version, sha256, ban->when, ban->why);
+        return true;
+    }
+    return false;
+}
+
+void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
+                const char *why)
+{
+    struct ban ban;
+
+    timestamp_format(clock_real_ns(), ban.when);
+    snprintf(ban.sha256, sizeof ban.sha256, "%s", sha256);
+    text_printable(ban.plugin, sizeof ban.plugin, plugin);
+    text_printable(ban.version, sizeof ban.version, version);
+    text_printable(ban.why, sizeof ban.why, why);
+    bans_add(m->cfg, &m->bans, &ban);
+    log_warn("plugin '%s': version %s (sha256 %.12s) is in quarantine: %s", ban.plugin, ban.version,
+             sha256, ban.why);
+    events_add(&m->events, EVENT_QUARANTINED, plugin, "version %s, sha256 %.12s: %s", ban.version,
+               sha256, ban.why);
+}
+
+/* It crashed when it was tried. What runs already cannot be to blame. */
+static void ban_culprit(struct master *m, const char *culprit, const char *said)
+{
+    const struct generation *next = m->reload.next;
+    struct overlay_variant v;
+
+    for (int i = 0; culprit[0] != '\0' && i < next->cfg->n_plugins; i++) {
+        const char *sha256;
+
+        if (place_name(next->cfg, i) == NULL || strcmp(next->cfg->plugin[i].name, culprit) != 0 ||
+            m->roles->digest == NULL)
+            continue;
+        sha256 = m->roles->digest(next->setup, i);
+        if (is_current(m, sha256) || m->roles->variant(next->cfg, next->setup, i, &v) < 0)
+            continue;
+        reload_ban(m, v.plugin, v.version, sha256, said);
+        overlay_variant_fini(&v);
+    }
+}
+
 /* ---- the way to commit ---- */
 
 static void diag_text(const struct diag *diag, char *buf, size_t size)
@@ -228,12 +303,13 @@ static int load(struct master *m)
     return 0;
 }
 
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
+int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id)
 {
+    bool is_dry = (flags & RELOAD_DRY) != 0, is_forced = (flags & RELOAD_ANYWAY) != 0;
     struct reload *r = &m->reload;
     const struct change *refused;
-    char text[512];
+    char text[1024];
     int result;
 
     if (m->phase != MASTER_SERVING || m->roles->load == NULL || m->upgrade.pid != 0)
@@ -257,6 +333,9 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
         finish(m, "failed", "config", strerror(-result));
         return result;
     }
+    r->is_brave = (flags & RELOAD_FORCE) != 0;
+    if (r->is_brave)
+        overlay_drop_all(&r->overlay);
     log_debug("%s: %s", reason, is_dry ? "what would change?" : "loading the config anew");
     result = load(m);
     if (result < 0)
@@ -269,6 +348,10 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
             finish(m, "failed", "rollout", why);
             return -EINVAL;
         }
+    }
+    if (find_banned(m, text, sizeof text)) {
+        finish(m, "failed", "quarantine", text);
+        return -EPERM;
     }
     if (r->changes.n == 0 && !is_forced && !is_dry) {
         log_debug("%s: nothing has changed", reason);
@@ -461,6 +544,8 @@ static void commit(struct master *m)
     overlay_fini(&m->overlay);
     m->overlay = r->overlay;
     r->overlay = (struct overlay){.n = 0};
+    if (m->overlay.rollout.number == 0)
+        kept_save(m, &m->overlay, NULL);
     m->listeners = r->listeners;
     r->listeners = (struct listen_set){0};
     r->next = NULL;
@@ -486,6 +571,8 @@ static void end_trial(struct master *m, int result)
         char said[8192];
 
         snprintf(said, sizeof said, "%s", preflight_said(r->preflight));
+        if (!r->is_dry)
+            ban_culprit(m, preflight_culprit(r->preflight), "it crashed when it was tried");
         finish(m, "failed", "preflight", said);
     } else if (result < 0) {
         finish(m, "failed", "preflight", strerror(-result));
@@ -565,7 +652,7 @@ void reload_tick(struct master *m, int64_t now_ms)
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {
         r->is_wanted_again = false;
-        reload_begin(m, r->reason, false, true, NULL, NULL);
+        reload_begin(m, r->reason, RELOAD_ANYWAY, NULL, NULL);
     }
 }
 
@@ -594,4 +681,6 @@ void reload_fini(struct master *m)
     m->reload.result = NULL;
     overlay_fini(&m->reload.overlay);
     overlay_fini(&m->overlay);
+    free(m->kept);
+    m->kept = NULL;
 }

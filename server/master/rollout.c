@@ -91,6 +91,8 @@ void rollout_leave(struct master *m, enum rollout_end end, const char *why)
     r->is_paused = false;
     snprintf(r->why, sizeof r->why, "%s", why);
     set_phase(r, ROLLOUT_ENDING);
+    if (end == ROLLOUT_ROLLED_BACK)
+        reload_ban(m, r->stable.plugin, r->candidate.version, r->candidate.sha256, why);
     tell(m,
          has_won                      ? EVENT_PROMOTED
          : end == ROLLOUT_ROLLED_BACK ? EVENT_ROLLED_BACK
@@ -114,6 +116,22 @@ static void ended(struct master *m, bool is_done)
              r->stable.plugin, m->reload.why);
 }
 
+/* Its object, so that it is there after a restart. */
+static int keep(struct master *m, struct overlay_variant *v)
+{
+    char *path;
+    int r = kept_object(m->cfg, v->object, v->sha256, &path);
+
+    if (r < 0) {
+        log_error("plugin '%s': version %s cannot be kept in %s: %s (state.dir)", v->plugin,
+                  v->version, m->cfg->state.dir, strerror(-r));
+        return r;
+    }
+    free(v->object);
+    v->object = path;
+    return 0;
+}
+
 /* The file may have been spoilt meanwhile, or another reload be under way: later, then. */
 static void reload_to_end(struct master *m, int64_t now_ms)
 {
@@ -131,9 +149,10 @@ static void reload_to_end(struct master *m, int64_t now_ms)
     if (overlay_variant_copy(r->end == ROLLOUT_PROMOTED ? &r->candidate : &r->stable, &winner) ==
         0) {
         memcpy(winner.signature, r->stable.signature, sizeof winner.signature);
+        keep(m, &winner);
         overlay_put(&overlay, &winner);
         variants.overlay = &overlay;
-        reload_begin(m, r->end == ROLLOUT_PROMOTED ? "promotion" : "rollback", false, true,
+        reload_begin(m, r->end == ROLLOUT_PROMOTED ? "promotion" : "rollback", RELOAD_ANYWAY,
                      &variants, NULL);
     }
     overlay_variant_fini(&winner);
@@ -288,6 +307,7 @@ static void started(struct master *m, bool is_done)
         r->ended_ns = clock_real_ns();
         snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, m->reload.why);
         set_phase(r, ROLLOUT_IDLE);
+        kept_save(m, &m->overlay, NULL);
         tell(m, EVENT_ROLLOUT_ABORTED, "not started: %s", r->why);
         return;
     }
@@ -430,7 +450,7 @@ static int make_overlay(struct master *m, struct overlay *out)
 }
 
 /* What is to be rolled out is known. JSON as of rollout_start(). */
-static char *begin(struct master *m, const char *by, uint32_t number)
+static char *begin(struct master *m, const char *by, uint32_t number, bool is_brave)
 {
     struct rollout_run *r = &m->rollout;
     struct reload_variants variants = {.ended = started, .check = check};
@@ -440,11 +460,24 @@ static char *begin(struct master *m, const char *by, uint32_t number)
     int result;
 
     r->number = number;
+    result = keep(m, &r->stable);
+    if (result < 0)
+        return refuse(
+            false,
+            "the version that serves cannot be kept in %s, for the case that this server is "
+            "killed: %s (state.dir in the config)",
+            m->cfg->state.dir, strerror(-result));
     result = make_overlay(m, &overlay);
     if (result < 0)
         return refuse(false, "%s",
                       result == -ENOSPC ? "too many plugins run in another version than the file's"
                                         : strerror(-result));
+    result = kept_save(m, &overlay, r->stable.plugin);
+    if (result < 0) {
+        overlay_fini(&overlay);
+        return refuse(false, "what serves cannot be noted in %s: %s (state.dir in the config)",
+                      m->cfg->state.dir, strerror(-result));
+    }
     text_printable(r->by, sizeof r->by, by);
     r->end = ROLLOUT_RUNS;
     r->why[0] = '\0';
@@ -456,7 +489,7 @@ static char *begin(struct master *m, const char *by, uint32_t number)
     rollout_clear(&m->shm->rollout);
     set_phase(r, ROLLOUT_STARTING);
     variants.overlay = &overlay;
-    reload_begin(m, "rollout", false, true, &variants, &id);
+    reload_begin(m, "rollout", RELOAD_ANYWAY | (is_brave ? RELOAD_FORCE : 0), &variants, &id);
     overlay_fini(&overlay);
     return asprintf(&text, "{\"id\":%u}", (unsigned)id) < 0 ? NULL : text;
 }
@@ -506,7 +539,8 @@ char *rollout_start(struct master *m, const char *request)
                                           : strerror(-result));
         goto out;
     }
-    answer = begin(m, by != NULL ? by : "?", r->number + 1);
+    answer = begin(m, by != NULL ? by : "?", r->number + 1,
+                   json_is_true(json_object_get(json, "force")));
 
 out:
     json_decref(json);

@@ -99,7 +99,8 @@ static void call(struct bh_req *req, enum hook hook, hook_fn *fn)
     end(req, hook, came_back, verdict, &s);
 }
 
-static void call_body(struct bh_req *req, enum hook hook, hook_body_fn *fn, bh_str chunk, bool is_end)
+static void call_body(struct bh_req *req, enum hook hook, hook_body_fn *fn, bh_str chunk,
+                      bool is_end)
 {
     const struct entry *e = req->shadow;
     bh_rc verdict = BH_FAIL;

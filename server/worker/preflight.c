@@ -29,9 +29,17 @@ static void say_stage(void *arg, const char *plugin, const char *stage, const ch
         fd_write_all(*(int *)arg, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
+static void say_crash(int report_fd, const char *plugin)
+{
+    char line[128];
+    int n = snprintf(line, sizeof line, "crash %s\n", plugin);
+
+    fd_write_all(report_fd, line, (size_t)n);
+}
+
 /* Outcome Q is a refusal here: a thread of the plugin's own has crashed, say. But not in close(),
  * which may fail in the trial run as it may in a worker. */
-static int report_ejected(const struct config *cfg, struct diag *diag)
+static int report_ejected(const struct config *cfg, int report_fd, struct diag *diag)
 {
     uint32_t plugin;
     const char *why;
@@ -42,6 +50,8 @@ static int report_ejected(const struct config *cfg, struct diag *diag)
 
         diag_add(diag, cfg->path, p != NULL ? p->pos.line : 0, p != NULL ? p->pos.column : 0, NULL,
                  "plugin '%s': %s", p != NULL ? p->name : "?", why);
+        if (p != NULL)
+            say_crash(report_fd, p->name);
         r = -EFAULT;
     }
     return r;
@@ -57,6 +67,8 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
             continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_VALIDATE), NULL);
         r = instance_validate(plugins->inst[i], diag);
+        if (r == -EFAULT)
+            say_crash(*report_fd, cfg->plugin[i].name);
         if (r < 0)
             first = r;
     }
@@ -65,11 +77,13 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
             continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_OPEN), NULL);
         r = instance_open(plugins->inst[i], diag);
+        if (r == -EFAULT)
+            say_crash(*report_fd, cfg->plugin[i].name);
         if (r < 0)
             first = r;
     }
     if (first == 0)
-        first = report_ejected(cfg, diag);
+        first = report_ejected(cfg, *report_fd, diag);
     for (int i = plugins->n - 1; first == 0 && i >= 0; i--) {
         if (plugins->inst[i] != NULL) {
             say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);

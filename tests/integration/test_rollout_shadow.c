@@ -8,15 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONFIG                                                            \
-    "version: 1\n"                                                        \
-    "server: {workers: 2}\n"                                              \
-    "listeners: [{address: \"127.0.0.1:@PORT@\"}]\n"                      \
-    "limits: {per_ip: 0, timeouts: {drain: 5s}}\n"                        \
-    "plugins:\n"                                                          \
-    "  v: {module: @DIR@/v.so}\n"                                         \
-    "  last: {module: @DIR@/last.so}\n"                                   \
-    "routes: [{chain: [v, last]}]\n"                                      \
+#define CONFIG                                       \
+    "version: 1\n"                                   \
+    "server: {workers: 2}\n"                         \
+    "listeners: [{address: \"127.0.0.1:@PORT@\"}]\n" \
+    "limits: {per_ip: 0, timeouts: {drain: 5s}}\n"   \
+    "plugins:\n"                                     \
+    "  v: {module: @DIR@/v.so}\n"                    \
+    "  last: {module: @DIR@/last.so}\n"              \
+    "routes: [{chain: [v, last]}]\n"                 \
     "crash: {dir: @DIR@/crashes}\n"
 
 /* Goes on, with a header field and a variable that tell its version, and another on the way back. */
@@ -27,13 +27,13 @@ static const char source[] =
     "static unsigned n;\n"
     "static bh_rc ask(void *self, bh_req *req, void *ctx)\n"
     "{ (void)self; (void)ctx; n++;\n"
-    "  bh_hdr_set(req, BH_REQ, \"X-V\", \"%s\");\n"
+    "  bh_req_header(req, \"X-V\", \"%s\");\n"
     "  bh_var_set(req, \"v\", bh_s(\"%s\"));\n"
     "  %s return BH_CONTINUE; }\n"
     "static bh_rc body(void *self, bh_req *req, void *ctx, bh_str chunk, int32_t end)\n"
     "{ (void)self; (void)ctx; (void)chunk; (void)end; (void)req; %s return BH_CONTINUE; }\n"
     "static bh_rc answer(void *self, bh_req *req, void *ctx)\n"
-    "{ (void)self; (void)ctx; bh_hdr_add(req, BH_RESP, \"X-Answer\", \"%s\");\n"
+    "{ (void)self; (void)ctx; bh_header_add(req, BH_RESP, \"X-Answer\", bh_s(\"%s\"));\n"
     "  %s return BH_CONTINUE; }\n"
     "BH_PLUGIN(\"v\", \"%s\", .on_request = ask, .on_request_body = body, .on_response = answer)\n";
 
@@ -147,9 +147,10 @@ static void check_answers(struct server *srv, int n)
 static void nothing_of_what_a_shadow_does_is_seen(void **state)
 {
     struct server *srv = start(
-        (struct does){.ask = "bh_set_path(req, bh_s(\"/x\")); bh_hdr_del(req, BH_REQ, \"host\");",
-                      .answer = "bh_hdr_set(req, BH_RESP, \"X-More\", \"2\");"
-                                "bh_reply(req, 404, \"text/plain\", \"gone\");"},
+        (struct does){
+            .ask = "bh_set_path(req, bh_s(\"/x\")); bh_header_del(req, BH_REQ, \"host\");",
+            .answer = "bh_resp_header(req, \"X-More\", \"2\");"
+                      "bh_reply(req, 404, \"text/plain\", \"gone\");"},
         "1");
 
     (void)state;
