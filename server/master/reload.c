@@ -152,6 +152,22 @@ static const char *place_name(const struct config *cfg, int i)
     return i < cfg->n_plugins && !cfg->plugin[i].is_removed ? cfg->plugin[i].name : NULL;
 }
 
+/* A plugin with a plan: its object and its options take effect step by step. */
+static bool is_rolled_out(const struct config *cfg, const char *path)
+{
+    for (int i = 0; i < cfg->n_plugins && strncmp(path, "plugins.", 8) == 0; i++) {
+        const struct config_plugin *p = &cfg->plugin[i];
+        size_t n = strlen(p->name);
+
+        if (p->is_removed || !p->plan.is_on || strncmp(path + 8, p->name, n) != 0)
+            continue;
+        if (strcmp(path + 8 + n, " (object)") == 0 || strcmp(path + 8 + n, ".module") == 0 ||
+            strncmp(path + 8 + n, ".config", 7) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void find_changes(struct master *m)
 {
     const struct generation *next = m->reload.next;
@@ -170,6 +186,9 @@ static void find_changes(struct master *m)
         snprintf(path, sizeof path, "plugins.%s (object)", next->cfg->plugin[i].name);
         changes_add(out, '~', CHANGE_WORKERS, path, from, to);
     }
+    for (int i = 0; i < out->n; i++)
+        if (out->item[i].how == CHANGE_WORKERS && is_rolled_out(next->cfg, out->item[i].path))
+            out->item[i].how = CHANGE_ROLLOUT;
 }
 
 static const struct change *find_refused(const struct changes *changes)
@@ -340,6 +359,22 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     result = load(m);
     if (result < 0)
         return result;
+    if (variants == NULL && !is_dry && !r->is_brave) {
+        result = rollout_adopt(m, r->next, reason, &r->overlay, &r->ended, text, sizeof text);
+        if (result < 0) {
+            finish(m, "failed", "rollout", text);
+            return result;
+        }
+        if (result > 0) { /* once more, with both versions */
+            struct generation *next = r->next;
+
+            r->next = NULL;
+            discard(m, next);
+            result = load(m);
+            if (result < 0)
+                return result;
+        }
+    }
     find_changes(m);
     if (variants != NULL && variants->check != NULL) {
         const char *why = variants->check(m, r->next);
