@@ -28,12 +28,17 @@ packages=
 for section in "$@"; do
     found=$(awk -v want="[$section]" '
         /^\[/ { on = ($0 == want); next }
-        on && NF && $1 !~ /^#/ { print $1 }' "$list")
+        on && NF && $1 !~ /^#/ { print $1 ($2 == "unless" ? ":" $3 : "") }' "$list")
     if [ -z "$found" ]; then
         echo "setup: no section [$section] in $list" >&2
         exit 1
     fi
-    packages="$packages $found"
+    for package in $found; do
+        case $package in
+        *:*) command -v "${package#*:}" >/dev/null 2>&1 || packages="$packages ${package%%:*}" ;;
+        *) packages="$packages $package" ;;
+        esac
+    done
 done
 packages=$(echo $packages)
 

@@ -18,6 +18,7 @@ static const struct command {
 } commands[] = {
     {"run", cli_run, "serve a config file"},
     {"status", cli_status, "show how the running server is"},
+    {"metrics", cli_metrics, "print its metrics, as Prometheus reads them"},
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},
     {"breaker", cli_breaker, "show breakers of plugins, open or reset one"},

@@ -65,11 +65,11 @@ static void sip_round(uint64_t v[4])
 
 /* SipHash-1-3: keyed, so that a client cannot aim for another one's set. kind takes the place of
  * the length in the last block, and the length goes into the first round. */
-uint64_t buckets_key(const struct buckets *b, char kind, const void *p, size_t n)
+uint64_t buckets_hash(const uint64_t seed[2], char kind, const void *p, size_t n)
 {
     const uint8_t *s = p;
-    uint64_t v[4] = {b->seed[0] ^ 0x736f6d6570736575, b->seed[1] ^ 0x646f72616e646f6d,
-                     b->seed[0] ^ 0x6c7967656e657261, b->seed[1] ^ 0x7465646279746573 ^ n};
+    uint64_t v[4] = {seed[0] ^ 0x736f6d6570736575, seed[1] ^ 0x646f72616e646f6d,
+                     seed[0] ^ 0x6c7967656e657261, seed[1] ^ 0x7465646279746573 ^ n};
     uint64_t m, hash;
 
     for (; n >= 8; n -= 8, s += 8) {
@@ -88,6 +88,11 @@ uint64_t buckets_key(const struct buckets *b, char kind, const void *p, size_t n
         sip_round(v);
     hash = v[0] ^ v[1] ^ v[2] ^ v[3];
     return hash ? hash : 1;
+}
+
+uint64_t buckets_key(const struct buckets *b, char kind, const void *p, size_t n)
+{
+    return buckets_hash(b->seed, kind, p, n);
 }
 
 /* The loop's clock never goes back. */

@@ -14,6 +14,8 @@ struct buckets;
 struct buckets *buckets_create(size_t max_keys, double rate, double burst, const uint64_t seed[2]);
 void buckets_destroy(struct buckets *b); /* NULL is fine */
 
+/* Never 0. The second one is of the table's own seed. */
+uint64_t buckets_hash(const uint64_t seed[2], char kind, const void *p, size_t n);
 uint64_t buckets_key(const struct buckets *b, char kind, const void *p, size_t n);
 
 /* Take a token. What is left, 0 or more; or, when there is none, how much is missing, negated. */

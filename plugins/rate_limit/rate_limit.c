@@ -1,8 +1,9 @@
 /*
  * rate_limit.c - at most so many requests per second for each client, or each value of a header.
  *
- * Keys, limits and answers are here; the bounded table of token buckets is in buckets.c. State is
- * per worker: with four workers a client can get up to four times the rate.
+ * Keys, limits and answers are here. Whose requests count together says `scope`: with `worker`, a
+ * bounded table of token buckets in each of them (buckets.c); with `machine`, the server's store, and
+ * that table for what the store has no room for.
  */
 #include "buckets.h"
 
@@ -10,6 +11,7 @@
 #include <bulkhead.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 static const char problem[] = "{\"type\":\"about:blank\",\"title\":\"Too Many Requests\","
@@ -21,9 +23,13 @@ struct config {
     int64_t max_keys;
     bh_cidrlist exempt;
     int32_t headers;
+    int32_t scope;
 };
 
+enum scope { SCOPE_WORKER, SCOPE_MACHINE };
+
 struct rate_limit {
+    bh_inst *inst;
     const struct config *cfg;
     struct buckets *buckets;
     const char *header; /* NULL: by client address */
@@ -68,6 +74,7 @@ static bh_rc rate_limit_open(bh_inst *inst, const void *cfg, void **self)
         bh_log(inst, BH_LOG_ERROR, "no memory, or no random numbers");
         return BH_FAIL;
     }
+    l->inst = inst;
     l->cfg = c;
     l->header = header_of(c->key);
     l->policy = bh_sn(l->policy_text, (size_t)snprintf(l->policy_text, sizeof l->policy_text,
@@ -137,31 +144,84 @@ static bh_rc tell(const struct rate_limit *l, bh_req *req, double left)
     return bh_header_set(req, BH_RESP, "RateLimit", bh_sn(now, (size_t)n));
 }
 
+/* ---- keys and tokens ---- */
+
+#define KEY_MAX 200
+
+/* Whom a request is charged to, in bytes. The first one keeps kinds of keys apart: a header's value is
+ * no address. */
+struct key {
+    char p[1 + KEY_MAX];
+    size_t n;
+};
+
+static void set_key(struct key *key, char kind, const void *p, size_t n)
+{
+    key->p[0] = kind;
+    memcpy(key->p + 1, p, n);
+    key->n = n + 1;
+}
+
+/* A value that is too long for a key counts by its begin, its end and its hash: the same in all
+ * workers, so without a secret. Who makes two that agree in all three shares a bucket with himself. */
+static void set_long_key(struct key *key, const char *p, size_t n)
+{
+    static const uint64_t no_seed[2];
+    uint64_t hash = buckets_hash(no_seed, 'H', p, n);
+
+    set_key(key, 'H', p, KEY_MAX);
+    memcpy(key->p + 1 + KEY_MAX / 2, p + n - KEY_MAX / 2, KEY_MAX / 2 - sizeof hash);
+    memcpy(key->p + 1 + KEY_MAX - sizeof hash, &hash, sizeof hash);
+}
+
+static void find_key(const struct rate_limit *l, bh_req *req, const uint8_t *addr, struct key *key)
+{
+    bh_str value = l->header ? bh_header(req, l->header) : bh_s(NULL);
+
+    if (value.p != NULL && value.n <= KEY_MAX)
+        set_key(key, 'h', value.p, value.n);
+    else if (value.p != NULL)
+        set_long_key(key, value.p, value.n);
+    else if (addr == NULL)
+        set_key(key, 'u', "", 0);
+    else if (is_v4(addr))
+        set_key(key, '4', addr + 12, 4);
+    else
+        set_key(key, '6', addr, 8); /* a /64 is one customer */
+}
+
+/* What is left after one more request, 0 or more; or how much is missing, negated. */
+static double take(struct rate_limit *l, const struct key *key)
+{
+    int64_t left = 0;
+    bh_rc rc = BH_ELIMIT;
+
+    if (l->cfg->scope != SCOPE_WORKER) {
+        left = bh_bucket_take(l->inst, bh_sn(key->p, key->n), l->cfg->rate, l->cfg->burst, 1);
+        rc = bh_bucket_rc(left);
+    }
+    if (rc == BH_OK)
+        return left >= 0 ? (double)left : (double)left / 1000 * l->cfg->rate;
+    /* The store is full, or cannot be had: each worker for itself is better than no limit. */
+    return buckets_take(l->buckets, buckets_key(l->buckets, key->p[0], key->p + 1, key->n - 1),
+                        bh_now_ns(BH_CLOCK_LOOP));
+}
+
 static bh_rc rate_limit_on_request(void *self, bh_req *req, void *ctx)
 {
     struct rate_limit *l = self;
     bh_str client = bh_attr(req, "client");
-    bh_str value = l->header ? bh_header(req, l->header) : bh_s(NULL);
     uint8_t addr[16];
     int has_addr = parse_client(client, addr);
-    uint64_t key;
+    struct key key;
     double left;
     char wait[32];
 
     (void)ctx;
     if (has_addr && is_exempt(&l->cfg->exempt, addr))
         return BH_CONTINUE;
-    /* The first byte keeps kinds of keys apart: a header's value is no address. */
-    if (value.p != NULL)
-        key = buckets_key(l->buckets, 'h', value.p, value.n);
-    else if (!has_addr)
-        key = buckets_key(l->buckets, 'u', "", 0);
-    else if (is_v4(addr))
-        key = buckets_key(l->buckets, '4', addr + 12, 4);
-    else
-        key = buckets_key(l->buckets, '6', addr, 8); /* a /64 is one customer */
-
-    left = buckets_take(l->buckets, key, bh_now_ns(BH_CLOCK_LOOP));
+    find_key(l, req, has_addr ? addr : NULL, &key);
+    left = take(l, &key);
     if (l->cfg->headers && tell(l, req, left) != BH_OK)
         return BH_FAIL;
     if (left >= 0)
@@ -177,8 +237,11 @@ static const bh_opt rate_limit_options[] = {
     BH_STR(struct config, key, "client", "client (IPv4 address or IPv6 /64), or header:NAME"),
     BH_DOUBLE(struct config, rate, "100", 0.001, 1e9, "requests per second, in the long run"),
     BH_DOUBLE(struct config, burst, "200", 1, 1e9, "requests at once, after a pause"),
-    BH_INT(struct config, max_keys, "65536", 8, 1 << 24, "keys remembered; 24 bytes each"),
+    BH_INT(struct config, max_keys, "65536", 8, 1 << 24,
+           "keys remembered in each worker; 24 bytes each"),
     BH_CIDRLIST(struct config, exempt, "client networks without a limit"),
+    BH_ENUM(struct config, scope, "machine", "worker|machine",
+            "whose requests count together: those of each worker, or of all workers"),
     BH_BOOL(struct config, headers, "true", "tell clients with RateLimit and RateLimit-Policy"),
     BH_OPT_END,
 };

@@ -175,7 +175,7 @@ static void another_kind_of_key_is_refused(void **state)
 
 static void a_flood_of_new_clients_does_not_free_one_that_is_held_back(void **state)
 {
-    bht *t = bht_open("rate=0.001", "burst=5", "max_keys=64", NULL);
+    bht *t = bht_open("rate=0.001", "burst=5", "max_keys=64", "scope=worker", NULL);
     char client[32];
 
     (void)state;
@@ -195,6 +195,63 @@ static void only_the_loops_clock_is_read(void **state)
     (void)state;
     from(t, "192.0.2.1");
     assert_int_equal(bht_clock_reads(BH_CLOCK_REAL) + bht_clock_reads(BH_CLOCK_MONO), 0);
+    bht_close(t);
+}
+
+static void workers_of_a_machine_share_one_limit(void **state)
+{
+    bht *one = bht_open("rate=2", "burst=5", NULL), *two = bht_open("rate=2", "burst=5", NULL);
+
+    (void)state;
+    assert_int_equal(bht_passed(from(one, "192.0.2.1")) + bht_passed(from(two, "192.0.2.1")), 2);
+    assert_int_equal(passed(one, "192.0.2.1") + passed(two, "192.0.2.1"), 3);
+    bht_advance(SECOND);
+    assert_int_equal(passed(two, "192.0.2.1") + passed(one, "192.0.2.1"), 2);
+    bht_close(one);
+    bht_close(two);
+}
+
+static void each_worker_for_itself_when_told_so(void **state)
+{
+    bht *one = bht_open("rate=2", "burst=5", "scope=worker", NULL);
+    bht *two = bht_open("rate=2", "burst=5", "scope=worker", NULL);
+
+    (void)state;
+    assert_int_equal(passed(one, "192.0.2.1") + passed(two, "192.0.2.1"), 10);
+    bht_close(one);
+    bht_close(two);
+}
+
+static void a_full_store_leaves_each_worker_its_own_table(void **state)
+{
+    bht *t = bht_open("rate=2", "burst=5", NULL);
+
+    (void)state;
+    bht_store_full(true);
+    assert_int_equal(passed(t, "192.0.2.1"), 5);
+    assert_int_equal(passed(t, "192.0.2.2"), 5);
+    bht_store_full(false);
+    bht_close(t);
+}
+
+static void long_values_of_a_header_are_told_apart(void **state)
+{
+    bht *t = bht_open("key=header:X-Key", "rate=0.001", "burst=1", NULL);
+    char value[600];
+    int n = 0;
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        bh_req *r = bht_request(t, "GET", "/");
+
+        memset(value, 'x', sizeof value - 1);
+        value[sizeof value - 1] = '\0';
+        value[300] = (char)('0' + i % 5); /* in the middle */
+        bht_header(r, "X-Key", value);
+        bht_run(r);
+        n += bht_passed(r);
+    }
+    assert_int_equal(n, 5);
     bht_close(t);
 }
 
@@ -228,6 +285,10 @@ int main(void)
         cmocka_unit_test(a_flood_of_new_clients_does_not_free_one_that_is_held_back),
         cmocka_unit_test(only_the_loops_clock_is_read),
         cmocka_unit_test(keys_of_different_kinds_and_lengths_differ),
+        cmocka_unit_test(workers_of_a_machine_share_one_limit),
+        cmocka_unit_test(each_worker_for_itself_when_told_so),
+        cmocka_unit_test(a_full_store_leaves_each_worker_its_own_table),
+        cmocka_unit_test(long_values_of_a_header_are_told_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,8 @@
  *
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
- *                              save() and restore() are called.
+ *                              save() and restore() are called. kv_*() and bucket() work.
+ *                              metric() and its kin work.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -123,6 +124,19 @@ typedef int32_t bh_rc; /* a hook verdict or a host function's result */
 #define BH_BODY_NONE   0 /* not at all */
 #define BH_BODY_STREAM 1 /* chunk by chunk, as it comes (the default where the hook exists) */
 #define BH_BODY_BUFFER 2 /* once, whole, up to a limit */
+
+/* Types of metrics: metric(). Workers count apart; a gauge is over all of them what its type says. */
+#define BH_M_COUNTER   1
+#define BH_M_GAUGE     2 /* the sum */
+#define BH_M_HISTOGRAM 3
+#define BH_M_GAUGE_MAX 4 /* the largest value */
+#define BH_M_GAUGE_MIN 5 /* the smallest */
+#define BH_M_GAUGE_AVG 6 /* the mean of the workers that have set it */
+
+/* kv_set(): only when there is nothing under that key. */
+#define BH_KV_NEW UINT64_MAX
+/* bucket(): results below this are no waiting times: BH_BUCKET_FAILED + BH_E*. */
+#define BH_BUCKET_FAILED (-((int64_t)1 << 62))
 
 /* ---- outbound HTTP (BH_ENOSYS in 1.0 hosts) ---------------------------------------------- */
 
@@ -303,21 +317,66 @@ typedef struct bh_host {
      * no longer. The id of one that is called once is dead when its function runs. */
     bh_rc (*timer_del)(bh_inst *inst, uint64_t id);
 
-    /* -- state shared by workers: NULL (BH_ENOSYS) in 1.0 hosts -- */
+    /* -- state shared by workers: NULL (BH_ENOSYS) in 1.0 hosts. There since 1.1 -- */
 
+    /*
+     * The store: keys and values that all workers of the server see, and that outlive crashes and
+     * reloads. Each instance has a namespace, of its own name unless `store.namespace` in its config
+     * says another; instances with the same one share. A key has 1 to 250 bytes, a value up to 63,000;
+     * both are bytes of any kind. Time-outs are in ms, 0: for ever; what is over is as good as never set.
+     * A call takes well under a microsecond with `store.backend: memory`, and
+     * never waits for a network.
+     * All [any thread]. In validate() and open() of the trial before the start, and under `bulkhead
+     * check`, there is an empty store that nobody else sees. A value is whole or not there, whatever
+     * happens to a worker that is writing it.
+     * Besides those named: BH_EINVAL: key, length or number out of range. BH_EAGAIN: the store cannot be
+     * reached just now; the log says why.
+     */
+
+    /* A value. *n: the room at buf, and then the value's length; also with BH_ELIMIT: it does not fit,
+     * and nothing was written. *cas (may be NULL) is for kv_set(). A counter is shown in decimal.
+     * BH_ENOENT: there is none. BH_EINVAL: it is a bucket. */
     bh_rc (*kv_get)(bh_inst *inst, bh_str key, void *buf, size_t *n, uint64_t *cas);
+    /* cas 0: whatever is there is replaced. BH_KV_NEW: only when there is nothing. Else: only when
+     * nothing has been set since kv_get() gave that cas; BH_ECAS if something was.
+     * BH_ELIMIT: the namespace's quota (`store.quota`), or the store, is full, and nothing was over that
+     * could be taken out. Nothing is ever dropped to make room. */
     bh_rc (*kv_set)(bh_inst *inst, bh_str key, const void *v, size_t n, uint32_t ttl_ms,
                     uint64_t cas);
-    bh_rc (*kv_del)(bh_inst *inst, bh_str key);
+    bh_rc (*kv_del)(bh_inst *inst, bh_str key); /* BH_ENOENT: there was none */
+    /* Add to a counter, and its new value to *out (may be NULL). One that is not there begins at 0, and
+     * lives for ttl_ms; one that is keeps its time: so a key per window counts that window.
+     * BH_EINVAL: what is there is no decimal number, or the sum does not fit 64 bits. BH_ELIMIT: as
+     * above. */
     bh_rc (*kv_add)(bh_inst *inst, bh_str key, int64_t delta, uint32_t ttl_ms, int64_t *out);
+    /* A token bucket: holds at most `burst`, gets per_s new ones a second, and begins full. Takes `cost`,
+     * or nothing (cost 0: only looks). Whole tokens left; or, negative, ms until there are enough,
+     * negated; or BH_BUCKET_FAILED plus a result (see bh_bucket_rc()). A bucket that is full again takes
+     * no room. All who use a key should give it the same numbers. */
     int64_t (*bucket)(bh_inst *inst, bh_str key, double per_s, double burst, double cost);
 
-    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts -- */
+    /* -- metrics and tracing: NULL (BH_ENOSYS) in 1.0 hosts. Metrics are there since 1.1 -- */
 
+    /* Defines a metric, which `/metrics` then shows with the label plugin="NAME" and, summed up over
+     * the workers, one line per set of label values. type: BH_M_*. name: letters, digits, underscores,
+     * with the unit at its end (orders_seconds), at most 63 bytes; a counter's may end in _total or
+     * not. help: one line, or NULL. labels: names, ended by NULL, at most 4; or NULL. All of it is
+     * copied. *id: for the functions below; 0 when it fails, and those then do nothing.
+     * The same again gives the same id: call it in open(). Counters and histograms go on over crashes,
+     * reloads and new workers; gauges belong to one worker, and end with it.
+     * BH_EINVAL: a name or a label that cannot be, or another plugin has that name with another type.
+     * BH_ELIMIT: 64 metrics of one plugin. The log says more. [any thread] */
     bh_rc (*metric)(bh_inst *inst, int32_t type, const char *name, const char *help,
                     const char *const *labels, uint32_t *id);
+    /* lv: one value per label, in their order, each at most 63 bytes; NULL: all are empty, or there
+     * are none. Values should be few: a plugin has 1,024 sets of them, for all its metrics. Beyond that
+     * counters and histograms go on under the value "_overflow", gauges are dropped; both are counted,
+     * and logged once. [any thread] */
+    /* Counters: v >= 0. Gauges. */
     void (*metric_add)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Gauges. */
     void (*metric_set)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Histograms. Four buckets per factor of two, from 2^-20 to 2^44. */
     void (*metric_observe)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
     uint64_t (*span_begin)(bh_req *req, const char *name);
     void (*span_end)(bh_req *req, uint64_t span);
@@ -760,10 +819,64 @@ BH__FN bh_rc bh_timer_del(bh_inst *i, uint64_t id)
 {
     return BH__CALL(timer_del, BH_ENOSYS, i, id);
 }
-/* Whole tokens left after taking one, or negative: ms until one is free, negated. */
+/* Types: BH_M_*. On hosts without metrics BH_ENOSYS, and the others do nothing. */
+BH__FN bh_rc bh_metric(bh_inst *i, int32_t type, const char *name, const char *help,
+                       const char *const *labels, uint32_t *id)
+{
+    *id = 0;
+    return BH__CALL(metric, BH_ENOSYS, i, type, name, help, labels, id);
+}
+BH__FN void bh_metric_add(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_add))
+        bh__h->metric_add(i, id, lv, v);
+}
+BH__FN void bh_metric_set(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_set))
+        bh__h->metric_set(i, id, lv, v);
+}
+BH__FN void bh_metric_observe(bh_inst *i, uint32_t id, const bh_str *lv, double v)
+{
+    if (BH_HAS(metric_observe))
+        bh__h->metric_observe(i, id, lv, v);
+}
+/* The store: see kv_get() and its kin above. */
+BH__FN bh_rc bh_kv_get(bh_inst *i, bh_str key, void *buf, size_t *n, uint64_t *cas)
+{
+    return BH__CALL(kv_get, BH_ENOSYS, i, key, buf, n, cas);
+}
+BH__FN bh_rc bh_kv_set(bh_inst *i, bh_str key, const void *v, size_t n, uint32_t ttl_ms)
+{
+    return BH__CALL(kv_set, BH_ENOSYS, i, key, v, n, ttl_ms, 0);
+}
+BH__FN bh_rc bh_kv_cas(bh_inst *i, bh_str key, const void *v, size_t n, uint32_t ttl_ms,
+                       uint64_t cas)
+{
+    return BH__CALL(kv_set, BH_ENOSYS, i, key, v, n, ttl_ms, cas);
+}
+BH__FN bh_rc bh_kv_del(bh_inst *i, bh_str key)
+{
+    return BH__CALL(kv_del, BH_ENOSYS, i, key);
+}
+BH__FN bh_rc bh_kv_add(bh_inst *i, bh_str key, int64_t delta, uint32_t ttl_ms, int64_t *out)
+{
+    return BH__CALL(kv_add, BH_ENOSYS, i, key, delta, ttl_ms, out);
+}
+/* Whole tokens left after taking `cost`; or negative: ms until there are enough, negated, or what
+ * bh_bucket_rc() tells. */
+BH__FN int64_t bh_bucket_take(bh_inst *i, bh_str key, double per_s, double burst, double cost)
+{
+    return BH__CALL(bucket, BH_BUCKET_FAILED + BH_ENOSYS, i, key, per_s, burst, cost);
+}
 BH__FN int64_t bh_bucket(bh_req *r, bh_str key, double per_s, double burst)
 {
-    return BH__CALL(bucket, BH_ENOSYS, bh_instance(r), key, per_s, burst, 1.0);
+    return bh_bucket_take(bh_instance(r), key, per_s, burst, 1.0);
+}
+/* BH_OK when that is an answer (tokens left, or a time to wait), else why there is none. */
+BH__FN bh_rc bh_bucket_rc(int64_t result)
+{
+    return result >= BH_BUCKET_FAILED ? BH_OK : (bh_rc)(result - BH_BUCKET_FAILED);
 }
 
 BH__FN bh_rc bh_sink_open(bh_inst *i, const char *path, uint32_t *sink)

@@ -32,8 +32,9 @@
  *            the test fails. That is what a unit test is for.
  *
  * There is one clock for all (bht_clock(), bht_advance()); it stands still otherwise. Timers run
- * when bht_advance() moves it past their time, at their time. Functions that hosts do not have
- * (outbound HTTP, the store, metrics) are absent here, too.
+ * when bht_advance() moves it past their time, at their time. The store is one for all instances of
+ * one test executable, in one namespace; it is emptied when the last of them is closed. Functions that
+ * hosts do not have (outbound HTTP, metrics) are absent here, too.
  */
 #ifndef BULKHEAD_TEST_H
 #define BULKHEAD_TEST_H
@@ -100,6 +101,8 @@ BHT_FN const char *bht_file(const char *name, const void *p, size_t n);
 BHT_FN void bht_clock(int64_t real_ns, int64_t mono_ns);
 /* The clocks go on. Timers that fall due on the way are called, each at its time, in order. */
 BHT_FN void bht_advance(int64_t ns);
+/* Lets the store refuse what is new (BH_ELIMIT) from now on, or again not. */
+BHT_FN void bht_store_full(bool full);
 /* How many timers of the instance are set. */
 BHT_FN unsigned bht_timers(const bht *t);
 /* How often now_ns() was asked for that clock since bht_open(). */
@@ -188,6 +191,16 @@ struct bht__timer {
     void (*fn)(void *self, void *arg);
     void *arg;
     struct bht__timer *next;
+};
+
+struct bht__kv {
+    char *key;
+    size_t key_n, n;
+    char *value;
+    uint64_t cas;
+    int64_t until_ns; /* 0: for ever. Of a bucket: when it will be full */
+    bool is_bucket;
+    struct bht__kv *next;
 };
 
 struct bht__sink {
@@ -288,6 +301,9 @@ static struct {
     char dir[64];
     bht *open;
     uint64_t last_timer;
+    struct bht__kv *kv;
+    uint64_t last_cas;
+    bool kv_full;
 } bht__world;
 
 static pthread_mutex_t bht__lock = PTHREAD_MUTEX_INITIALIZER;
@@ -1091,6 +1107,184 @@ BHT_FN bh_rc bht__h_stream_on_writable(bh_req *r, bh_rc (*fn)(void *self, bh_req
     return BH_OK;
 }
 
+/* ---- the store ---- */
+
+BHT_FN void bht__kv_free(struct bht__kv **at)
+{
+    struct bht__kv *e = *at;
+
+    *at = e->next;
+    free(e->key);
+    free(e->value);
+    free(e);
+}
+
+/* Where that key is, or the end of the list. */
+BHT_FN struct bht__kv **bht__kv_find(bh_str key)
+{
+    struct bht__kv **at = &bht__world.kv;
+
+    while (*at != NULL) {
+        struct bht__kv *e = *at;
+
+        if (e->until_ns != 0 && e->until_ns <= bht__world.mono_ns)
+            bht__kv_free(at);
+        else if (e->key_n == key.n && memcmp(e->key, key.p, key.n) == 0)
+            return at;
+        else
+            at = &e->next;
+    }
+    return at;
+}
+
+BHT_FN bool bht__kv_is_key(bh_str key)
+{
+    return key.p != NULL && key.n > 0 && key.n <= 250;
+}
+
+BHT_FN bh_rc bht__kv_put(bh_str key, const void *v, size_t n, int64_t until_ns)
+{
+    struct bht__kv **at = bht__kv_find(key), *e = *at;
+    char *value = (char *)bht__must(malloc(n + 1));
+
+    if (e == NULL && bht__world.kv_full) {
+        free(value);
+        return BH_ELIMIT;
+    }
+    if (e == NULL) {
+        e = *at = (struct bht__kv *)bht__must(calloc(1, sizeof *e));
+        e->key = (char *)bht__must(malloc(key.n));
+        e->key_n = key.n;
+        memcpy(e->key, key.p, key.n);
+    }
+    if (n > 0)
+        memcpy(value, v, n);
+    value[n] = '\0';
+    free(e->value);
+    e->value = value;
+    e->n = n;
+    e->cas = ++bht__world.last_cas;
+    e->until_ns = until_ns;
+    e->is_bucket = false;
+    return BH_OK;
+}
+
+BHT_FN bh_rc bht__h_kv_get(bh_inst *t, bh_str key, void *buf, size_t *n, uint64_t *cas)
+{
+    const struct bht__kv *e;
+    size_t room = n != NULL ? *n : 0;
+
+    (void)t;
+    if (!bht__kv_is_key(key) || n == NULL || (buf == NULL && room > 0))
+        return BH_EINVAL;
+    e = *bht__kv_find(key);
+    if (e == NULL)
+        return BH_ENOENT;
+    if (e->is_bucket)
+        return BH_EINVAL;
+    *n = e->n;
+    if (e->n > room)
+        return BH_ELIMIT;
+    memcpy(buf, e->value, e->n);
+    if (cas != NULL)
+        *cas = e->cas;
+    return BH_OK;
+}
+
+BHT_FN int64_t bht__kv_until(uint32_t ttl_ms)
+{
+    return ttl_ms == 0 ? 0 : bht__world.mono_ns + (int64_t)ttl_ms * 1000000;
+}
+
+BHT_FN bh_rc bht__h_kv_set(bh_inst *t, bh_str key, const void *v, size_t n, uint32_t ttl_ms,
+                           uint64_t cas)
+{
+    const struct bht__kv *e;
+
+    (void)t;
+    if (!bht__kv_is_key(key) || n > 63000 || (v == NULL && n > 0))
+        return BH_EINVAL;
+    e = *bht__kv_find(key);
+    if (cas == BH_KV_NEW ? e != NULL : cas != 0 && (e == NULL || e->cas != cas))
+        return BH_ECAS;
+    return bht__kv_put(key, v, n, bht__kv_until(ttl_ms));
+}
+
+BHT_FN bh_rc bht__h_kv_del(bh_inst *t, bh_str key)
+{
+    struct bht__kv **at;
+
+    (void)t;
+    if (!bht__kv_is_key(key))
+        return BH_EINVAL;
+    at = bht__kv_find(key);
+    if (*at == NULL)
+        return BH_ENOENT;
+    bht__kv_free(at);
+    return BH_OK;
+}
+
+BHT_FN bh_rc bht__h_kv_add(bh_inst *t, bh_str key, int64_t delta, uint32_t ttl_ms, int64_t *out)
+{
+    const struct bht__kv *e;
+    int64_t sum = 0;
+    char text[32], *end;
+    bh_rc rc;
+    int n;
+
+    (void)t;
+    if (!bht__kv_is_key(key))
+        return BH_EINVAL;
+    e = *bht__kv_find(key);
+    if (e != NULL) {
+        errno = 0;
+        sum = strtoll(e->is_bucket ? "" : e->value, &end, 10);
+        if (e->is_bucket || e->n == 0 || *end != '\0' || errno != 0)
+            return BH_EINVAL;
+    }
+    if (__builtin_add_overflow(sum, delta, &sum))
+        return BH_EINVAL;
+    n = snprintf(text, sizeof text, "%lld", (long long)sum);
+    rc = bht__kv_put(key, text, (size_t)n, e != NULL ? e->until_ns : bht__kv_until(ttl_ms));
+    if (rc == BH_OK && out != NULL)
+        *out = sum;
+    return rc;
+}
+
+BHT_FN int64_t bht__h_bucket(bh_inst *t, bh_str key, double per_s, double burst, double cost)
+{
+    int64_t now = bht__world.mono_ns, full = now, depth, price;
+    struct bht__kv *e;
+    bh_rc rc;
+
+    (void)t;
+    if (!bht__kv_is_key(key) || !(per_s > 0) || !(burst > 0) || !(cost >= 0) || !(cost <= burst))
+        return BH_BUCKET_FAILED + BH_EINVAL;
+    e = *bht__kv_find(key);
+    if (e != NULL && !e->is_bucket)
+        return BH_BUCKET_FAILED + BH_EINVAL;
+    depth = (int64_t)(burst * 1e9 / per_s + 0.5);
+    price = (int64_t)(cost * 1e9 / per_s + 0.5);
+    if (e != NULL)
+        full = e->until_ns < now + depth ? e->until_ns : now + depth;
+    if (full + price > now + depth)
+        return -((full + price - now - depth + 999999) / 1000000);
+    if (price > 0) {
+        rc = bht__kv_put(key, "", 0, full + price);
+        if (rc != BH_OK)
+            return BH_BUCKET_FAILED + rc;
+        (*bht__kv_find(key))->is_bucket = true;
+    }
+    return (int64_t)(((double)(now + depth - full - price) + 1) * per_s / 1e9);
+}
+
+BHT_FN void bht_store_full(bool full)
+{
+    bht__world.kv_full = full;
+}
+
+/* ---- timers ---- */
+
 BHT_FN bh_rc bht__h_timer(bh_inst *t, uint32_t first_ms, uint32_t every_ms,
                           void (*fn)(void *self, void *arg), void *arg, uint64_t *id)
 {
@@ -1333,6 +1527,11 @@ static const bh_host bht__host = {
     .stream_on_writable = bht__h_stream_on_writable,
     .timer = bht__h_timer,
     .timer_del = bht__h_timer_del,
+    .kv_get = bht__h_kv_get,
+    .kv_set = bht__h_kv_set,
+    .kv_del = bht__h_kv_del,
+    .kv_add = bht__h_kv_add,
+    .bucket = bht__h_bucket,
     .send_file = bht__h_send_file,
     .alloc = bht__h_alloc,
     .defer = bht__h_defer,
@@ -1425,6 +1624,8 @@ BHT_FN void bht_close(bht *t)
         bht__h_timer_del(t, t->timers->id);
     if (t->opened && t->plugin->close != NULL)
         t->plugin->close(t->self);
+    while (bht__world.open == NULL && bht__world.kv != NULL)
+        bht__kv_free(&bht__world.kv);
     while (t->requests != NULL) {
         bh_req *r = t->requests;
 

@@ -8,11 +8,14 @@
 
 void get_session(struct request *req)
 {
-    if (req->role == ADMIN_NOBODY) {
-        reply_json(req, 200, json_pack("{s:n, s:b}", "role", "login", 1));
-        return;
-    }
-    reply_json(req, 200, json_pack("{s:s, s:b}", "role", auth_role_name(req->role), "login", 0));
+    const char *by = req->is_by_cookie                              ? "cookie"
+                     : request_header(req, "Authorization") != NULL ? "token"
+                                                                    : "socket";
+
+    if (req->role == ADMIN_NOBODY)
+        reply_json(req, 200, json_pack("{s:n, s:n}", "role", "by"));
+    else
+        reply_json(req, 200, json_pack("{s:s, s:s}", "role", auth_role_name(req->role), "by", by));
 }
 
 void post_session(struct request *req)

@@ -167,6 +167,18 @@ static void show_counts(json_t *counts, const char *title)
         putchar('\n');
 }
 
+static void show_store(const json_t *store)
+{
+    if (number_of(store, "entries") == 0 && number_of(store, "refused") == 0)
+        return;
+    printf("\nstore: %lld entries, %.1f of %.1f MiB", number_of(store, "entries"),
+           (double)number_of(store, "used") / (1 << 20),
+           (double)number_of(store, "size") / (1 << 20));
+    if (number_of(store, "refused") > 0)
+        printf("; %lld were refused, for want of room or quota", number_of(store, "refused"));
+    putchar('\n');
+}
+
 static void show(const json_t *status)
 {
     const json_t *problems = json_object_get(status, "problems"), *problem;
@@ -194,6 +206,7 @@ static void show(const json_t *status)
     show_counts(json_object_get(status, "limits"), "\nended or refused, by limit: ");
     show_counts(json_object_get(status, "refusals"),
                 "\nrequests that were malformed or too large: ");
+    show_store(json_object_get(status, "store"));
     show_ends(status);
 }
 

@@ -104,6 +104,10 @@ enum config_heap {
     CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
 };
 
+enum config_store_backend { CONFIG_STORE_MEMORY };
+
+#define CONFIG_STORE_NAME 64 /* of a namespace, with its NUL */
+
 struct config_plugin {
     const char *name;   /* of the instance */
     const char *module; /* NAME, or a path of an object when it contains '/' */
@@ -116,6 +120,11 @@ struct config_plugin {
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;
+    struct {
+        const char *ns; /* namespace in the store; its own name when it says nothing */
+        struct config_pos ns_pos;
+        uint64_t quota; /* bytes; store.quota when it says nothing */
+    } store;
     const struct yaml_node *options; /* the `config:` mapping, or NULL */
     struct plan plan;                /* `rollout:`, how changes of it are to be rolled out */
     const char *options_from;        /* where those stood, if not in the file; NULL */
@@ -243,6 +252,12 @@ struct config {
     } reload;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
+
+    struct { /* state that plugins share: store/store.h */
+        enum config_store_backend backend;
+        uint64_t size;  /* bytes, of the memory segment */
+        uint64_t quota; /* bytes, of a namespace */
+    } store;
 
     struct {             /* a rollout that is under way (conf/overlay.h): not from the file */
         uint32_t number; /* 0: there is none */

@@ -17,6 +17,7 @@ static const struct {
     {"admin.mode", CHANGE_LISTENER},  {"admin.owner", CHANGE_LISTENER},
     {"admin.group", CHANGE_LISTENER}, {"server.workers", CHANGE_RESTART},
     {"server.user", CHANGE_RESTART},  {"control", CHANGE_RESTART},
+    {"store.size", CHANGE_RESTART},
 };
 
 const char *change_how_text(enum change_how how)

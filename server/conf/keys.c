@@ -327,6 +327,30 @@ static const struct schema breaker_keys[] = {BREAKER_KEYS(struct config, "5", "6
 static const struct schema plugin_breaker_keys[] = {
     BREAKER_KEYS(struct config_plugin, NULL, NULL, NULL, NULL)};
 
+static int read_namespace(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          void *base)
+{
+    struct config_plugin *p = base;
+
+    if (node->len == 0 || node->len >= CONFIG_STORE_NAME ||
+        memchr(node->text, ':', node->len) != NULL) {
+        schema_error(r, node, path, NULL, "expected 1 to %d bytes without a colon, not '%.60s'",
+                     CONFIG_STORE_NAME - 1, node->text);
+        return -EINVAL;
+    }
+    p->store.ns = node->text;
+    p->store.ns_pos = (struct config_pos){node->line, node->column};
+    return 0;
+}
+
+static const struct schema plugin_store_keys[] = {
+    {"namespace", SCHEMA_CUSTOM, .form = "a name", .read = read_namespace,
+     .help = "Whose keys it sees: plugins with the same namespace share; default: its own name"},
+    {"quota", SCHEMA_SIZE, OFF(struct config_plugin, store.quota), .min = 0, .max = 1024 * GIB,
+     .help = "Bytes that its namespace may take; then sets are refused; default: store.quota"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema plugin_keys[] = {
     {"module", SCHEMA_CUSTOM, .is_required = true, .read = read_module,
      .form = "a module's name, or the path of its object",
@@ -358,6 +382,8 @@ static const struct schema plugin_keys[] = {
      .read = read_isolation, .help = "How it is kept apart: by the recovery boundary"},
     {"breaker", SCHEMA_MAP, .keys = plugin_breaker_keys,
      .help = "When it is not called any more; what is left out is as in `breaker` for all"},
+    {"store", SCHEMA_MAP, .keys = plugin_store_keys,
+     .help = "What it keeps in the store (`store`, below)"},
     {"rollout", SCHEMA_MAP, .keys = plan_keys,
      .help = "Reloads that change its object or options take effect step by step"},
     {NULL, SCHEMA_END},
@@ -510,6 +536,17 @@ static const struct schema reload_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema store_keys[] = {
+    {"backend", SCHEMA_ENUM, OFF(struct config, store.backend), .def = "memory", .form = "memory",
+     .help = "memory: shared by all workers, empty after a restart"},
+    {"size", SCHEMA_SIZE, OFF(struct config, store.size), .def = "32MiB", .min = 2 * MIB,
+     .max = 2 * GIB, .help = "Of the memory store; pages are taken as they are needed"},
+    {"quota", SCHEMA_SIZE, OFF(struct config, store.quota), .def = "8MiB", .min = 0,
+     .max = 1024 * GIB,
+     .help = "Bytes that a namespace may take, where its plugin says nothing else; 0: no limit"},
+    {NULL, SCHEMA_END},
+};
+
 const struct schema config_keys[] = {
     {"version", SCHEMA_INT, OFF(struct draft, version), .is_required = true, .min = 1, .max = 1,
      .help = "Version of this format"},
@@ -533,6 +570,8 @@ const struct schema config_keys[] = {
      .help = "How connections of a worker that must end are handed to another"},
     {"breaker", SCHEMA_MAP, .keys = breaker_keys,
      .help = "When a plugin that crashes repeatedly is not called; `on_error` says what follows"},
+    {"store", SCHEMA_MAP, .keys = store_keys,
+     .help = "State that plugins share across workers, reloads and crashes"},
     {"control", SCHEMA_MAP, .keys = control_keys, .help = "The socket for commands"},
     {"admin", SCHEMA_MAP, .keys = admin_keys,
      .help = "The admin interface: API, metrics and dashboard; absent: there is none"},

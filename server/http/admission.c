@@ -242,9 +242,11 @@ void admission_take(struct conn *c)
     struct arrival *a = &c->listener->front->arrival;
 
     if (a->fd != c->fd) {
+        metrics_add(&c->listener->meter->adopted, 1);
         admit_adopted(c);
         return;
     }
+    metrics_add(&c->listener->meter->accepted, 1);
     c->peer = a->peer;
     c->is_proxy = a->is_proxy;
     set_seat(c, a->seat);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/clock.h"
 #include "conf/config.h"
 #include "http/internal.h"
 #include "http/peer.h"
@@ -183,7 +184,8 @@ static void begin(struct exchange *x, const char *method, const char *version)
     const struct field *f;
 
     x->has_begun = true;
-    x->received_ns = host_loop_mono_ns;
+    x->received_ns = x->began_ns = host_loop_mono_ns;
+    metrics_add(&x->listener->meter->in_flight, 1);
     if (x->cut != NULL)
         memcpy(x->cut, x->cut_bytes, 2);
     atomic_store_explicit(
@@ -449,6 +451,31 @@ enum MHD_Result exchange_on_data(void *listener, struct MHD_Connection *mhd, con
     return r;
 }
 
+static enum metrics_code code_of(const struct bh_req *req)
+{
+    int status = req->reply.status;
+
+    if (req->is_aborted)
+        return METRICS_ABORTED;
+    return status >= 500   ? METRICS_5XX
+           : status >= 400 ? METRICS_4XX
+           : status >= 300 ? METRICS_3XX
+                           : METRICS_2XX;
+}
+
+static void count_request(const struct exchange *x)
+{
+    struct metrics_listener *m = x->listener->meter;
+    const struct bh_req *req = &x->req;
+    int64_t end_ns = x->n_sends == 1 && !req->is_aborted ? x->first_ns : clock_mono_ns();
+
+    metrics_add(&m->requests[metrics_method_of(req->method.p, req->method.n)][code_of(req)], 1);
+    metrics_add(&m->in_flight, UINT64_MAX);
+    histogram_ns_add(&m->duration, end_ns > x->began_ns ? (uint64_t)(end_ns - x->began_ns) : 0);
+    if (x->first_ns > x->began_ns)
+        histogram_ns_add(&m->first_byte, (uint64_t)(x->first_ns - x->began_ns));
+}
+
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code)
 {
@@ -474,6 +501,7 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         if (!req->is_aborted && req->bytes_sent == 0 && !req->is_head &&
             req->reply.kind != REPLY_STREAM && req->reply.status != 304 && req->reply.status != 204)
             req->bytes_sent = req->reply.len;
+        count_request(x);
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)
             chain_log(req);

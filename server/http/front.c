@@ -94,6 +94,7 @@ static void begin_connection(struct listener *l, struct MHD_Connection *mhd, voi
     deadline_set(c, was_idle ? DEADLINE_IDLE : l->is_tls ? DEADLINE_HANDSHAKE : DEADLINE_HEAD);
     l->n_conns++;
     f->n_conns++;
+    metrics_add(&l->meter->open, 1);
     atomic_fetch_add_explicit(&f->shared->connections, 1, memory_order_relaxed);
 }
 
@@ -129,6 +130,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         free(c);
         *context = NULL;
         l->n_conns--;
+        metrics_add(&l->meter->open, UINT64_MAX);
         l->front->n_conns--;
         l->front->n_ended -= was_ended;
         atomic_fetch_sub_explicit(&l->front->shared->connections, 1, memory_order_relaxed);
@@ -200,6 +202,7 @@ static void make_listener(struct front *f, int i)
     struct listener *l = &f->listener[i];
 
     *l = (struct listener){.front = f, .name = cl->name, .listen_fd = -1, .is_tls = cl->tls.is_on};
+    l->meter = &f->shared->metrics.listener[metrics_listener_place(f->shm, cl->name)];
     if (cl->tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
         snprintf(l->hsts, sizeof l->hsts, "max-age=%llu%s%s",
                  (unsigned long long)(cl->tls.hsts.max_age_ms / 1000),

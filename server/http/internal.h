@@ -67,6 +67,7 @@ struct arrival { /* a connection between accept() and the library's notice of it
 struct listener {
     struct front *front;
     const char *name;
+    struct metrics_listener *meter; /* of this worker */
     struct MHD_Daemon *daemon;
     bool is_tls;
     char hsts[80]; /* Strict-Transport-Security, or "" */
@@ -135,6 +136,9 @@ struct exchange {
     bool is_last;         /* the connection ends with its answer */
     int64_t waited_ns;    /* when a streamed answer had to wait for the plugin for the first time */
     int64_t received_ns;  /* when the last of the request came, by the loop's clock */
+    int64_t began_ns;     /* when its head was read, by that */
+    int64_t first_ns;     /* when the first byte of the answer went out; 0: not yet */
+    uint32_t n_sends;     /* of the answer */
     uint64_t body_seen;
     uint64_t content_length; /* UINT64_MAX: unknown */
     size_t chunk_len;        /* of the chunk that a plugin paused on; 0: none */

@@ -249,11 +249,16 @@ static bool shake_hands(struct tls_conn *t, ssize_t *result)
                                   t->session, &is_verified))
         r = GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
     if (r < 0) {
+        metrics_add(&c->listener->meter->handshakes[METRICS_HANDSHAKE_FAILED], 1);
         fail(t, r);
         *result = end_of_input(t, 0);
         return false;
     }
     t->state = TLS_OPEN;
+    metrics_add(&c->listener->meter->handshakes[gnutls_session_is_resumed(t->session) != 0
+                                                    ? METRICS_HANDSHAKE_RESUMED
+                                                    : METRICS_HANDSHAKE_FULL],
+                1);
     note_facts(t, is_verified);
     deadline_set(c, DEADLINE_HEAD);
     return true;

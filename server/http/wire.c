@@ -21,6 +21,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/must.h"
 #include "http/internal.h"
 #include "http/peer.h"
@@ -293,6 +294,7 @@ static ssize_t take(struct conn *c, char *buf, size_t size, const struct wire_so
     if (n <= 0)
         return n;
     c->moved += (uint64_t)n;
+    metrics_add(&c->listener->meter->received, (uint64_t)n);
     *kept = guard_pass(&c->guard, &f->guard_limits, buf, buf + room, (size_t)n);
     if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
         note_refusal(c);
@@ -408,7 +410,12 @@ static inline void note_sent(struct conn *c, ssize_t n)
     if (n <= 0)
         return;
     c->moved += (uint64_t)n;
+    metrics_add(&c->listener->meter->sent, (uint64_t)n);
     wire_set_flags(c, SHM_CONN_SENT, 0);
+    if (c->x != NULL && c->x->n_sends++ == 0)
+        /* The one reading of the clock for most requests, whose answer goes out at once and is over by
+         * that: the loop's clock stands still while they are worked on. */
+        c->x->first_ns = clock_mono_ns();
 }
 
 static inline ssize_t send_some(struct conn *c, const void *buf, size_t size, int flags)

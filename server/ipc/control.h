@@ -25,6 +25,7 @@ enum control_command {
     CONTROL_RELOAD, /* argument: 1: only say what would change; | 2: what the file says, though it is
                       * quarantined or was rolled back. {"id": N}, for the next one: */
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
+    CONTROL_METRICS,       /* argument: enum metrics_format. Text */
     CONTROL_BREAKER,       /* argument: control_breaker(). No text. -EOPNOTSUPP: it is off */
     CONTROL_LOG_LEVEL,     /* argument: control_log_level(), or -1: as they are. A JSON object */
 

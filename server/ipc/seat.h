@@ -4,6 +4,8 @@
 #ifndef IPC_SEAT_H
 #define IPC_SEAT_H
 
+struct store_memory;
+
 struct worker_seat {
     int slot; /* in shared memory: its own as long as it lives */
     int post; /* of listening sockets that it serves; -1: stand by, until CHANNEL_SERVE */
@@ -12,8 +14,9 @@ struct worker_seat {
                             * closed already, as are all others once it has a post. A Unix socket's
                             * queue is shared by all workers. */
     int ready_fd;
-    int channel_fd; /* ipc/channel.h */
-    int keys_fd;    /* tls/bundle.h; -1: none */
+    int channel_fd;             /* ipc/channel.h */
+    int keys_fd;                /* tls/bundle.h; -1: none */
+    struct store_memory *store; /* store/memory.h */
 };
 
 /* A worker's exit status. Any other end that was not asked for is a death: charged to the plugin that

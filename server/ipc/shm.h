@@ -16,9 +16,12 @@
 #include <sys/types.h>
 
 #include "base/address.h"
+#include "ipc/breaker.h"
+#include "ipc/metrics.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
 #include "ipc/rollout.h"
+#include "ipc/series.h"
 #include "ipc/tally.h"
 
 #define SHM_PAGE         4096
@@ -27,6 +30,7 @@
 #define SHM_FOLDS        64
 #define SHM_THREADS      256
 #define SHM_PLUGINS      256 /* CONFIG_MAX_PLUGINS */
+#define SHM_PLUGIN_NAME  128
 #define SHM_RING_SIZE    (1u << 20)
 #define SHM_STACK_COPY   (64u << 10)
 #define SHM_MODULES      64
@@ -227,7 +231,13 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t renewals;  /* fresh instances after a crash */
     _Atomic uint64_t copies;    /* fresh copies of the object */
     _Atomic uint32_t log_level; /* master's: BH_LOG_*; 0: as the config says */
+    _Atomic uint64_t crashes_by[METRICS_CRASHES];
     struct quarantine quarantine;
+    struct series_share series;
+    /* The master's, for readers: */
+    _Atomic uint32_t is_shown; /* it is in the current config, and this is filled in */
+    char name[SHM_PLUGIN_NAME], module[SHM_PLUGIN_NAME];
+    struct breaker_limits limits;
 };
 
 struct shm_worker {
@@ -245,6 +255,9 @@ struct shm_worker {
     _Atomic uint64_t memory[SHM_PLUGINS];      /* bytes that its private heaps have taken */
     _Atomic uint32_t descriptors[SHM_PLUGINS]; /* that it has open */
     struct shm_thread thread[SHM_THREADS];     /* any thread; those beyond are not shown */
+    struct metrics_slot metrics;
+    struct metrics_plugin metrics_plugin[SHM_PLUGINS];
+    struct series_slot series;
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;
@@ -274,6 +287,9 @@ struct shm {
     _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
+    struct metrics_master master;
+    struct metrics_name listener_name[METRICS_LISTENERS];
+    struct series_table series;
     struct rollout rollout; /* of a plugin's candidate; one at a time */
 };
 

@@ -171,7 +171,8 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
                                .channel_fd = channel_fd,
-                               .keys_fd = c->gen->keys.fd};
+                               .keys_fd = c->gen->keys.fd,
+                               .store = m->store};
     struct admin_seat admin = {.listen_fd = -1};
     char role[32];
     int status;
@@ -254,6 +255,8 @@ static int fork_child(struct master *m, struct child *c, int post)
         watch(m, c->channel_fd, (uint32_t)c->index | MASTER_CHANNEL_EVENT);
         atomic_store(&m->shm->worker[c->index].pid, pid);
     }
+    metrics_add(
+        is_recorder(c) ? &m->shm->master.recorders_started : &m->shm->master.workers_started, 1);
     return 0;
 }
 

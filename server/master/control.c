@@ -11,11 +11,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "master/internal.h"
 #include "master/status.h"
 #include "obs/log.h"
+#include "obs/metrics_text.h"
 
 #define CLIENT_MS 2000 /* for one client, from connect to the last byte */
 #define TICK_MS   500
@@ -314,6 +316,20 @@ static int begin_reload(struct master *m, unsigned flags, char **text)
     return asprintf(text, "{\"id\":%u}", (unsigned)id) < 0 ? -ENOMEM : 0;
 }
 
+static int tell_metrics(struct master *m, int format, char **text)
+{
+    struct buffer out = {0};
+    int r;
+
+    if (format != METRICS_OPENMETRICS && format != METRICS_PROMETHEUS)
+        return -EINVAL;
+    r = metrics_text(m->shm, (enum metrics_format)format, clock_mono_ms(), &out);
+    if (r < 0)
+        buffer_fini(&out);
+    *text = out.p;
+    return r;
+}
+
 static int answer(struct master *m, const struct control_request *request, const char *said,
                   char **text)
 {
@@ -334,6 +350,7 @@ static int answer(struct master *m, const struct control_request *request, const
     case CONTROL_RELOAD_RESULT:
         *text = reload_result(m, (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOENT;
+    case CONTROL_METRICS: return tell_metrics(m, request->argument, text);
     case CONTROL_BREAKER: return breaker_control(m, request->argument);
     case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
     case CONTROL_ROLLOUT_START: *text = rollout_start(m, said); return *text != NULL ? 0 : -ENOMEM;

@@ -260,6 +260,7 @@ void death_charge(const struct master *m, int worker, pid_t pid, int status, cha
     struct blame blame;
     bool is_suspect = false;
 
+    metrics_add(&m->shm->master.workers_lost, 1);
     read_call(m, worker, &blame);
     if (last_words != NULL)
         heed(m, last_words, &blame);
@@ -305,6 +306,7 @@ void death_clear(const struct master *m, int worker)
     atomic_store(&w->call.route, 0);
     memset(w->call.request, 0, sizeof w->call.request);
     atomic_store(&w->connections, 0);
+    metrics_end(m->shm, (uint32_t)worker);
     atomic_store(&w->give_up, 0);
     for (int i = 0; i < SHM_THREADS; i++)
         atomic_store(&w->thread[i].tid, 0);

@@ -234,6 +234,7 @@ void escrow_taken(struct master *m, struct child *c)
     c->due_ms = INT64_MAX;
     if (c->pid > 0)
         child_kill(c, SIGKILL);
+    publish_haul(m, haul);
     log_info(
         "worker %d: %d idle connections move, %d requests are run again, %d are refused, %d cut",
         c->index, haul->n_idle, haul->n_replayed, haul->n_refused, haul->n_cut);

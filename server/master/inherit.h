@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#define INHERIT_ENV "BULKHEAD_UPGRADE"
+#define INHERIT_ENV       "BULKHEAD_UPGRADE"
+#define INHERIT_STORE_ENV "BULKHEAD_STORE" /* the descriptor of the memory store */
 
 struct inherit {
     int channel_fd; /* -1: nobody executed us */

@@ -181,6 +181,7 @@ struct master {
     struct events events;
     const struct master_roles *roles;
     struct shm *shm;
+    struct store_memory *store; /* of all generations */
     struct listen_set listeners;
     struct user user;
     enum master_phase phase;
@@ -346,6 +347,16 @@ void reload_fini(struct master *m);
 void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
+
+/* ---- publish.c ---- */
+
+/* Names and limits of the current config's plugins, and so on. */
+void publish_generation(struct master *m);
+/* One has come to its end that was more than a look. */
+void publish_reload(struct master *m, bool has_failed);
+void publish_haul(struct master *m, const struct haul *haul);
+/* Once a turn of the loop. */
+void publish_workers(struct master *m);
 
 /* ---- breakers.c ---- */
 

@@ -24,6 +24,7 @@
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
@@ -430,6 +431,7 @@ static void loop(struct master *m)
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
         do_what_is_due(m);
+        publish_workers(m);
         if (m->phase == MASTER_ENDED)
             return;
         n = epoll_wait(m->epoll_fd, event, 16, time_left_ms(m));
@@ -558,6 +560,7 @@ static void master_fini(struct master *m)
     }
     log_follow(NULL);
     shm_destroy(&m->shm);
+    store_memory_destroy(&m->store);
     reload_fini(m);
     rollout_fini(m);
     free(m->worker);

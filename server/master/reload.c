@@ -103,6 +103,8 @@ static void finish(struct master *m, const char *state, const char *stage, const
     reload_ended *ended = r->ended;
 
     r->has_failed = stage != NULL;
+    if (!r->is_dry)
+        publish_reload(m, r->has_failed);
     free(r->result);
     r->result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
     r->result_ns = clock_real_ns();
@@ -480,8 +482,10 @@ static void fail_prepare(struct master *m, const char *why)
 static void clear_places(struct master *m)
 {
     for (int i = 0; i < m->reload.next->cfg->n_plugins; i++)
-        if (m->reload.is_fresh[i])
+        if (m->reload.is_fresh[i]) {
+            metrics_forget_plugin(m->shm, (uint32_t)i);
             memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
+        }
 }
 
 static int load_keys(struct master *m, char *text, size_t size)
@@ -590,6 +594,7 @@ static void commit(struct master *m)
     share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
+    publish_generation(m);
     admin_commit(m);
     log_info("%s: generation %" PRIu64
              " serves (%d change%s, %d ms); workers of the one before finish "

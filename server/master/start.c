@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #ifndef BULKHEAD_VERSION
 #define BULKHEAD_VERSION "0"
@@ -99,6 +101,31 @@ static int make_crash_dir(struct master *m)
     return r;
 }
 
+/* The old master's, or a new one. */
+static int open_store(struct master *m)
+{
+    const char *text = getenv(INHERIT_STORE_ENV);
+    long fd = text != NULL ? strtol(text, NULL, 10) : -1;
+    int r = -ENOENT;
+
+    unsetenv(INHERIT_STORE_ENV);
+    if (m->predecessor_fd >= 0 && fd > 2 && fd < 1 << 20) {
+        int old = (int)fd;
+
+        r = store_memory_attach(old, m->cfg->store.size, &m->store);
+        fd_close(&old);
+        if (r < 0)
+            log_warn("what plugins had in the store is lost: the old server's has another size "
+                     "(store.size) or layout");
+    }
+    if (r < 0)
+        r = store_memory_create(m->cfg->store.size, &m->store);
+    if (r < 0)
+        master_say(m, "no shared memory for the store: %s (store.size in %s)", strerror(-r),
+                   m->cfg->path);
+    return r;
+}
+
 int master_prepare(struct master *m)
 {
     const struct config *cfg = m->cfg;
@@ -125,9 +152,11 @@ int master_prepare(struct master *m)
     if (r < 0)
         return r;
     r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);
-    if (r == 0)
-        log_follow(&m->shm->log_level);
-    else
+    if (r < 0) {
         master_say(m, "no shared memory for %d workers: %s", cfg->n_workers, strerror(-r));
-    return r;
+        return r;
+    }
+    log_follow(&m->shm->log_level);
+    publish_generation(m);
+    return open_store(m);
 }

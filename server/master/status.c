@@ -13,6 +13,7 @@
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/timestamp.h"
+#include "store/memory.h"
 
 #ifndef BULKHEAD_VERSION
 #define BULKHEAD_VERSION "0"
@@ -349,6 +350,18 @@ static json_t *reload_json(const struct master *m)
                      r->has_failed ? text_json(r->why) : json_null());
 }
 
+/* The memory store's. */
+static json_t *store_json(const struct master *m)
+{
+    struct store_memory_stat s;
+
+    store_memory_stat(m->store, &s);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "size", (json_int_t)s.size, "used",
+                     (json_int_t)s.used, "entries", (json_int_t)s.entries, "expired",
+                     (json_int_t)s.expired, "refused", (json_int_t)s.refused, "repaired",
+                     (json_int_t)s.repaired);
+}
+
 char *status_json(const struct master *m)
 {
     int64_t now_ms = clock_mono_ms();
@@ -370,6 +383,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
+    json_object_set_new(json, "store", store_json(m));
     json_object_set_new(json, "plugins", plugins);
     json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));
     json_object_set_new(json, "reload", reload_json(m));

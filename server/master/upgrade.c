@@ -23,6 +23,7 @@
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 #define PATIENCE_MS 60000 /* from the signal to "serving" */
 
@@ -34,6 +35,15 @@ static void keep(int fd, char *list, size_t size)
 
     fcntl(fd, F_SETFD, 0);
     snprintf(list + n, size - n, "%s%d", n > 0 ? "," : "", fd);
+}
+
+/* What plugins have in the store goes along; the new master looks whether it can do with it. */
+static void keep_store(const struct master *m)
+{
+    char fd[16] = "";
+
+    keep(store_memory_fd(m->store), fd, sizeof fd);
+    setenv(INHERIT_STORE_ENV, fd, 1);
 }
 
 static _Noreturn void execute(struct master *m, int channel_fd)
@@ -52,6 +62,7 @@ static _Noreturn void execute(struct master *m, int channel_fd)
         if (m->admin.door.is_open)
             keep(m->admin.door.set.fd[0], list, size);
         setenv(INHERIT_ENV, list, 1);
+        keep_store(m);
         watchdog_inherit();
         execv(m->roles->argv[0], m->roles->argv);
     }

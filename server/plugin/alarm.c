@@ -13,6 +13,7 @@
 #include "plugin/failure.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 
 #define NS_PER_MS 1000000
@@ -285,10 +286,15 @@ static void settle_crash(bh_inst *inst, struct incarnation *inc)
 static void call(struct incarnation *inc, void (*fn)(void *, void *), void *arg)
 {
     bh_inst *inst = inc->inst;
+    int64_t began_ns;
+    bool came_back;
 
     inc->refs++;
     incarnation_run(inc);
-    if (!boundary_timer(inst->id, fn, inc->self, arg))
+    began_ns = meter_begin(inst, HOOK_TIMER, meter_draw());
+    came_back = boundary_timer(inst->id, fn, inc->self, arg);
+    meter_end(inst, HOOK_TIMER, began_ns);
+    if (!came_back)
         settle_crash(inst, inc);
     incarnation_put(inc);
 }

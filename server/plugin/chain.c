@@ -12,6 +12,7 @@
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/shadow.h"
@@ -31,6 +32,7 @@ bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
     }
     req->n_entries = n;
     req->at = 0;
+    req->is_timed = meter_draw();
     return true;
 }
 
@@ -75,9 +77,12 @@ static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
+    int64_t began_ns;
 
     begin_call(req, at, hook);
+    began_ns = meter_begin(e->inst, hook, req->is_timed);
     came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
+    meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -87,10 +92,13 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
+    int64_t began_ns;
 
     begin_call(req, at, hook);
+    began_ns = meter_begin(e->inst, hook, req->is_timed);
     came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end,
                               &verdict);
+    meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -442,12 +450,32 @@ static void run_deferred(struct bh_req *req)
 {
     while (req->deferred != NULL) {
         struct deferred *d = req->deferred;
+        int64_t began_ns;
+        bool came_back;
 
         req->deferred = d->next;
         incarnation_run(d->inc);
-        if (!boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg))
+        began_ns = meter_begin(d->inc->inst, HOOK_DEFER, req->is_timed);
+        came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
+        meter_end(d->inc->inst, HOOK_DEFER, began_ns);
+        if (!came_back)
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }
+}
+
+static void call_log(struct bh_req *req, int at)
+{
+    struct entry *e = &req->entry[at];
+    int64_t began_ns;
+    bool came_back;
+
+    begin_call(req, at, HOOK_LOG);
+    began_ns = meter_begin(e->inst, HOOK_LOG, req->is_timed);
+    came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
+    meter_end(e->inst, HOOK_LOG, began_ns);
+    if (!came_back)
+        failure_note(req, e->inst, e->inc, HOOK_LOG);
+    req->hook = HOOK_NONE;
 }
 
 void chain_log(struct bh_req *req)
@@ -459,12 +487,8 @@ void chain_log(struct bh_req *req)
 
         if (e->inc == NULL)
             continue;
-        if (may_see_response(e) && e->inc->desc->on_log != NULL) {
-            begin_call(req, i, HOOK_LOG);
-            if (!boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx))
-                failure_note(req, e->inst, e->inc, HOOK_LOG);
-            req->hook = HOOK_NONE;
-        }
+        if (may_see_response(e) && e->inc->desc->on_log != NULL)
+            call_log(req, i);
     }
     if (__builtin_expect(req->has_trials, 0))
         for (int i = 0; i < req->n_entries; i++)

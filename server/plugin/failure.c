@@ -13,6 +13,7 @@
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 
@@ -86,6 +87,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
 {
     struct entry *e = &req->entry[i];
     bool came_back;
+    int64_t began_ns;
     bh_rc verdict = BH_FAIL;
 
     if (e->inc->desc->on_error == NULL) {
@@ -96,8 +98,10 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
+    began_ns = meter_begin(e->inst, HOOK_ERROR, req->is_timed);
     came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
+    meter_end(e->inst, HOOK_ERROR, began_ns);
     req->hook = HOOK_NONE;
     if (!came_back) {
         alarm_undo(e->inc);

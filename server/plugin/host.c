@@ -164,6 +164,7 @@ bh_host *host_table(void)
         table.cfg_error = host_cfg_error;
         host_fill_request(&table);
         host_fill_message(&table);
+        host_fill_metrics(&table);
         alarm_fill(&table);
     }
     return &table;

@@ -79,7 +79,9 @@ int instance_create(const struct config *cfg, int index, struct object *object, 
     inst->object = object;
     object->uses++;
     inst->desc = object->desc;
+    inst->shm = shm;
     inst->stat = &shm->plugin[index];
+    inst->meter = &shm->worker[worker].metrics_plugin[index];
     inst->limits = (struct breaker_limits){.crashes = p->breaker.crashes,
                                            .window_ms = p->breaker.window_ms,
                                            .open_ms = p->breaker.open_ms,

@@ -17,12 +17,14 @@
 #include "base/arena.h"
 #include "ipc/breaker.h"
 #include "plugin/recover.h"
+#include "store/store.h"
 
 struct config;
 struct config_plugin;
 struct diag;
 struct alarm;
 struct heap;
+struct metrics_plugin;
 struct object;
 struct rollout;
 struct stream;
@@ -73,11 +75,15 @@ struct bh_inst {
     bool is_ejected;        /* for good, in this worker: eject.h */
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
+    struct store_ns ns; /* host_store.c */
+    _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
+    struct shm *shm;
     struct shm_plugin *stat;
+    struct metrics_plugin *meter; /* of this worker: meter.h */
     struct bh_inst *next; /* the candidate that may take its place (arm.h); NULL: there is none */
     struct rollout *rollout; /* of it and of its candidate */
-    int worker;
+    int worker;              /* its slot */
     char worker_text[12];
 };
 

@@ -326,8 +326,13 @@ static void describe(struct recover_thread *t, struct capture *c)
     c->plugin = atomic_load(&t->call->plugin);
     c->hook = atomic_load(&t->call->hook);
     c->place = find_plugin_code(c->reg);
-    if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins)
-        atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
+    if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins) {
+        struct shm_plugin *p = &recover.shm->plugin[c->plugin - 1];
+
+        atomic_fetch_add(&p->crashes, 1);
+        if (strcmp(c->kind, "deadline") != 0) /* counted as such */
+            atomic_fetch_add(&p->crashes_by[metrics_crash_of(c->signo)], 1);
+    }
     fault->place = c->fingerprint = capture_fingerprint(c);
     capture_crash(c, &fault->record, fault->record_id);
 }

@@ -145,6 +145,7 @@ struct bh_req {
     char crash_id[40];      /* of the last crash in this request */
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
+    bool is_timed;          /* its calls of plugins are: meter.h */
     uint8_t arm;            /* enum request_arm, of arm_at */
     int arm_at;             /* the entry whose plugin is being rolled out */
     int64_t arm_ns;         /* when it was entered */

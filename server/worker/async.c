@@ -17,6 +17,7 @@
 #include "plugin/heap.h"
 #include "plugin/host.h"
 #include "plugin/instance.h"
+#include "plugin/meter.h"
 #include "plugin/recover.h"
 #include "plugin/shadow.h"
 
@@ -375,6 +376,8 @@ static bh_rc host_post(bh_inst *inst, void (*fn)(void *self, void *arg), void *a
 static void run_post(const struct post *p)
 {
     struct incarnation *inc = incarnation_get(p->inst);
+    int64_t began_ns;
+    bool came_back;
 
     if (inc == NULL)
         return;
@@ -386,7 +389,10 @@ static void run_post(const struct post *p)
         return;
     }
     incarnation_run(inc);
-    if (!boundary_post(p->inst->id, p->fn, inc->self, p->arg)) {
+    began_ns = meter_begin(p->inst, HOOK_POST, meter_draw());
+    came_back = boundary_post(p->inst->id, p->fn, inc->self, p->arg);
+    meter_end(p->inst, HOOK_POST, began_ns);
+    if (!came_back) {
         alarm_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
     }

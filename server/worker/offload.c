@@ -75,6 +75,7 @@ static void *serve(void *arg)
 
         atomic_store(&call->fd, job->fd); /* should this be the end of the worker: whose it is */
         recover_use_heap(job->heap);
+        metrics_add_shared(&job->inst->meter->calls[HOOK_OFFLOAD], 1);
         came_back = boundary_work(job->inst->id, job->work, job->arg, &verdict);
         remains_of_thread(job->heap);
         heap_unpin(job->heap);

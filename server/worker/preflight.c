@@ -17,6 +17,7 @@
 #include "plugin/thread.h"
 #include "worker/plugins.h"
 #include "worker/sinks.h"
+#include "worker/store.h"
 #include "worker/watchdog.h"
 
 static void say_stage(void *arg, const char *plugin, const char *stage, const char *object)
@@ -115,6 +116,9 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     if (r == 0) {
         thread_init(cfg, &own->worker[0]);
         sinks_init(host_table(), own, &own->worker[0]);
+        r = store_open(host_table(), cfg, NULL, &diag);
+    }
+    if (r == 0) {
         r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);
     }
     if (r == 0)

@@ -37,6 +37,7 @@
 #include "worker/internal.h"
 #include "worker/offload.h"
 #include "worker/sinks.h"
+#include "worker/store.h"
 #include "worker/succession.h"
 #include "worker/watchdog.h"
 
@@ -148,6 +149,7 @@ int worker_serve(int post)
         front_use_tls(worker.front, worker.tls);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
+    atomic_store(&worker.shared->metrics.is_serving, 1);
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
             if (worker.plugins.inst[i] != NULL)
@@ -186,6 +188,9 @@ static int start(const struct setup *setup, struct diag *diag)
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
+    r = store_open(host_table(), cfg, worker.seat->store, diag);
+    if (r < 0)
+        return r;
     if (worker.seat->keys_fd >= 0) {
         r = worker_load_keys(worker.seat->keys_fd, diag);
         close(worker.seat->keys_fd); /* plugins have no business with it */
@@ -391,6 +396,7 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
     worker.channel_fd = seat->channel_fd;
     worker.shared = &shm->worker[seat->slot];
     diag_init(&diag);
+    metrics_begin(shm, (uint32_t)seat->slot);
     health_init(worker.shared, cfg);
     r = start(setup, &diag);
     if (r < 0) {

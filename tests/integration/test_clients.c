@@ -209,13 +209,14 @@ static struct server *start_default_site(void)
     char *dir = tmp_dir(), path[512], *text, *out = NULL;
     static const char *const change[][2] = {
         {"${BULKHEAD_ADDRESS:-127.0.0.1:8080}", "127.0.0.1:@PORT@"},
-        {"../build/plugins", "@PLUGINS@"}};
+        {"../build/plugins", "@PLUGINS@"},
+        {"${BULKHEAD_ADMIN:-127.0.0.1:9900}", "127.0.0.1:@PORT1@"}};
     struct server *site;
 
     snprintf(path, sizeof path, "%s/../config/bulkhead.yaml", getenv("BULKHEAD_SDK"));
     text = file_read(path);
     assert_non_null(text);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         char *at = strstr(text, change[i][0]);
 
         assert_non_null(at);

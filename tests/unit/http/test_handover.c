@@ -215,7 +215,8 @@ static int set_up(void **state)
                             .config = &config,
                             .object = &object,
                             .desc = &desc,
-                            .stat = &shm->plugin[0]};
+                            .stat = &shm->plugin[0],
+                            .meter = &shm->worker[i].metrics_plugin[0]};
         if (instance_open(&inst[i], NULL) < 0 ||
             front_create(&config, &ops[i], fds, shm, (uint32_t)i, &front[i]) < 0)
             return -1;

@@ -395,6 +395,7 @@ static int setup(void **state)
         .plugin = &plugin,
         .n_plugins = 1,
         .limits.drain_ms = 60000,
+        .store.size = 2 << 20,
         .log = {.path = "-", .level = 4},
         .crash.dir = crash_dir,
         .control.socket = "off",

@@ -121,7 +121,8 @@ static void begin(void)
                      .config = &config,
                      .object = &object,
                      .desc = &desc,
-                     .stat = &shm->plugin[0]};
+                     .stat = &shm->plugin[0],
+                     .meter = &shm->worker[0].metrics_plugin[0]};
     assert_int_equal(instance_open(&inst, NULL), 0);
 }
 

@@ -175,7 +175,8 @@ static void begin(void)
                             .config = &config,
                             .object = &object,
                             .desc = &desc,
-                            .stat = &shm->plugin[i]};
+                            .stat = &shm->plugin[i],
+                            .meter = &shm->worker[0].metrics_plugin[i]};
         atomic_store(&shm->plugin[i].crashes, 0);
         atomic_store(&shm->plugin[i].failures, 0);
         assert_int_equal(instance_open(&inst[i], NULL), 0);

@@ -1,0 +1,222 @@
+// dashboard.mjs - the dashboard in a real browser: each view, one story, no complaint on the console.
+//
+//   node dashboard.mjs ADMIN SITE DIR [PICTURES]
+//
+// ADMIN and SITE are URLs of one server, whose folder is DIR: its tokens are there, and v1.so and v2.so,
+// two versions of the plugin whose object is DIR/app.so. Says "ok" at the end; fails with what was wrong.
+import assert from 'node:assert/strict';
+import { copyFileSync, readFileSync, renameSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+
+const [, , admin, site, dir, pictures] = process.argv;
+const operator = readFileSync(`${dir}/admin.token`, 'utf8').trim();
+const reader = readFileSync(`${dir}/read.token`, 'utf8').trim();
+const complaints = [];
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+
+async function open(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, colorScheme: 'light', ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15000);
+  // That nobody listens for a moment, while one admin process follows another, is no fault of the page.
+  page.on('console', (m) => {
+    if (m.type() === 'error' && !/ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)|status of 401/.test(m.text())) complaints.push(m.text());
+  });
+  page.on('pageerror', (e) => complaints.push(String(e)));
+  page.on('dialog', (d) => d.accept());
+  return page;
+}
+
+async function logIn(page, token) {
+  await page.goto(admin);
+  await page.getByLabel('Token').fill(token);
+  await page.getByRole('button', { name: 'Log in' }).press('Enter');
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+}
+
+const go = async (page, name) => {
+  await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).click();
+  await page.getByRole('heading', { level: 1, name }).waitFor();
+};
+
+const picture = async (page, name) => {
+  if (pictures) await page.screenshot({ path: `${pictures}/${name}.png` });
+};
+
+// What can be checked by machine of what a reader with other eyes needs.
+async function checkReadable(page, what) {
+  const faults = await page.evaluate(() => {
+    const found = [];
+    const rgb = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const groundOf = (element) => {
+      for (let e = element; e; e = e.parentElement) {
+        const color = rgb(getComputedStyle(e).backgroundColor);
+        if (color.length === 3 || color[3] === 1) return color;
+      }
+      return [255, 255, 255];
+    };
+    if (document.querySelectorAll('h1').length !== 1) found.push('not one h1');
+    if (!document.documentElement.lang) found.push('no language');
+    for (const e of document.querySelectorAll('button, a[href], input, select')) {
+      const name = e.getAttribute('aria-label') || e.textContent.trim() || (e.labels?.length ? e.labels[0].textContent.trim() : '');
+      if (!name) found.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+    }
+    for (const e of document.querySelectorAll('svg')) {
+      if (!e.closest('[aria-hidden=true]') && !(e.getAttribute('role') === 'img' && e.getAttribute('aria-label'))) found.push(`a picture without words: ${e.outerHTML.slice(0, 60)}`);
+    }
+    for (const e of document.querySelectorAll('main *, header *, nav *')) {
+      const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+      if (!own || e.closest('svg') || e.closest('.sr') || e.disabled || e.nodeName === 'OPTION' || !e.getClientRects().length) continue;
+      const opacity = Number(getComputedStyle(e.closest('li') ?? e).opacity);
+      const [a, b] = [light(rgb(getComputedStyle(e).color)), light(groundOf(e))].sort((x, y) => y - x);
+      const ratio = (a + 0.05) / (b + 0.05);
+      if (ratio < 4.5 && opacity === 1) found.push(`contrast ${ratio.toFixed(1)}: ${e.textContent.trim().slice(0, 40)}`);
+    }
+    return found;
+  });
+  assert.deepEqual(faults, [], what);
+}
+
+const ask = async (path) => (await fetch(site + path)).status;
+
+async function eventually(what, check) {
+  for (let i = 0; i < 150; i++) {
+    if (await check()) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`never came true: ${what}`);
+}
+
+const deploy = (version) => {
+  copyFileSync(`${dir}/${version}.so`, `${dir}/app.so.new`);
+  renameSync(`${dir}/app.so.new`, `${dir}/app.so`);
+};
+
+// ---- who gets in ----
+
+const page = await open();
+await page.goto(admin);
+await page.getByLabel('Token').fill('not the token, surely');
+await page.getByRole('button', { name: 'Log in' }).click();
+await page.getByText('That is not a token of this server.').waitFor();
+await logIn(page, operator);
+
+// ---- each view, well, in both colours ----
+
+const VIEWS = ['Overview', 'Chains', 'Plugins', 'Crashes', 'Releases', 'Reload', 'Workers', 'Events', 'Config'];
+assert.equal(await ask('/app'), 200);
+for (const name of VIEWS) {
+  await go(page, name);
+  await page.waitForTimeout(60);
+  await checkReadable(page, name);
+}
+await page.getByLabel('Colours').selectOption('dark');
+for (const name of VIEWS) {
+  await go(page, name);
+  await checkReadable(page, `${name}, dark`);
+}
+await page.getByLabel('Colours').selectOption('light');
+
+// ---- the story: a bad version is deployed, seen, taken out, and replaced ----
+
+await go(page, 'Reload');
+deploy('v2');
+await page.getByRole('button', { name: 'Preview' }).click();
+await page.getByText('It can be loaded').waitFor();
+await page.getByText('plugins.app (object)').waitFor();
+await picture(page, 'dashboard-reload');
+await page.getByRole('button', { name: 'Load it' }).click();
+await page.getByRole('heading', { name: 'Result' }).waitFor();
+await page.getByText('generation 2', { exact: true }).waitFor();
+
+await go(page, 'Overview');
+const load = setInterval(() => fetch(`${site}/app`).catch(() => 0), 20); // what it answers is seen on the page
+const other = setInterval(() => fetch(`${site}/other`).catch(() => 0), 20);
+await page.getByRole('row', { name: /^app/ }).getByText(/blocked|Out/).waitFor();
+await page.getByText("plugin 'app'").first().waitFor();
+assert.equal(await ask('/other'), 200);
+await page.waitForTimeout(pictures ? 20000 : 0);
+await picture(page, 'dashboard-overview');
+await checkReadable(page, 'Overview, with a plugin out of order');
+await go(page, 'Chains');
+await page.getByRole('region', { name: 'Chain of main' }).getByRole('link', { name: /app.*(blocked|Out)/s }).waitFor();
+await picture(page, 'dashboard-chains');
+await checkReadable(page, 'Chains, with a plugin out of order');
+
+await go(page, 'Crashes');
+await page.getByRole('row', { name: /SIGSEGV in on_request/ }).first().getByRole('link').click();
+await page.getByText('go_wrong()').first().waitFor();
+await page.getByText('The way of the error up the chain').waitFor();
+await page.getByText('GET /app HTTP/1.1').waitFor();
+await picture(page, 'dashboard-crash');
+await checkReadable(page, 'a crash');
+
+await go(page, 'Plugins');
+await page.getByRole('link', { name: 'app', exact: true }).click();
+await page.getByRole('button', { name: 'Take out' }).click();
+await page.locator('h1 .state', { hasText: 'Taken out' }).waitFor();
+assert.equal(await ask('/app'), 503);
+await page.getByRole('button', { name: 'Put back' }).click();
+await eventually('it is put back', async () => (await page.locator('h1 .state', { hasText: 'Taken out' }).count()) === 0);
+await page.getByLabel('Log level').selectOption('debug');
+await page.getByText('The log level of app is debug.').waitFor();
+
+deploy('v1');
+await go(page, 'Reload');
+await page.getByRole('button', { name: 'Preview' }).click();
+await page.getByText('It can be loaded').waitFor();
+await page.getByRole('button', { name: 'Load it' }).click();
+await page.getByText('generation 3', { exact: true }).waitFor();
+await go(page, 'Plugins');
+await page.getByRole('link', { name: 'app', exact: true }).click();
+await page.getByRole('button', { name: 'Put back' }).click({ timeout: 2000 }).catch(() => 0); // it may be by now
+await eventually('it serves again', async () => (await ask('/app')) === 200);
+clearInterval(load);
+clearInterval(other);
+
+await go(page, 'Workers');
+const pid = await page.getByRole('row', { name: /serving/ }).first().getByRole('cell').nth(3).textContent();
+await page.getByRole('button', { name: 'Recycle all' }).click();
+await eventually('a fresh worker', async () => (await page.getByRole('row', { name: /serving/ }).first().getByRole('cell').nth(3).textContent()) !== pid);
+
+// ---- by keyboard ----
+
+await page.goto(`${admin}/#/overview`);
+await page.reload();
+await page.getByRole('heading', { name: 'Overview' }).waitFor();
+await page.keyboard.press('Tab');
+assert.equal(await page.evaluate(() => document.activeElement.className), 'skip');
+await page.getByRole('link', { name: 'Chains' }).focus();
+await page.keyboard.press('Enter');
+await page.getByRole('heading', { name: 'Chains' }).waitFor();
+assert.equal(await page.evaluate(() => document.activeElement.id), 'main');
+// What is focused stays so while the page is brought up to date.
+await page.getByRole('region', { name: 'Chain of main' }).getByRole('link').first().focus();
+await page.waitForTimeout(1500);
+assert.equal(await page.evaluate(() => document.activeElement.nodeName), 'A');
+
+// ---- on a phone, dark, for who may only look ----
+
+const phone = await open({ viewport: { width: 390, height: 844 }, colorScheme: 'dark', hasTouch: true });
+await logIn(phone, reader);
+for (const name of VIEWS) {
+  await go(phone, name);
+  const width = await phone.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(width <= 390, `${name} is ${width} wide`);
+  await checkReadable(phone, `${name} on a phone`);
+  if (name === 'Chains') await picture(phone, 'dashboard-phone');
+}
+await go(phone, 'Workers');
+assert.equal(await phone.getByRole('button', { name: 'Recycle' }).count(), 0);
+
+// ---- out ----
+
+await page.getByRole('button', { name: 'Log out' }).click();
+await page.getByLabel('Token').waitFor();
+assert.equal(await page.evaluate(async () => (await fetch('/api/v1/status')).status), 401);
+
+await browser.close();
+assert.deepEqual(complaints, []);
+console.log('ok');
