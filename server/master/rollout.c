@@ -7,14 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
-#include "base/diag.h"
 #include "base/text.h"
 #include "ipc/control.h"
 #include "ipc/shm.h"
-#include "master/gate.h"
 #include "master/internal.h"
 #include "master/rollout_internal.h"
 #include "obs/log.h"
@@ -93,10 +90,10 @@ void rollout_leave(struct master *m, enum rollout_end end, const char *why)
     if (end == ROLLOUT_ROLLED_BACK)
         reload_ban(m, r->stable.plugin, r->candidate.version, r->candidate.sha256, why);
     rollout_tell(m,
-         has_won                      ? EVENT_PROMOTED
-         : end == ROLLOUT_ROLLED_BACK ? EVENT_ROLLED_BACK
-                                      : EVENT_ROLLOUT_ABORTED,
-         "%s: %s", rollout_end_name(end), why);
+                 has_won                      ? EVENT_PROMOTED
+                 : end == ROLLOUT_ROLLED_BACK ? EVENT_ROLLED_BACK
+                                              : EVENT_ROLLOUT_ABORTED,
+                 "%s: %s", rollout_end_name(end), why);
     r->late_ms = 0;
     reload_to_end(m, clock_mono_ms());
 }
@@ -270,9 +267,9 @@ char *rollout_do(struct master *m, int what, const char *by)
         return rollout_refuse(true, "there is no such command");
     if (r->phase != ROLLOUT_STEPPING)
         return rollout_refuse(false, "no rollout is under way%s",
-                      r->phase == ROLLOUT_STARTING ? " yet: it is being prepared"
-                      : r->phase == ROLLOUT_ENDING ? " any more: it is being tidied up"
-                                                   : "");
+                              r->phase == ROLLOUT_STARTING ? " yet: it is being prepared"
+                              : r->phase == ROLLOUT_ENDING ? " any more: it is being tidied up"
+                                                           : "");
     snprintf(why, sizeof why, "by %s", who);
     switch (what) {
     case CONTROL_ROLLOUT_PAUSE:

@@ -48,7 +48,7 @@ struct rollout_run { /* the one under way, or the last */
     int64_t began_ns, ended_ns; /* real */
     int64_t late_ms;            /* ENDING: when to try again */
     uint64_t requests;          /* in the candidate, in earlier steps */
-    struct {           /* the metric of its gate, as it was when the step began */
+    struct {                    /* the metric of its gate, as it was when the step began */
         double value;
         uint64_t count;
     } metric[2];

@@ -15,6 +15,7 @@
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "master/rollout_internal.h"
+#include "obs/log.h"
 
 #define PLAN_SIZE (1u << 20)
 
@@ -154,7 +155,8 @@ static int make_overlay(struct master *m, struct overlay *out)
 }
 
 /* What is to be rolled out is known: notes what serves, and what is to be loaded. */
-static int prepare(struct master *m, const char *by, struct overlay *overlay, char *why, size_t size)
+static int prepare(struct master *m, const char *by, struct overlay *overlay, char *why,
+                   size_t size)
 {
     struct rollout_run *r = &m->rollout;
     int result = rollout_keep(m, &r->stable);
@@ -220,8 +222,8 @@ char *rollout_start(struct master *m, const char *request)
     char why[512], *answer;
 
     if (m->phase != MASTER_SERVING || m->reload.state != RELOAD_IDLE || m->upgrade.pid != 0) {
-        answer = rollout_refuse(false,
-                        "the server is starting, stopping, being upgraded, or reloads just now");
+        answer = rollout_refuse(
+            false, "the server is starting, stopping, being upgraded, or reloads just now");
         goto out;
     }
     if (r->phase != ROLLOUT_IDLE) {
@@ -234,9 +236,9 @@ char *rollout_start(struct master *m, const char *request)
     }
     if (place < 0) {
         answer = rollout_refuse(true, "%s%s%s",
-                        name != NULL ? "there is no plugin '" : "no plugin is named",
-                        name != NULL ? name : "",
-                        name != NULL ? "' in the config; bulkhead status lists them" : "");
+                                name != NULL ? "there is no plugin '" : "no plugin is named",
+                                name != NULL ? name : "",
+                                name != NULL ? "' in the config; bulkhead status lists them" : "");
         goto out;
     }
     result = read_plan(m, json, place, why, sizeof why);
@@ -251,8 +253,9 @@ char *rollout_start(struct master *m, const char *request)
         result = make_candidate(json, &r->stable, &r->candidate);
     if (result < 0) {
         answer = rollout_refuse(result == -EINVAL, "%s",
-                        result == -EINVAL ? "the config file has mistakes: try bulkhead check"
-                                          : strerror(-result));
+                                result == -EINVAL
+                                    ? "the config file has mistakes: try bulkhead check"
+                                    : strerror(-result));
         goto out;
     }
     answer = begin(m, by != NULL ? by : "?", json_is_true(json_object_get(json, "force")));
@@ -313,13 +316,14 @@ int rollout_adopt(struct master *m, const struct generation *next, const char *r
         if (!is_another(m, next, i))
             continue;
         if (place >= 0 || r->phase != ROLLOUT_IDLE) {
-            snprintf(why, size,
-                     "plugin '%s' is to be rolled out (it has `rollout:`), but so is '%s', and there "
-                     "is one rollout at a time: put one of them back for now, or take both at once "
-                     "with bulkhead reload --force",
-                     next->cfg->plugin[i].name,
-                     place >= 0 ? next->cfg->plugin[place].name : r->stable.plugin);
-            return -EBUSY;
+            snprintf(
+                why, size,
+                "plugin '%s' is to be rolled out (it has `rollout:`), but so is '%s', and there "
+                "is one rollout at a time: put one of them back for now, or take both at once "
+                "with bulkhead reload --force",
+                next->cfg->plugin[i].name,
+                place >= 0 ? next->cfg->plugin[place].name : r->stable.plugin);
+            return -EINVAL;
         }
         place = i;
     }
