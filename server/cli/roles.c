@@ -143,6 +143,7 @@ static int load(const struct config *before, const struct setup *before_setup, c
         config_destroy(&cfg);
         return r;
     }
+    setup_tell_traits(cfg, setup, before_setup);
     *out_cfg = cfg;
     *out_setup = setup;
     return 0;
@@ -210,5 +211,6 @@ const struct master_roles cli_roles = {
     .recorder = run_recorder,
     .admin = run_admin,
     .preflight = worker_preflight,
+    .rehearse = worker_rehearse,
     .hook_name = hook_name,
 };

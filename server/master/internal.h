@@ -133,6 +133,7 @@ struct escrow {
 
 enum reload_state {
     RELOAD_IDLE,
+    RELOAD_ASKING,    /* a worker for what its plugins have in memory, to try restore() with it */
     RELOAD_TRYING,    /* the plugins, in a process of their own */
     RELOAD_PREPARING, /* workers with the new config open all plugins */
     RELOAD_SAVING,    /* workers with the old one write down what plugins have in memory */
@@ -332,6 +333,16 @@ enum {
 /* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
+/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
+void generation_discard(struct master *m, struct generation *g);
+/* In what the generation that is being loaded differs, into m->reload.changes. */
+void reload_find_changes(struct master *m);
+/* One that no reload can make; or NULL. */
+const struct change *reload_find_refused(const struct changes *changes);
+/* An object that is to be loaded anew is in quarantine, as text says; or that is lifted by force. */
+bool reload_find_banned(struct master *m, char *text, size_t size);
+/* That plugin of it crashed when it was tried. What runs already cannot be to blame. */
+void reload_ban_culprit(struct master *m, const char *culprit, const char *said);
 /* Puts an object into quarantine. */
 void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
                 const char *why);
@@ -413,7 +424,8 @@ extern int preflight_wall_ms; /* patience; tests have less */
 
 /*
  * A trial that does not keep anybody waiting. m: the master in whose loop it runs; NULL: there is
- * none yet, and what is wrong goes to stderr as well. consequence: "nothing was started". 0 or
+ * none yet, and what is wrong goes to stderr as well. consequence: "nothing was started". state_fd: what plugins of a worker
+ * have saved, for a rehearsal; -1: nothing. 0 or
  * -errno; then preflight_step() until it says something else than -EAGAIN: 0, all is well; -ENOEXEC:
  * it is not; -EINTR.
  */
@@ -421,7 +433,7 @@ struct preflight;
 int preflight_start(const struct config *cfg, const struct setup *setup, struct shm *shm,
                     struct master *m, const struct master_roles *roles, int validate_only,
                     const struct user *user, struct listen_set *listeners, const char *consequence,
-                    struct preflight **out);
+                    int state_fd, struct preflight **out);
 int preflight_step(struct preflight *p);
 /* The plugin that crashed, or did not come to an end; "": none did. */
 const char *preflight_culprit(const struct preflight *p);

@@ -105,6 +105,12 @@ struct master_roles {
     int (*preflight)(const struct config *cfg, const struct setup *setup, struct shm *shm,
                      int report_fd, int validate_only);
 
+    /* The same, and restore() after open(), with what a worker has saved (ipc/state.h). Lines besides:
+     *   note TEXT                               to be logged as a warning
+     * NULL: there is no rehearsal. */
+    int (*rehearse)(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                    int report_fd, int state_fd);
+
     /* Names what shm_call.hook says, for messages; plugin/hook.h is out of the master's reach.
      * NULL: numbers are shown. */
     const char *(*hook_name)(unsigned hook);

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,79 +20,22 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
-#include "base/text.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "ipc/state.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
-#include "obs/timestamp.h"
 
 #define SAVE_MS 2000 /* for a worker to write down what its plugins have in memory */
 
-/* ---- generations ---- */
-
-static bool has_workers(const struct master *m, const struct generation *g)
-{
-    if ((child_is_alive(&m->recorder) && m->recorder.gen == g) ||
-        (child_is_alive(&m->admin_child) && m->admin_child.gen == g))
-        return true;
-    for (int i = 0; i < m->n_slots; i++)
-        if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)
-            return true;
-    return false;
-}
-
-/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
-static void discard(struct master *m, struct generation *g)
-{
-    const struct setup *others[64];
-    int n = 0;
-
-    for (const struct generation *o = m->generation; o != NULL && n < 62; o = o->older)
-        if (o != g && o->setup != NULL)
-            others[n++] = o->setup;
-    if (m->reload.next != NULL && m->reload.next != g)
-        others[n++] = m->reload.next->setup;
-    fd_close(&g->keys.fd);
-    if (m->roles->unload != NULL && g->setup != NULL)
-        m->roles->unload(g->cfg, g->setup, others, n, g->is_borrowed);
-    free(g);
-}
-
-void reload_sweep(struct master *m)
-{
-    struct generation **at = &m->generation->older;
-
-    while (*at != NULL) {
-        struct generation *g = *at;
-
-        if (has_workers(m, g)) {
-            at = &g->older;
-            continue;
-        }
-        *at = g->older;
-        log_debug("generation %" PRIu64 " is gone", g->number);
-        discard(m, g);
-    }
-}
-
-int reload_map_listener(const struct master *m, const struct child *c, int i)
-{
-    const struct config *old = c->gen->cfg, *now = m->cfg;
-
-    if (i >= old->n_listeners)
-        return -1;
-    if (old == now)
-        return i;
-    for (int k = 0; k < now->n_listeners; k++)
-        if (strcmp(now->listener[k].address, old->listener[i].address) == 0)
-            return k;
-    return -1;
-}
-
 /* ---- the end ---- */
+
+static void drop_saved(struct master *m)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        fd_close(&m->post[i].state_fd);
+}
 
 /* The end of the one under way, or of one that got nowhere. stage: NULL, all went well. errors: a line
  * each. */
@@ -112,6 +54,8 @@ static void finish(struct master *m, const char *state, const char *stage, const
         log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
                   r->reason, stage, m->generation->number,
                   r->why[0] != '\0' ? r->why : "see above");
+    if (stage != NULL)
+        drop_saved(m);
     changes_fini(&r->changes);
     preflight_end(&r->preflight);
     if (r->listeners.fd != NULL)
@@ -121,7 +65,7 @@ static void finish(struct master *m, const char *state, const char *stage, const
         struct generation *next = r->next;
 
         r->next = NULL;
-        discard(m, next);
+        generation_discard(m, next);
     }
     if (r->state != RELOAD_IDLE)
         notify_systemd("READY=1");
@@ -145,135 +89,6 @@ char *reload_result(const struct master *m, uint32_t id)
     if (r->state != RELOAD_IDLE)
         return strdup("{\"state\":\"running\"}");
     return r->result != NULL ? strdup(r->result) : NULL;
-}
-
-/* ---- what differs ---- */
-
-static const char *place_name(const struct config *cfg, int i)
-{
-    return i < cfg->n_plugins && !cfg->plugin[i].is_removed ? cfg->plugin[i].name : NULL;
-}
-
-/* A plugin with a plan: its object and its options take effect step by step. */
-static bool is_rolled_out(const struct config *cfg, const char *path)
-{
-    for (int i = 0; i < cfg->n_plugins && strncmp(path, "plugins.", 8) == 0; i++) {
-        const struct config_plugin *p = &cfg->plugin[i];
-        size_t n = strlen(p->name);
-
-        if (p->is_removed || !p->plan.is_on || strncmp(path + 8, p->name, n) != 0)
-            continue;
-        if (strcmp(path + 8 + n, " (object)") == 0 || strcmp(path + 8 + n, ".module") == 0 ||
-            strncmp(path + 8 + n, ".config", 7) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void find_changes(struct master *m)
-{
-    const struct generation *next = m->reload.next;
-    struct changes *out = &m->reload.changes;
-
-    config_diff(m->cfg, next->cfg, out);
-    for (int i = 0; i < m->cfg->n_plugins; i++) {
-        char from[CHANGE_TEXT], to[CHANGE_TEXT], path[160];
-
-        if (place_name(m->cfg, i) == NULL || place_name(next->cfg, i) == NULL)
-            continue;
-        m->roles->describe(m->setup, i, from, sizeof from);
-        m->roles->describe(next->setup, i, to, sizeof to);
-        if (strcmp(from, to) == 0)
-            continue;
-        snprintf(path, sizeof path, "plugins.%s (object)", next->cfg->plugin[i].name);
-        changes_add(out, '~', CHANGE_WORKERS, path, from, to);
-    }
-    for (int i = 0; i < out->n; i++)
-        if (out->item[i].how == CHANGE_WORKERS && is_rolled_out(next->cfg, out->item[i].path))
-            out->item[i].how = CHANGE_ROLLOUT;
-}
-
-static const struct change *find_refused(const struct changes *changes)
-{
-    for (int i = 0; i < changes->n; i++)
-        if (changes->item[i].how == CHANGE_RESTART)
-            return &changes->item[i];
-    return NULL;
-}
-
-/* ---- quarantine ---- */
-
-static bool is_current(const struct master *m, const char *sha256)
-{
-    for (int i = 0; i < m->cfg->n_plugins; i++)
-        if (place_name(m->cfg, i) != NULL && strcmp(m->roles->digest(m->setup, i), sha256) == 0)
-            return true;
-    return false;
-}
-
-/* An object that is to be loaded anew. Who wants it all the same takes it out of quarantine. */
-static bool find_banned(struct master *m, char *text, size_t size)
-{
-    const struct generation *next = m->reload.next;
-
-    for (int i = 0; i < next->cfg->n_plugins && m->roles->digest != NULL; i++) {
-        const char *sha256 = place_name(next->cfg, i) != NULL ? m->roles->digest(next->setup, i)
-                                                              : "";
-        const struct ban *ban = sha256[0] != '\0' ? bans_find(&m->bans, sha256) : NULL;
-
-        if (ban == NULL || is_current(m, sha256))
-            continue;
-        if (m->reload.is_brave) {
-            if (!m->reload.is_dry)
-                bans_lift(m->cfg, &m->bans, sha256);
-            continue;
-        }
-        snprintf(
-            text, size,
-            "plugin '%s': %s (version %s, sha256 %.12s) is in quarantine since %s: %s. Install "
-            "another object, or try this one again with --force",
-            config_plugin_name(&next->cfg->plugin[i]), m->roles->object(next->setup, i),
-            ban->version, sha256, ban->when, ban->why);
-        return true;
-    }
-    return false;
-}
-
-void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
-                const char *why)
-{
-    struct ban ban;
-
-    timestamp_format(clock_real_ns(), ban.when);
-    snprintf(ban.sha256, sizeof ban.sha256, "%s", sha256);
-    text_printable(ban.plugin, sizeof ban.plugin, plugin);
-    text_printable(ban.version, sizeof ban.version, version);
-    text_printable(ban.why, sizeof ban.why, why);
-    bans_add(m->cfg, &m->bans, &ban);
-    log_warn("plugin '%s': version %s (sha256 %.12s) is in quarantine: %s", ban.plugin, ban.version,
-             sha256, ban.why);
-    events_add(&m->events, EVENT_QUARANTINED, plugin, "version %s, sha256 %.12s: %s", ban.version,
-               sha256, ban.why);
-}
-
-/* It crashed when it was tried. What runs already cannot be to blame. */
-static void ban_culprit(struct master *m, const char *culprit, const char *said)
-{
-    const struct generation *next = m->reload.next;
-    struct overlay_variant v;
-
-    for (int i = 0; culprit[0] != '\0' && i < next->cfg->n_plugins; i++) {
-        const char *sha256;
-
-        if (place_name(next->cfg, i) == NULL || strcmp(next->cfg->plugin[i].name, culprit) != 0 ||
-            m->roles->digest == NULL)
-            continue;
-        sha256 = m->roles->digest(next->setup, i);
-        if (is_current(m, sha256) || m->roles->variant(next->cfg, next->setup, i, &v) < 0)
-            continue;
-        reload_ban(m, v.plugin, v.version, sha256, said);
-        overlay_variant_fini(&v);
-    }
 }
 
 /* ---- the way to commit ---- */
@@ -324,6 +139,57 @@ static int load(struct master *m)
     return 0;
 }
 
+/* What one worker's plugins have in memory, so that restore() is tried with something real. */
+static bool ask_for_state(struct master *m)
+{
+    struct channel_message msg = {.kind = CHANNEL_SAVE, .n = 1};
+    struct post *p = &m->post[0];
+    struct child *c = p->holder >= 0 ? &m->worker[p->holder] : NULL;
+
+    if (m->roles->moves_state == NULL || m->roles->rehearse == NULL ||
+        !m->roles->moves_state(m->setup, m->reload.next->setup) || c == NULL ||
+        c->state != CHILD_RUNNING || c->channel_fd < 0)
+        return false;
+    p->state_fd = state_create();
+    p->is_saving = p->state_fd >= 0 && channel_send(c->channel_fd, &msg, &p->state_fd, NULL) == 0;
+    if (!p->is_saving)
+        fd_close(&p->state_fd);
+    m->reload.save_until_ms = clock_mono_ms() + SAVE_MS;
+    return p->is_saving;
+}
+
+/* state_fd is taken over; -1: there is nothing to restore. */
+static int begin_trial(struct master *m, int state_fd)
+{
+    struct reload *r = &m->reload;
+    int result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
+                                 &m->listeners, "nothing was changed", state_fd, &r->preflight);
+
+    fd_close(&state_fd);
+    if (result < 0) {
+        finish(m, "failed", "preflight", strerror(-result));
+        return result;
+    }
+    r->state = RELOAD_TRYING;
+    return 0;
+}
+
+/* The worker has answered, or will not: then without. */
+static void go_on_asking(struct master *m, int64_t now_ms)
+{
+    struct post *p = &m->post[0];
+    int fd = p->state_fd;
+
+    if (p->is_saving && now_ms < m->reload.save_until_ms && p->holder >= 0 &&
+        child_is_alive(&m->worker[p->holder]))
+        return;
+    if (p->is_saving)
+        fd_close(&fd);
+    p->is_saving = false;
+    p->state_fd = -1;
+    begin_trial(m, fd);
+}
+
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id)
 {
@@ -371,13 +237,13 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
             struct generation *next = r->next;
 
             r->next = NULL;
-            discard(m, next);
+            generation_discard(m, next);
             result = load(m);
             if (result < 0)
                 return result;
         }
     }
-    find_changes(m);
+    reload_find_changes(m);
     if (variants != NULL && variants->check != NULL) {
         const char *why = variants->check(m, r->next);
 
@@ -386,7 +252,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
             return -EINVAL;
         }
     }
-    if (find_banned(m, text, sizeof text)) {
+    if (reload_find_banned(m, text, sizeof text)) {
         finish(m, "failed", "quarantine", text);
         return -EPERM;
     }
@@ -395,7 +261,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         finish(m, "unchanged", NULL, NULL);
         return 0;
     }
-    refused = find_refused(&r->changes);
+    refused = reload_find_refused(&r->changes);
     if (refused != NULL) {
         snprintf(text, sizeof text,
                  "%s: %s cannot be changed by a reload: put it back, or restart the server%s",
@@ -404,16 +270,13 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         finish(m, "failed", "config", text);
         return -EPERM;
     }
-    result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
-                             &m->listeners, "nothing was changed", &r->preflight);
-    if (result < 0) {
-        finish(m, "failed", "preflight", strerror(-result));
-        return result;
-    }
     if (!is_dry)
         notify_reloading();
-    r->state = RELOAD_TRYING;
-    return 0;
+    if (ask_for_state(m)) {
+        r->state = RELOAD_ASKING;
+        return 0;
+    }
+    return begin_trial(m, -1);
 }
 
 /* A Unix socket's file belongs to whoever lists it last. */
@@ -463,15 +326,8 @@ static void dismiss_candidates(struct master *m)
             child_kill(&m->worker[i], SIGQUIT);
 }
 
-static void drop_saved(struct master *m)
-{
-    for (int i = 0; i < m->cfg->n_workers; i++)
-        fd_close(&m->post[i].state_fd);
-}
-
 static void fail_prepare(struct master *m, const char *why)
 {
-    drop_saved(m);
     if (m->reload.listeners.fd != NULL)
         share_paths(&m->reload.listeners, &m->listeners);
     finish(m, "failed", "prepare", why);
@@ -612,7 +468,7 @@ static void end_trial(struct master *m, int result)
 
         snprintf(said, sizeof said, "%s", preflight_said(r->preflight));
         if (!r->is_dry)
-            ban_culprit(m, preflight_culprit(r->preflight), "it crashed when it was tried");
+            reload_ban_culprit(m, preflight_culprit(r->preflight), "it crashed when it was tried");
         finish(m, "failed", "preflight", said);
     } else if (result < 0) {
         finish(m, "failed", "preflight", strerror(-result));
@@ -671,7 +527,9 @@ void reload_tick(struct master *m, int64_t now_ms)
     static int64_t told_ms;
     int result;
 
-    if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
+    if (r->state == RELOAD_ASKING)
+        go_on_asking(m, now_ms);
+    else if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
         end_trial(m, result);
     else if (r->state == RELOAD_PREPARING && all_are_ready(m) && m->roles->moves_state != NULL &&
              m->roles->moves_state(m->setup, r->next->setup))
@@ -701,7 +559,7 @@ void reload_abandon(struct master *m, const char *why)
     m->reload.is_wanted_again = false;
     if (m->reload.state >= RELOAD_PREPARING)
         fail_prepare(m, why);
-    else if (m->reload.state == RELOAD_TRYING)
+    else if (m->reload.state != RELOAD_IDLE)
         finish(m, "failed", "preflight", why);
 }
 
@@ -715,7 +573,7 @@ void reload_fini(struct master *m)
         if (g->is_borrowed)
             free(g); /* the files go with their folder */
         else
-            discard(m, g);
+            generation_discard(m, g);
     }
     free(m->reload.result);
     m->reload.result = NULL;

@@ -237,6 +237,41 @@ static void two_at_once_are_refused(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- the store ---- */
+
+#define COUNTS                                                \
+    "int64_t out = 0;\n"                                      \
+    "bh_kv_add(bh_instance(req), bh_s(\"n\"), 1, 0, &out);\n" \
+    "snprintf(text + strlen(text), 32, \" %lld\", (long long)out);"
+
+/* Both arms count in the same place, from version 1 to 2 and back. */
+static void counters_in_the_store_are_exact(void **state)
+{
+    struct server *srv = start(COUNTS, slow_plan, "");
+    struct response *res;
+
+    (void)state;
+    load(srv, 100);
+    make(srv->dir, "v", "2", COUNTS);
+    expect(srv, 0, NULL, "reload --wait");
+    load(srv, 200);
+    expect(srv, 0, NULL, "rollout abort");
+    load(srv, 100);
+    eventually(is(srv, "phase", "idle"));
+    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    load(srv, 200);
+    expect(srv, 0, NULL, "rollout promote");
+    load(srv, 100);
+    eventually(is(srv, "phase", "idle"));
+    make(srv->dir, "v", "1", COUNTS);
+    expect(srv, 0, NULL, "reload --wait --force");
+    load(srv, 99);
+    res = server_get(srv, "/");
+    assert_string_equal(res->body, "1 one 800");
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- a metric ---- */
 
 /* The share of requests that it gets right, as it says by itself: in percent. */
@@ -281,6 +316,7 @@ int main(void)
         cmocka_unit_test(a_reload_with_new_options_begins_a_rollout),
         cmocka_unit_test(a_good_one_is_promoted_and_a_bad_one_taken_back),
         cmocka_unit_test(two_at_once_are_refused),
+        cmocka_unit_test(counters_in_the_store_are_exact),
         cmocka_unit_test(it_is_promoted_when_the_metric_has_improved_enough),
     };
 
