@@ -70,7 +70,7 @@ LINK_FLAGS   := -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--build-id $(LDFLAGS)
 MHD_LIBDIR := $(shell $(PKG_CONFIG) --variable=libdir libmicrohttpd 2>/dev/null)
 MHD_A := $(firstword $(wildcard $(MHD_LIBDIR)/libmicrohttpd.a \
            $(filter /%,$(shell $(CC) -print-file-name=libmicrohttpd.a 2>/dev/null))))
-LIBS = $(MHD_A) -lgnutls -lyaml -ldw -lelf -ljansson -ldl -lpthread -lm -lrt
+LIBS = $(MHD_A) -lgnutls -lyaml -ldw -lelf -ljansson -lz -ldl -lpthread -lm -lrt
 WRAP_FLAGS = $(addprefix -Wl$(comma)--wrap=,$(sort $(shell \
     grep -rhs --include="*.c" "^[a-z].*__wrap_[a-z0-9_]*" server | sed "s,.*__wrap_,,; s,[^a-z0-9_].*,,")))
 
@@ -150,6 +150,7 @@ check-tools:
 .PHONY: setup run docs clean help
 setup:
 	@scripts/setup.sh build
+	@scripts/setup.sh --optional backends
 
 # The sub-make reads the Makefile again, now that the packages are there.
 run: setup

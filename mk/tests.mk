@@ -119,6 +119,7 @@ suite-sanitize:
 # A suite that does not build counts as one failure, and the others still run.
 define run-suites
 	@scripts/setup.sh build test
+	@scripts/setup.sh --optional backends
 	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients packaging)
 	$(if $(filter integration,$(1)),@scripts/setup.sh --unpack build/unpacked unpacked)
 	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally && : > $(B)/tests/tally

@@ -226,6 +226,7 @@ static void write_json(const struct instance *self, bh_req *req, int64_t took_ns
     add_url_member(l, "referer", bh_header(req, "Referer"), redact, REFERER_MAX);
     add_member(l, "user_agent", bh_header(req, "User-Agent"), AGENT_MAX);
     add_member(l, "route", bh_attr(req, "route"), WORD_MAX);
+    add_member(l, "trace_id", bh_attr(req, "trace_id"), WORD_MAX);
     add_member(l, "crash_id", bh_attr(req, "crash_id"), WORD_MAX);
     for (size_t i = 0; i < self->cfg->vars.n; i++)
         add_member(l, self->cfg->vars.v[i].p, bh_var(req, self->cfg->vars.v[i].p), VAR_MAX);

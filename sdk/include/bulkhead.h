@@ -45,7 +45,7 @@
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
  *                              save() and restore() are called. kv_*() and bucket() work.
- *                              metric() and its kin work.
+ *                              metric() and its kin work, span_begin() and its.
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -119,6 +119,10 @@ typedef int32_t bh_rc; /* a hook verdict or a host function's result */
 #define BH_CLOCK_MONO      1 /* monotonic, arbitrary origin */
 #define BH_CLOCK_LOOP      2 /* monotonic, as of this wake-up */
 #define BH_CLOCK_LOOP_REAL 3 /* since 1970-01-01 UTC, as of this wake-up */
+
+/* Spans of a trace that need no span_begin(): that of the call that runs, and that of the request. */
+#define BH_SPAN_CALL    UINT64_MAX
+#define BH_SPAN_REQUEST (UINT64_MAX - 1)
 
 /* How a plugin wants to see a body: body_want(). */
 #define BH_BODY_NONE   0 /* not at all */
@@ -201,6 +205,7 @@ typedef struct bh_host {
      *   peer peer_port                                      (the other end of the socket)
      *   status bytes                                        (of the answer; on_log: bytes sent)
      *   crash_id                                            (record of a crash in this request)
+     *   trace_id span_id                                    (of a request that is traced; in hex)
      *   aborted                                             (on_log: "1" when the answer was not
      *                                                        sent whole. If there was none, status
      *                                                        is 499: the client has left; 503: the
@@ -378,6 +383,11 @@ typedef struct bh_host {
     void (*metric_set)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
     /* Histograms. Four buckets per factor of two, from 2^-20 to 2^44. */
     void (*metric_observe)(bh_inst *inst, uint32_t id, const bh_str *lv, double v);
+    /* Begin a span of the plugin's own in the request's trace, within the call that runs or the span
+     * that it began last; the name is copied, at most 255 bytes. 0: this request is not recorded
+     * (tracing is off, or it was not drawn), or has 128 spans: all functions take that, and do nothing.
+     * A span that is not ended ends with the request, or with the call that began it when it crashes.
+     * Since 1.1. */
     uint64_t (*span_begin)(bh_req *req, const char *name);
     void (*span_end)(bh_req *req, uint64_t span);
 
@@ -407,6 +417,16 @@ typedef struct bh_host {
      * or the request has ended; a deferred function tells that.
      * BH_EPHASE: there is no streamed reply. BH_EINVAL: asked again by fn without having written. */
     bh_rc (*stream_on_writable)(bh_req *req, bh_rc (*fn)(void *self, bh_req *req, void *ctx));
+
+    /* An attribute of a span that goes on: of span_begin(), or BH_SPAN_CALL, BH_SPAN_REQUEST. Key and
+     * value are copied, at most 255 and 1,024 bytes; the last value of a key counts. Secrets are not
+     * recognised: leave them out. Keys of the host's own (http.*, bulkhead.*) are overwritten.
+     * BH_ENOENT: there is no such span, or the request is not recorded. BH_ELIMIT: 40 attributes. */
+    bh_rc (*span_text)(bh_req *req, uint64_t span, const char *key, const char *v, size_t n);
+    /* The same; whole numbers are told as integers. */
+    bh_rc (*span_number)(bh_req *req, uint64_t span, const char *key, double v);
+    /* Something happened in it just now. BH_ELIMIT: 64 events. */
+    bh_rc (*span_event)(bh_req *req, uint64_t span, const char *name);
 } bh_host;
 
 /* ---- declared options -------------------------------------------------------------------- */
@@ -877,6 +897,28 @@ BH__FN int64_t bh_bucket(bh_req *r, bh_str key, double per_s, double burst)
 BH__FN bh_rc bh_bucket_rc(int64_t result)
 {
     return result >= BH_BUCKET_FAILED ? BH_OK : (bh_rc)(result - BH_BUCKET_FAILED);
+}
+
+BH__FN uint64_t bh_span_begin(bh_req *r, const char *name)
+{
+    return BH__CALL(span_begin, 0, r, name);
+}
+BH__FN void bh_span_end(bh_req *r, uint64_t span)
+{
+    if (BH_HAS(span_end))
+        bh__h->span_end(r, span);
+}
+BH__FN bh_rc bh_span_text(bh_req *r, uint64_t span, const char *key, bh_str v)
+{
+    return BH__CALL(span_text, BH_ENOSYS, r, span, key, v.p, v.n);
+}
+BH__FN bh_rc bh_span_number(bh_req *r, uint64_t span, const char *key, double v)
+{
+    return BH__CALL(span_number, BH_ENOSYS, r, span, key, v);
+}
+BH__FN bh_rc bh_span_event(bh_req *r, uint64_t span, const char *name)
+{
+    return BH__CALL(span_event, BH_ENOSYS, r, span, name);
 }
 
 BH__FN bh_rc bh_sink_open(bh_inst *i, const char *path, uint32_t *sink)

@@ -93,6 +93,16 @@ static json_t *options_json(const struct admin_view *view, const char *plugin,
     return json;
 }
 
+/* Names, as they are, and no values. */
+static json_t *hidden_json(const struct yaml_node *map)
+{
+    json_t *json = json_object();
+
+    for (int i = 0; i < map->n; i++)
+        json_object_set_new(json, map->key[i]->text, json_string(hidden));
+    return json;
+}
+
 static json_t *scalar_json(const struct schema *s, const struct yaml_node *node)
 {
     const char *text = node != NULL ? node->text : s->def, *why;
@@ -145,6 +155,8 @@ static json_t *value_json(const struct admin_view *view, const struct schema *s,
     case SCHEMA_NODE:
         if (node == NULL)
             return NULL;
+        if (strcmp(s->key, "headers") == 0 && name[0] == '\0')
+            return hidden_json(node); /* that are sent along, to a collector and the like */
         return strcmp(s->key, "config") == 0 ? options_json(view, name, node) : node_json(node);
     case SCHEMA_CUSTOM:
         if (node != NULL && node->kind == YAML_MAP && s->keys != NULL)

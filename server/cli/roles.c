@@ -11,6 +11,7 @@
 #include "conf/align.h"
 #include "conf/config.h"
 #include "conf/overlay.h"
+#include "exporter/exporter.h"
 #include "plugin/hook.h"
 #include "plugin/manifest.h"
 #include "plugin/overlay.h"
@@ -210,6 +211,8 @@ const struct master_roles cli_roles = {
     .worker = worker_run,
     .recorder = run_recorder,
     .admin = run_admin,
+    .exporter = exporter_run,
+    .wants_exporter = exporter_is_wanted,
     .preflight = worker_preflight,
     .rehearse = worker_rehearse,
     .hook_name = hook_name,

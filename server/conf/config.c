@@ -202,6 +202,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
+    if (tracing_settle(r, d) < 0)
+        return -ENOMEM;
     stores_settle(r, d);
     rollouts_settle(r, d);
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)

@@ -175,6 +175,26 @@ struct config_admin {
 
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON, CONFIG_LOG_AUTO };
 
+struct config_pair {
+    const char *name, *value;
+};
+
+enum config_trace_parent { CONFIG_PARENT_FOLLOW, CONFIG_PARENT_TRUSTED, CONFIG_PARENT_IGNORE };
+
+struct config_tracing {
+    const char *endpoint;            /* with its path; NULL: no traces */
+    uint64_t sample;                 /* of 2^63, as many traces are recorded that begin here */
+    enum config_trace_parent parent; /* whose traces go on here */
+    const char *service;
+    const char *ca; /* absolute; NULL: the system's */
+    bool is_plain;  /* not compressed */
+    uint32_t timeout_ms, interval_ms;
+    uint64_t queue; /* bytes that wait to be sent, at most */
+    struct config_pair *header,
+        *resource; /* of requests to the endpoint: secrets; of the service */
+    int n_headers, n_resources;
+};
+
 struct config {
     const char *path; /* of the file, as given */
     const char *dir;  /* absolute; relative paths are meant from here */
@@ -250,6 +270,8 @@ struct config {
     struct {
         bool watch; /* the file, and the objects of plugins */
     } reload;
+
+    struct config_tracing tracing;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
 

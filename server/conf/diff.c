@@ -45,6 +45,12 @@ static enum change_how judge(const char *path)
     return CHANGE_WORKERS;
 }
 
+/* Values that are never told. */
+static bool is_secret(const char *path)
+{
+    return begins_with_key(path, "tracing.headers");
+}
+
 static bool is_option(const char *path)
 {
     const char *dot = strncmp(path, "plugins.", 8) == 0 ? strchr(path + 8, '.') : NULL;
@@ -91,7 +97,7 @@ static const char *show(const struct yaml_node *node, const char *path, char *bu
     size_t n = 1;
 
     buf[0] = '\0';
-    if (node == NULL || is_option(path))
+    if (node == NULL || is_option(path) || is_secret(path))
         return buf;
     if (node->kind == YAML_SCALAR) {
         snprintf(buf, size, "%s", node->text != NULL ? node->text : "");

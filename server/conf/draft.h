@@ -28,6 +28,7 @@ struct draft {
     struct config cfg; /* first: the caller gets a pointer to it */
     int version;       /* checked, and then of no use: there is only one */
     const struct yaml_node *module_dirs, *replay, *trusted, *admin_hosts;
+    const struct yaml_node *trace_headers, *trace_resource;
     struct draft_chain *chain;
     int n_chains;
     struct draft_route *route;
@@ -60,6 +61,18 @@ int route_read_path(struct schema_reader *r, const struct yaml_node *node, const
                     void *route);
 int route_read_host(struct schema_reader *r, const struct yaml_node *node, const char *path,
                     void *route);
+
+int tracing_read_endpoint(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                          void *draft);
+int tracing_read_sample(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                        void *draft);
+/* Headers, attributes. 0 or -ENOMEM. */
+int tracing_settle(struct schema_reader *r, struct draft *d);
+/* An http:// or https:// URL with a host, and without a user in it; else false, and why. */
+bool url_is_sound(const char *url, const char **why);
+/* A mapping of texts, each on one line; names are tokens of HTTP where `are_headers`. 0 or -ENOMEM. */
+int pairs_read(struct schema_reader *r, const struct yaml_node *map, const char *path,
+               bool are_headers, struct config_pair **out, int *n);
 
 int admin_read_listen(struct schema_reader *r, const struct yaml_node *node, const char *path,
                       void *draft);

@@ -453,6 +453,35 @@ static const struct schema log_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema tracing_keys[] = {
+    {"endpoint", SCHEMA_CUSTOM, .read = tracing_read_endpoint,
+     .form = "http://HOST:4318 or a whole URL", .pattern = "^https?://.+$",
+     .help = "Collector that takes OTLP over HTTP; without a path: /v1/traces; absent: no traces"},
+    {"sample", SCHEMA_CUSTOM, .def = "100%", .read = tracing_read_sample, .form = "0% to 100%",
+     .pattern = "^[0-9]+(\\.[0-9]+)?%$", .help = "Share of the traces that begin here to record"},
+    {"parent", SCHEMA_ENUM, OFF(struct config, tracing.parent), .def = "follow",
+     .form = "follow|trusted|ignore",
+     .help = "Whose traceparent is gone on with: anybody's, server.trusted_proxies', nobody's"},
+    {"headers", SCHEMA_NODE, OFF(struct draft, trace_headers),
+     .help = "Header fields for the collector, NAME: VALUE, such as Authorization"},
+    {"service", SCHEMA_STRING, OFF(struct config, tracing.service), .def = "bulkhead",
+     .form = "a name", .help = "service.name of the traces"},
+    {"resource", SCHEMA_NODE, OFF(struct draft, trace_resource),
+     .help = "Further attributes of the resource, NAME: VALUE, such as deployment.environment"},
+    {"compression", SCHEMA_ENUM, OFF(struct config, tracing.is_plain), .def = "gzip",
+     .form = "gzip|none", .help = "How requests to the collector are compressed"},
+    {"ca", SCHEMA_STRING, OFF(struct config, tracing.ca), .form = "a path",
+     .help = "Certificates of authorities to trust, PEM, in place of the system's"},
+    {"timeout", SCHEMA_DURATION, OFF(struct config, tracing.timeout_ms), .def = "10s", .min = 100,
+     .max = 10 * MINUTE, .help = "Time for one request to the collector"},
+    {"interval", SCHEMA_DURATION, OFF(struct config, tracing.interval_ms), .def = "1s", .min = 10,
+     .max = HOUR, .help = "Spans wait for company so long, unless a batch (512) is full before"},
+    {"queue", SCHEMA_SIZE, OFF(struct config, tracing.queue), .def = "8MiB", .min = 64 * KIB,
+     .max = GIB,
+     .help = "What may wait for a collector that does not answer; beyond that spans are dropped"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema crash_keys[] = {
     {"dir", SCHEMA_STRING, OFF(struct config, crash.dir), .def = "crashes", .form = "a folder",
      .help = "Where crash records are written; made when missing"},
@@ -562,6 +591,7 @@ const struct schema config_keys[] = {
     {"routes", SCHEMA_LIST, .keys = route_keys, .items = &route_items, .is_required = true,
      .min = 1, .max = 4096, .help = "Which requests pass which plugins; the first match wins"},
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
+    {"tracing", SCHEMA_MAP, .keys = tracing_keys, .help = "Traces of requests, for OpenTelemetry"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},
     {"recycle", SCHEMA_MAP, .keys = recycle_keys,

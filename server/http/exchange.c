@@ -11,6 +11,7 @@
 #include "plugin/chain.h"
 #include "plugin/host.h"
 #include "plugin/stream.h"
+#include "plugin/trace.h"
 
 #define DISCARD_MAX   65536 /* body bytes read and thrown away to keep a connection after a refusal */
 #define HALF_CLOSE_NS 100000000 /* after the last bytes of a request, see is_half_close() */
@@ -213,6 +214,8 @@ static void begin(struct exchange *x, const char *method, const char *version)
     if (x->conn != NULL)
         note_head(x, method);
     peer_read_head(x);
+    if (__builtin_expect(trace_is_on, 0))
+        trace_begin(req, x->conn != NULL && x->conn->is_proxy);
     if (!x->is_refused)
         head_admit(x);
 }
@@ -505,6 +508,8 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
         x->listener->front->ops->on_end(x);
         if (req->n_entries > 0)
             chain_log(req);
+        if (__builtin_expect(req->trace != NULL, 0))
+            trace_end(req, x->listener->front->cfg);
         if (x->conn != NULL) {
             x->conn->is_busy = false;
             x->conn->has_served = true;

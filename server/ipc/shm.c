@@ -208,35 +208,39 @@ static void ring_get(const struct shm_ring *ring, uint64_t at, void *p, size_t n
     memcpy((char *)p + first, ring->data, n - first);
 }
 
-int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n)
+int shm_ring_append(struct shm_ring *ring, uint32_t tag, const char *p, size_t n)
 {
-    struct shm_ring *ring = &w->ring;
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     uint64_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
     uint16_t header[2];
-    uint32_t asleep;
 
-    must(sink < SHM_SINKS);
-    if (n > SHM_LINE_MAX)
-        n = SHM_LINE_MAX;
-    /* The first test is for a tail that somebody scribbled on; the recorder sets it right. */
+    must(n <= SHM_LINE_MAX);
+    /* The first test is for a tail that somebody scribbled on; the reader sets it right. */
     if (used > SHM_RING_SIZE || SHM_RING_SIZE - used < RING_HEADER + n) {
         atomic_fetch_add_explicit(&ring->dropped, 1, memory_order_relaxed);
-        if (atomic_load(&shm->asleep) != SHM_AWAKE)
-            wake(shm);
         return -EAGAIN;
     }
     header[0] = (uint16_t)n;
-    header[1] = (uint16_t)sink;
+    header[1] = (uint16_t)tag;
     ring_put(ring, head, header, RING_HEADER);
     ring_put(ring, head + RING_HEADER, p, n);
     /* Whoever dies before this line has written nothing. Sequentially consistent because of the
      * recorder, which says that it is asleep and then looks at head once more. */
     atomic_store(&ring->head, head + RING_HEADER + n);
+    return used > SHM_RING_SIZE / 2;
+}
+
+int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n)
+{
+    uint32_t asleep;
+    int r;
+
+    must(sink < SHM_SINKS);
+    r = shm_ring_append(&w->ring, sink, p, n < SHM_LINE_MAX ? n : SHM_LINE_MAX);
     asleep = atomic_load(&shm->asleep);
-    if (asleep == SHM_ASLEEP || (asleep == SHM_NAPPING && used > SHM_RING_SIZE / 2))
+    if (asleep == SHM_ASLEEP || (asleep == SHM_NAPPING && r != 0))
         wake(shm);
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 ssize_t shm_ring_read(struct shm_ring *ring, uint32_t *sink, char *buf)

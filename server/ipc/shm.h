@@ -193,7 +193,7 @@ struct shm_ring {
     _Alignas(64) _Atomic uint64_t head; /* written up to; writer's */
     _Alignas(64) _Atomic uint64_t tail; /* read up to; reader's */
     _Atomic uint64_t dropped;           /* lines; writer's */
-    uint64_t dropped_told;              /* recorder only */
+    uint64_t dropped_told;              /* reader only */
     uint8_t data[SHM_RING_SIZE];
 };
 
@@ -261,6 +261,13 @@ struct shm_worker {
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;
+    struct shm_ring spans; /* ipc/span.h; read by the exporter. Not touched without tracing */
+};
+
+struct shm_traces {           /* the exporter's: spans */
+    _Atomic uint64_t sent;    /* and taken by the collector */
+    _Atomic uint64_t refused; /* by it, of those that were sent */
+    _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
 };
 
 enum shm_asleep {
@@ -287,6 +294,7 @@ struct shm {
     _Atomic uint64_t limit[SHM_LIMITS]; /* any worker, atomic adds; outlive the workers */
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
+    struct shm_traces traces;
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
     struct series_table series;
@@ -326,12 +334,16 @@ void shm_forget_conns(struct shm *shm, uint32_t slot);
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);
 
+/* Appends n bytes, at most SHM_LINE_MAX; 0, or 1 when the ring is more than half full, or -EAGAIN when
+ * they do not fit (then counted as dropped). Wakes nobody. The ring's one writer only. */
+int shm_ring_append(struct shm_ring *ring, uint32_t tag, const char *p, size_t n);
+
 /* Appends one line (without newline); 0, or -EAGAIN when full (then counted as dropped). Kicks the
  * recorder when it sleeps. Loop thread only. */
 int shm_ring_write(struct shm *shm, struct shm_worker *w, uint32_t sink, const char *p, size_t n);
 
 /* Takes the oldest line (up to SHM_LINE_MAX bytes) into buf, and its length. -EAGAIN: there is
- * none. -EBADMSG: the ring did not make sense; what was in it is given up. Recorder only. */
+ * none. -EBADMSG: the ring did not make sense; what was in it is given up. Its one reader only. */
 ssize_t shm_ring_read(struct shm_ring *ring, uint32_t *sink, char *buf);
 
 #endif

@@ -34,6 +34,11 @@ static bool is_admin(const struct child *c)
     return c->index == CHILD_ADMIN;
 }
 
+static bool is_exporter(const struct child *c)
+{
+    return c->index == CHILD_EXPORTER;
+}
+
 static bool is_worker(const struct child *c)
 {
     return c->index >= 0;
@@ -66,6 +71,8 @@ void child_name(const struct child *c, char *buf, size_t size)
         snprintf(buf, size, "recorder");
     else if (is_admin(c))
         snprintf(buf, size, "admin");
+    else if (is_exporter(c))
+        snprintf(buf, size, "exporter");
     else
         snprintf(buf, size, "worker %d", c->index);
 }
@@ -191,6 +198,8 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
         struct recorder_view view = look_back(c->gen);
 
         status = m->roles->recorder(&view, m->shm);
+    } else if (is_exporter(c)) {
+        status = m->roles->exporter(c->gen->cfg, m->shm);
     } else if (is_admin(c)) {
         status = m->roles->admin(c->gen->cfg, c->gen->setup, m->shm, &admin);
     } else {

@@ -12,7 +12,8 @@
 static bool has_workers(const struct master *m, const struct generation *g)
 {
     if ((child_is_alive(&m->recorder) && m->recorder.gen == g) ||
-        (child_is_alive(&m->admin_child) && m->admin_child.gen == g))
+        (child_is_alive(&m->admin_child) && m->admin_child.gen == g) ||
+        (child_is_alive(&m->exporter) && m->exporter.gen == g))
         return true;
     for (int i = 0; i < m->n_slots; i++)
         if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)

@@ -66,6 +66,7 @@ enum child_duty {
 
 #define CHILD_RECORDER (-1) /* as an index */
 #define CHILD_ADMIN    (-2)
+#define CHILD_EXPORTER (-3)
 #define CHILD_MESSAGE  1024
 
 struct haul { /* what became of a parked worker's connections */
@@ -189,7 +190,7 @@ struct master {
     int64_t phase_end_ms; /* DRAINING, FORCING, FLUSHING: patience ends */
     int exit_status;
     int epoll_fd, signal_fd;
-    struct child recorder, admin_child;
+    struct child recorder, admin_child, exporter;
     struct admin admin;
     struct child *worker; /* n_slots */
     int n_slots;
@@ -359,6 +360,20 @@ void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
 
+/* ---- exporter.c ---- */
+
+/* Has the config anything for it to do? */
+bool exporter_is_wanted_by(const struct master *m);
+/* Forks the process that sends traces and alerts, if the config wants one. */
+void exporter_start(struct master *m);
+void exporter_tick(struct master *m, int64_t now_ms);
+int64_t exporter_next_ms(const struct master *m);
+/* It is no more. */
+void exporter_ended(struct master *m, int status);
+/* The config has changed: the next one begins when this one has ended. */
+void exporter_commit(struct master *m);
+/* The server stops: it sends the rest. */
+void exporter_stop(struct master *m);
 /* ---- publish.c ---- */
 
 /* Names and limits of the current config's plugins, and so on. */

@@ -76,6 +76,7 @@ static void enter(struct master *m, enum master_phase phase)
         watch_update(m);
         watchdog_saw_turn(m, now);
         admin_start(m);
+        exporter_start(m);
         events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
         if (m->roles->interrupted != NULL && m->roles->interrupted[0] != '\0') {
             log_warn("plugin '%s' was being rolled out when the server ended: it is the version "
@@ -116,6 +117,7 @@ static void enter(struct master *m, enum master_phase phase)
             m->recorder.state = CHILD_DOWN;
         child_kill(&m->recorder, SIGTERM);
         admin_stop(m);
+        exporter_stop(m);
         m->phase_end_ms = now + FLUSH_MS;
         break;
     case MASTER_ENDED:
@@ -140,7 +142,10 @@ static void fail_start(struct master *m)
 static void run_out_of_patience(struct master *m)
 {
     if (m->phase == MASTER_FLUSHING) {
-        log_warn("the recorder or the admin process did not finish within %d ms: killed", FLUSH_MS);
+        log_warn(
+            "the recorder, the exporter or the admin process did not finish within %d ms: killed",
+            FLUSH_MS);
+        child_kill(&m->exporter, SIGKILL);
         child_kill(&m->recorder, SIGKILL);
         child_kill(&m->admin_child, SIGKILL);
     }
@@ -285,6 +290,8 @@ static void reap(struct master *m)
         recorder_ended(m, status);
     if (child_reap(&m->admin_child, &status, &was_serving))
         admin_ended(m, status);
+    if (child_reap(&m->exporter, &status, &was_serving))
+        exporter_ended(m, status);
 }
 
 /* ---- Signals ---- */
@@ -309,6 +316,7 @@ static void reopen_logs(struct master *m)
         log_error("cannot open %s anew: %s", m->cfg->log.path, strerror(-r));
     child_kill(&m->recorder, SIGUSR1);
     child_kill(&m->admin_child, SIGUSR1);
+    child_kill(&m->exporter, SIGUSR1);
     for (int i = 0; i < m->n_slots; i++)
         child_kill(&m->worker[i], SIGUSR1);
 }
@@ -371,6 +379,7 @@ static void do_what_is_due(struct master *m)
     watch_tick(m, now);
     watchdog_tick(m, now);
     admin_tick(m, now);
+    exporter_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
@@ -384,7 +393,7 @@ static void do_what_is_due(struct master *m)
         !(m->is_succeeded && escrow_is_waiting(m)))
         enter(m, MASTER_FLUSHING);
     if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder) &&
-        !child_is_alive(&m->admin_child))
+        !child_is_alive(&m->admin_child) && !child_is_alive(&m->exporter))
         enter(m, MASTER_ENDED);
 }
 
@@ -410,6 +419,8 @@ static int time_left_ms(const struct master *m)
         at_ms = m->recorder.due_ms;
     if (admin_next_ms(m) < at_ms)
         at_ms = admin_next_ms(m);
+    if (exporter_next_ms(m) < at_ms)
+        at_ms = exporter_next_ms(m);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
@@ -537,6 +548,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
         .number = 1, .cfg = cfg, .setup = setup, .is_borrowed = true, .keys.fd = -1};
     child_init(&m->recorder, CHILD_RECORDER, cfg);
     child_init(&m->admin_child, CHILD_ADMIN, cfg);
+    child_init(&m->exporter, CHILD_EXPORTER, cfg);
     for (int i = 0; i < m->n_slots; i++)
         child_init(&m->worker[i], i, cfg);
     posts_init(m);

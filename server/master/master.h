@@ -66,6 +66,12 @@ struct master_roles {
      * then all workers have ended. SIGUSR2: returns at once, another one goes on. */
     int (*recorder)(const struct recorder_view *view, struct shm *shm);
 
+    /* Sends traces and alerts until SIGTERM, which comes when all workers have ended: what is left is sent
+     * within some seconds. SIGUSR2: the same within one, another goes on. SIGUSR1 asks for log_reopen().
+     * wants_exporter: has the config anything for it? Both may be NULL. */
+    int (*exporter)(const struct config *cfg, struct shm *shm);
+    bool (*wants_exporter)(const struct config *cfg);
+
     /* Serves the admin interface until SIGTERM or SIGQUIT. SIGUSR2: ends what it is about to answer
      * and returns, another one goes on. SIGUSR1 asks for log_reopen(). NULL: there is none. */
     int (*admin)(const struct config *cfg, const struct setup *setup, struct shm *shm,

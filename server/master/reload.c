@@ -452,6 +452,7 @@ static void commit(struct master *m)
     child_kill(&m->recorder, SIGUSR2);
     publish_generation(m);
     admin_commit(m);
+    exporter_commit(m);
     log_info("%s: generation %" PRIu64
              " serves (%d change%s, %d ms); workers of the one before finish "
              "what they have begun",
@@ -539,13 +540,16 @@ void reload_tick(struct master *m, int64_t now_ms)
         commit(m);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
-    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation) &&
+    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation ||
+         m->exporter.gen != m->generation) &&
         now_ms - told_ms >= 500) {
         told_ms = now_ms; /* once more: it may not have been prepared for the signal */
         if (m->recorder.gen != m->generation)
             child_kill(&m->recorder, SIGUSR2);
         if (m->admin_child.gen != m->generation)
             child_kill(&m->admin_child, SIGUSR2);
+        if (m->exporter.gen != m->generation)
+            child_kill(&m->exporter, SIGUSR2);
     }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {

@@ -280,6 +280,8 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "the recorder is not running: crash records wait");
     if (m->admin.door.is_open && !child_is_alive(&m->admin_child))
         add_problem(list, "the admin process is not running");
+    if (exporter_is_wanted_by(m) && !child_is_alive(&m->exporter))
+        add_problem(list, "the exporter is not running: traces wait, and are dropped");
     if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
         add_problem(list, "the last reload failed: %s", m->reload.why);
     json_array_foreach(plugins, i, plugin)
@@ -333,6 +335,29 @@ static json_t *refusals_json(const struct master *m)
         json_object_set_new(json, refusal_name((enum http_refusal)r), json_integer((json_int_t)n));
     }
     return json;
+}
+
+/* Spans, since the server was started. */
+static json_t *traces_json(const struct master *m)
+{
+    const struct shm_traces *t = &m->shm->traces;
+    uint64_t dropped = 0;
+
+    if (m->cfg->tracing.endpoint == NULL)
+        return json_null();
+    for (int i = 0; i < m->n_slots; i++)
+        dropped += atomic_load(&m->shm->worker[i].spans.dropped);
+    return json_pack("{s:I, s:I, s:I, s:I}", "sent", (json_int_t)atomic_load(&t->sent), "refused",
+                     (json_int_t)atomic_load(&t->refused), "lost",
+                     (json_int_t)atomic_load(&t->lost), "dropped", (json_int_t)dropped);
+}
+
+static json_t *exporter_json(const struct master *m)
+{
+    if (!exporter_is_wanted_by(m))
+        return json_null();
+    return json_pack("{s:b, s:i}", "running", child_is_alive(&m->exporter), "pid",
+                     (int)m->exporter.pid);
 }
 
 static json_t *admin_json(const struct master *m)
@@ -427,6 +452,8 @@ char *status_json(const struct master *m)
                      "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
                      ends_json(&m->history));
     json_object_set_new(json, "admin", admin_json(m));
+    json_object_set_new(json, "exporter", exporter_json(m));
+    json_object_set_new(json, "traces", traces_json(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
     json_object_set_new(json, "store", store_json(m));

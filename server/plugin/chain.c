@@ -17,6 +17,7 @@
 #include "plugin/request.h"
 #include "plugin/shadow.h"
 #include "plugin/stream.h"
+#include "plugin/trace.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
@@ -54,12 +55,16 @@ static void begin_call(struct bh_req *req, int at, enum hook hook)
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_begin(req, req->entry[at].inst, hook);
 }
 
 /* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
 static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
 {
     req->hook = HOOK_NONE;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
         request_undo(req);
@@ -143,6 +148,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     case BH_PAUSE:
         if (req->has_ticket) {
             req->is_paused = true;
+            if (__builtin_expect(req->trace != NULL, 0))
+                trace_pause_begin(req, e->inst);
             *step = CHAIN_PAUSED;
             return false;
         }
@@ -169,6 +176,13 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
     return false;
 }
 
+static void resume(struct bh_req *req)
+{
+    req->is_paused = false;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_pause_end(req);
+}
+
 enum chain_step chain_request(struct bh_req *req)
 {
     enum chain_step step;
@@ -176,7 +190,7 @@ enum chain_step chain_request(struct bh_req *req)
     if (req->is_paused) { /* resumed: the paused hook returned this */
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (verdict == BH_PAUSE)
             verdict = BH_FAIL;
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
@@ -281,7 +295,7 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
     if (req->is_paused) {
         bh_rc verdict = req->resume_verdict;
 
-        req->is_paused = false;
+        resume(req);
         if (req->reply.kind != REPLY_NONE && verdict == FAILURE_CRASHED)
             return CHAIN_REPLY;
         if (!settle(req, verdict, HOOK_REQUEST_BODY, &step))
@@ -473,6 +487,8 @@ static void call_log(struct bh_req *req, int at)
     began_ns = meter_begin(e->inst, HOOK_LOG, req->is_timed);
     came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
     meter_end(e->inst, HOOK_LOG, began_ns);
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, BH_CONTINUE);
     if (!came_back)
         failure_note(req, e->inst, e->inc, HOOK_LOG);
     req->hook = HOOK_NONE;

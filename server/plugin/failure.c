@@ -16,6 +16,7 @@
 #include "plugin/meter.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/trace.h"
 
 /* ---- the record ---- */
 
@@ -98,11 +99,15 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_begin(req, e->inst, HOOK_ERROR);
     began_ns = meter_begin(e->inst, HOOK_ERROR, req->is_timed);
     came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
     meter_end(e->inst, HOOK_ERROR, began_ns);
     req->hook = HOOK_NONE;
+    if (__builtin_expect(req->trace != NULL, 0))
+        trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(e->inc);
         request_undo(req);

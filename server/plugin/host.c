@@ -12,6 +12,7 @@
 #include "plugin/instance.h"
 #include "plugin/options.h"
 #include "plugin/request.h"
+#include "plugin/trace.h"
 
 int64_t host_loop_mono_ns, host_loop_real_ns;
 
@@ -166,6 +167,7 @@ bh_host *host_table(void)
         host_fill_message(&table);
         host_fill_metrics(&table);
         alarm_fill(&table);
+        trace_fill(&table);
     }
     return &table;
 }

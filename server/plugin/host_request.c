@@ -7,6 +7,7 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/request.h"
+#include "plugin/trace.h"
 
 static const bh_str absent = {NULL, 0};
 
@@ -61,6 +62,8 @@ static bh_str host_attr(bh_req *req, const char *key)
     case 's':
         if (strcmp(key, "scheme") == 0)
             return req->scheme;
+        if (strcmp(key, "span_id") == 0)
+            return trace_attr(req, key);
         return strcmp(key, "status") == 0 && req->reply.status != 0
                    ? number(req, (uint64_t)req->reply.status)
                    : absent;
@@ -81,7 +84,10 @@ static bh_str host_attr(bh_req *req, const char *key)
         if (strcmp(key, "crash_id") == 0)
             return req->crash_id[0] != '\0' ? bh_s(req->crash_id) : absent;
         return peer_attr(req, key);
-    case 't': return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
+    case 't':
+        if (strcmp(key, "trace_id") == 0)
+            return trace_attr(req, key);
+        return host_tls != NULL && strncmp(key, "tls.", 4) == 0 ? host_tls(req, key) : absent;
     default: return absent;
     }
 }

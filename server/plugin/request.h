@@ -17,6 +17,7 @@
 struct incarnation;
 struct shm_crash;
 struct stream;
+struct trace;
 struct trials;
 
 #define REQUEST_MAGIC     0x72657173u
@@ -145,6 +146,7 @@ struct bh_req {
     char crash_id[40];      /* of the last crash in this request */
     uint32_t retry_after_s; /* for a 503: when a plugin may be entered again; 0: not known */
     bool has_trials;        /* some entry has */
+    struct trace *trace;    /* it is recorded: trace.h; NULL: it is not */
     bool is_timed;          /* its calls of plugins are: meter.h */
     uint8_t arm;            /* enum request_arm, of arm_at */
     int arm_at;             /* the entry whose plugin is being rolled out */

@@ -31,6 +31,7 @@
 #include "plugin/park.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
+#include "plugin/trace.h"
 #include "tls/set.h"
 #include "worker/async.h"
 #include "worker/health.h"
@@ -185,6 +186,7 @@ static int start(const struct setup *setup, struct diag *diag)
               recover_stop_signal());
     eject_init(worker.wake_fd);
     thread_init(cfg, worker.shared);
+    trace_init(cfg, worker.shared);
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);

@@ -54,6 +54,22 @@ static bool log_has(struct server *srv, const char *a, const char *b)
     return found;
 }
 
+/* Does `bulkhead metrics` have a line with all of that? */
+static bool metric_is(struct server *srv, const char *name, const char *labels, const char *value)
+{
+    char *text = NULL, *line;
+    bool found = false;
+
+    assert_int_equal(run_command(&text, "RUNTIME_DIRECTORY=%s %s metrics -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    for (line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        found = found || (strncmp(line, name, strlen(name)) == 0 && strstr(line, labels) != NULL &&
+                          strcmp(line + strlen(line) - strlen(value), value) == 0);
+    free(text);
+    return found;
+}
+
 static void another_plugin_sees_the_group_and_the_anchor(void **state)
 {
     struct server *srv = start();
@@ -111,6 +127,9 @@ static void a_clock_that_is_wrong_is_split_by_session_id(void **state)
     server_wait_log(srv,
                     "requests were split by session id: their time is off by more than 200 ms");
     eventually(log_has(srv, "\"target\":\"/off\"", "\"trace_time.source\":\"gateway\""));
+    eventually(metric_is(srv, "ab_fallbacks_total{", "experiment=\"colour\"", " 4"));
+    eventually(metric_is(srv, "ab_fallback_rate{", "experiment=\"colour\"", " 1"));
+    eventually(metric_is(srv, "trace_time_skew_ms_max{", "36", ""));
     assert_int_equal(server_stop(&srv), 0);
 }
 

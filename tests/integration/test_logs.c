@@ -14,19 +14,24 @@
 
 static struct server *start(const char *error_log)
 {
-    return server_start("version: 1\n"
-                        "server: {workers: 2}\n"
-                        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
-                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-                        "logs: {error: %s}\n"
-                        "plugins:\n"
-                        "  talk: {module: logger, config: {sink: lines.log}}\n"
-                        "  quiet: {module: logger, log_level: error}\n"
-                        "  access: {module: access_log, config: {path: access.log, format: json}}\n"
-                        "routes:\n"
-                        "  - {match: {path: /quiet}, chain: [quiet]}\n"
-                        "  - {chain: [access, talk]}\n",
-                        error_log);
+    struct server *srv = server_start(
+        "version: 1\n"
+        "server: {workers: 2}\n"
+        "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "logs: {error: %s}\n"
+        "plugins:\n"
+        "  talk: {module: logger, config: {sink: lines.log}}\n"
+        "  quiet: {module: logger, log_level: error}\n"
+        "  access: {module: access_log, config: {path: access.log, format: json}}\n"
+        "routes:\n"
+        "  - {match: {path: /quiet}, chain: [quiet]}\n"
+        "  - {chain: [access, talk]}\n",
+        error_log);
+    struct response *res = server_get(srv, "/quiet"); /* from then on it can be asked */
+
+    response_free(&res);
+    return srv;
 }
 
 static void ask(struct server *srv, const char *target, const char *answer)
@@ -71,8 +76,17 @@ static int count_in(const struct server *srv, const char *name, const char *text
 
 static int loglevel(const struct server *srv, char **out, const char *arguments)
 {
-    return run_command(out, "RUNTIME_DIRECTORY=%s %s loglevel %s -c %s", srv->dir,
-                       getenv("BULKHEAD"), arguments, srv->config);
+    char *said;
+    int status = run_command(&said, "RUNTIME_DIRECTORY=%s %s loglevel %s -c %s", srv->dir,
+                             getenv("BULKHEAD"), arguments, srv->config);
+
+    if (status == 1)
+        harness_fail(__FILE__, __LINE__, "loglevel %s: %s", arguments, said);
+    if (out != NULL)
+        *out = said;
+    else
+        free(said);
+    return status;
 }
 
 /* ---- formats ---- */

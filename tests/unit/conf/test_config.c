@@ -694,6 +694,36 @@ static void table_is_sound(const struct schema *keys)
     assert_true(n > 0 && n < 32);
 }
 
+static void a_collector_gets_a_path_and_no_password(void **state)
+{
+    (void)state;
+    load_well(BASE PLUGINS ROUTES
+              "tracing: {endpoint: \"https://c:4318\", sample: 25%, headers: {A: b}}\n");
+    assert_string_equal(cfg->tracing.endpoint, "https://c:4318/v1/traces");
+    assert_true(cfg->tracing.sample == UINT64_C(1) << 61);
+    assert_int_equal(cfg->tracing.n_headers, 1);
+    assert_string_equal(cfg->tracing.header[0].value, "b");
+    load_well(BASE PLUGINS ROUTES "tracing: {endpoint: \"http://c/otlp\"}\n");
+    assert_string_equal(cfg->tracing.endpoint, "http://c/otlp");
+    assert_true(cfg->tracing.sample == UINT64_C(1) << 63);
+    load_well(BASE PLUGINS ROUTES);
+    assert_null(cfg->tracing.endpoint);
+    config_destroy(&cfg);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {endpoint: \"c:4318\"}\n",
+                   "5:21: tracing.endpoint: expected http:// or https:// and a host",
+                   "http://127.0.0.1:4318");
+    assert_mistake(
+        BASE PLUGINS ROUTES "tracing: {endpoint: \"http://u:s3cret@c\"}\n",
+        "5:21: tracing.endpoint: has a user in it; put what the other end asks for into a header",
+        NULL);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {sample: 0.5}\n",
+                   "5:19: tracing.sample: expected 0% to 100%, not '0.5'", "5%, or 0.1%");
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {\"a b\": c}}\n",
+                   "5:21: tracing.headers: 'a b' is no name of a header field", NULL);
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {headers: {a: \"b\\r\\nc: d\"}}\n",
+                   "5:24: tracing.headers: a: expected a text of one line", NULL);
+}
+
 static void every_key_has_help_and_a_form(void **state)
 {
     (void)state;
@@ -730,6 +760,7 @@ int main(void)
         TEST(all_mistakes_come_in_one_run_in_order),
         TEST(empty_sections_are_as_good_as_absent),
         TEST(missing_file_and_directory_say_so),
+        TEST(a_collector_gets_a_path_and_no_password),
         TEST(every_key_has_help_and_a_form),
     };
 
