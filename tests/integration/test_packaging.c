@@ -159,7 +159,7 @@ static void lintian_is_content(void **state)
         needs_machine();
     if (run_command(
             &out,
-            "lintian --allow-root --suppress-tags no-manual-page --fail-on error,warning %s/build/deb/*.deb",
+            "lintian --allow-root --fail-on error,warning %s/build/deb/*.deb",
             root) != 0)
         harness_fail(__FILE__, __LINE__, "lintian:\n%.3000s", out);
     free(out);
@@ -178,7 +178,7 @@ static void package_is_installed_and_serves(void **state)
     wants(0, "bulkhead check -c /given/packaging/docker.yaml", "ok");
     wants(
         0,
-        "systemd-analyze verify bulkhead.service 2>&1 | grep -v man.bulk | grep -c bulkhead.service: || true",
+        "systemd-analyze verify bulkhead.service 2>&1 | grep -c bulkhead.service: || true",
         "0\n");
     wants(0, "stat -c %U:%a /var/lib/bulkhead/crashes", "bulkhead:750");
     becomes_true("grep -q \"GET / HTTP\" /var/log/bulkhead/access.log");
