@@ -65,7 +65,8 @@ static void set_metrics(const struct client *c, int64_t mono)
     bh_metric_set(c->inst, c->m.success_ratio, NULL, rules_success_ratio(&c->rules, mono));
     bh_metric_set(c->inst, c->m.drift_p95, NULL, rules_drift_p95_ms(&c->rules, mono));
     bh_metric_set(c->inst, c->m.offset, NULL, (double)c->rules.offset_ns / 1e6);
-    bh_metric_set(c->inst, c->m.error, NULL, (double)rules_error(&c->rules, mono) / 1e6);
+    if (c->rules.error_ns > 0) /* else nobody knows */
+        bh_metric_set(c->inst, c->m.error, NULL, (double)rules_error(&c->rules, mono) / 1e6);
     bh_metric_set(c->inst, c->m.state, NULL, c->rules.state);
 }
 

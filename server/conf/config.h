@@ -274,6 +274,7 @@ struct config {
     struct config_tracing tracing;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
+    enum config_heap heap;         /* as well */
 
     struct { /* state that plugins share: store/store.h */
         enum config_store_backend backend;
