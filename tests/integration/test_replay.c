@@ -214,11 +214,10 @@ static void watch_prints_records_as_they_come(void **state)
     pid_t pid;
 
     (void)state;
-    assert_non_null(bulkhead);
     snprintf(path, sizeof path, "%s/watched", srv->dir);
     pid = fork();
     if (pid == 0) {
-        if (freopen(path, "w", stdout) == NULL)
+        if (bulkhead == NULL || freopen(path, "w", stdout) == NULL)
             _exit(1);
         execl(bulkhead, "bulkhead", "crashes", "watch", "-c", srv->config, NULL);
         _exit(127);

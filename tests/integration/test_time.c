@@ -279,7 +279,6 @@ static void xinetd_tells_the_time(void **state)
     (void)state;
     needs("xinetd");
     snprintf(conf, sizeof conf, "%s/xinetd.conf", dir);
-    snprintf(pid_file, sizeof pid_file, "%s/xinetd.pid", dir); /* it removes it, whatever it is */
     snprintf(log, sizeof log, "%s/xinetd.log", dir);
     snprintf(pidfile, sizeof pidfile, "%s/pid", dir); /* it is removed at the end, whatever it is */
     file_write(conf,
