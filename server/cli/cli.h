@@ -56,6 +56,10 @@ const char *cli_default_config(void);
 
 /* config_load() and setup_create(), every mistake in diag. 0 or -errno; nothing to free then. */
 int cli_load(const char *path, struct diag *diag, struct config **cfg, struct setup **setup);
+/* The same, with what the last server has left of a rollout; the plugin it was about in interrupted. */
+struct overlay;
+int cli_load_kept(const char *path, struct diag *diag, struct overlay *overlay, char *interrupted,
+                  size_t size, struct config **cfg, struct setup **setup);
 
 /* "COMMAND: bad arguments; see COMMAND --help" on stderr; returns CLI_BAD_INPUT. */
 int cli_usage_error(char **argv);

@@ -144,6 +144,7 @@ static int load(const struct config *before, const struct setup *before_setup, c
         config_destroy(&cfg);
         return r;
     }
+    setup_tell_traits(cfg, setup, before_setup);
     *out_cfg = cfg;
     *out_setup = setup;
     return 0;
@@ -184,6 +185,11 @@ static const char *object(const struct setup *setup, int i)
     return setup->plugin[i].object;
 }
 
+static const char *digest(const struct setup *setup, int i)
+{
+    return setup->plugin[i].sha256;
+}
+
 static bool moves_state(const struct setup *before, const struct setup *setup)
 {
     for (int i = 0; i < before->n && i < setup->n; i++)
@@ -199,6 +205,7 @@ const struct master_roles cli_roles = {
     .object = object,
     .load = load,
     .variant = variant,
+    .digest = digest,
     .describe = describe,
     .unload = unload,
     .worker = worker_run,
@@ -207,5 +214,6 @@ const struct master_roles cli_roles = {
     .exporter = exporter_run,
     .wants_exporter = exporter_is_wanted,
     .preflight = worker_preflight,
+    .rehearse = worker_rehearse,
     .hook_name = hook_name,
 };

@@ -23,6 +23,7 @@ static const struct {
 const char *change_how_text(enum change_how how)
 {
     static const char *const texts[] = {[CHANGE_WORKERS] = "new workers",
+                                        [CHANGE_ROLLOUT] = "staged rollout",
                                         [CHANGE_LISTENER] = "listener",
                                         [CHANGE_RESTART] = "restart only"};
 

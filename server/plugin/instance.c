@@ -287,7 +287,7 @@ void instance_save(bh_inst *inst, int fd)
     free(buf);
 }
 
-void instance_restore(bh_inst *inst, const char *map, size_t size)
+int instance_restore(bh_inst *inst, const char *map, size_t size)
 {
     const struct state_record *record;
     const void *bytes;
@@ -295,14 +295,15 @@ void instance_restore(bh_inst *inst, const char *map, size_t size)
     bh_rc rc = BH_OK;
 
     if (inst->current == NULL || inst->current->desc->restore == NULL)
-        return;
+        return 0;
     record = state_find(map, size, config_plugin_name(inst->cfg), &bytes);
     if (record == NULL)
-        return;
+        return 0;
     came_back = boundary_restore(inst->id, inst->current->desc, inst->current->self,
                                  record->version, bytes, record->len, &rc);
     if (!came_back || rc != BH_OK)
         tell_state(inst, HOOK_RESTORE, came_back, rc);
+    return !came_back ? -EFAULT : rc != BH_OK ? -EINVAL : 0;
 }
 
 void incarnation_free(struct incarnation *inc)

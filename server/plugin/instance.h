@@ -101,7 +101,8 @@ void instance_drain(bh_inst *inst);
 /* What it keeps in memory, to a file (ipc/state.h), and from there. Nothing happens where the plugin has
  * no such hook, or there is nothing; what fails is logged. */
 void instance_save(bh_inst *inst, int fd);
-void instance_restore(bh_inst *inst, const char *map, size_t size);
+/* 0, too, when there was nothing to restore; -EFAULT: it crashed; -EINVAL: it failed. */
+int instance_restore(bh_inst *inst, const char *map, size_t size);
 
 /* The current incarnation with a reference, or NULL while there is none (and then, when its time
  * has come, tries to open one). */
