@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
@@ -13,7 +14,7 @@
 #include "plugin/recover.h"
 
 struct pending { /* never given back to the allocator: numbers of dead ones are looked up here */
-    struct incarnation *inc; /* NULL: free */
+    struct incarnation *inc;      /* NULL: free */
     struct pending *next, **prev; /* of the incarnation; or among the free ones */
     pending_fn *fn;
     void *arg;
@@ -67,6 +68,7 @@ static struct pending *take(void)
 
 static void unlink_it(struct pending *p)
 {
+    must(p->inc != NULL);
     *p->prev = p->next;
     if (p->next != NULL)
         p->next->prev = p->prev;
