@@ -171,6 +171,7 @@ static int load(const struct config *before, const struct setup *before_setup, c
         config_destroy(&cfg);
         return r;
     }
+    setup_tell_traits(cfg, setup, before_setup);
     *out_cfg = cfg;
     *out_setup = setup;
     return 0;
@@ -211,6 +212,11 @@ static const char *object(const struct setup *setup, int i)
     return setup->plugin[i].object;
 }
 
+static const char *digest(const struct setup *setup, int i)
+{
+    return setup->plugin[i].sha256;
+}
+
 static bool moves_state(const struct setup *before, const struct setup *setup)
 {
     for (int i = 0; i < before->n && i < setup->n; i++)
@@ -226,6 +232,7 @@ const struct master_roles cli_roles = {
     .object = object,
     .load = load,
     .variant = variant,
+    .digest = digest,
     .describe = describe,
     .unload = unload,
     .worker = worker_run,
@@ -234,5 +241,6 @@ const struct master_roles cli_roles = {
     .exporter = exporter_run,
     .wants_exporter = exporter_is_wanted,
     .preflight = worker_preflight,
+    .rehearse = worker_rehearse,
     .hook_name = hook_name,
 };
