@@ -98,6 +98,7 @@ static int run_admin(const struct config *cfg, const struct setup *setup, struct
     struct admin_plugin *plugin = calloc((size_t)cfg->n_plugins + 1, sizeof *plugin);
 
     char(*hooks)[128] = calloc((size_t)cfg->n_plugins + 1, sizeof *hooks);
+    int r;
 
     if (plugin == NULL || hooks == NULL) {
         free(plugin);
@@ -117,7 +118,10 @@ static int run_admin(const struct config *cfg, const struct setup *setup, struct
                                           .hooks = hooks[i]};
     }
     view.plugin = plugin;
-    return admin_run(&view, shm, seat); /* the process ends with it */
+    r = admin_run(&view, shm, seat);
+    free(hooks);
+    free(plugin);
+    return r;
 }
 
 /* ---- reload ---- */
