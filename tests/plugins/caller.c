@@ -118,7 +118,7 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
         return call(self, req);
     if (bh_str_eq(path, "/many")) {
         bh_http_req rq = {.struct_size = sizeof rq,
-                          .timeout_ms = 300,
+                          .timeout_ms = 1500,
                           .upstream = bh_query(req, "to"),
                           .path = bh_s("/")};
 
