@@ -23,6 +23,7 @@ struct config;
 struct config_plugin;
 struct diag;
 struct alarm;
+struct pending;
 struct heap;
 struct metrics_plugin;
 struct object;
@@ -42,8 +43,9 @@ struct incarnation {
     uint32_t refs; /* requests, and the instance while it is current */
     bool is_closing;
     struct alarm *alarms; /* its timers: alarm.h */
-    uint32_t n_alarms;
-    struct stream *streams; /* that it has begun, of requests that go on: stream.h */
+    uint32_t n_alarms, n_pending;
+    struct pending *pending; /* what it is to be called back about: pending.h */
+    struct stream *streams;  /* that it has begun, of requests that go on: stream.h */
 };
 
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */

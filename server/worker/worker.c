@@ -276,12 +276,15 @@ static int wait_ms(void)
 {
     int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
     int tickets = async_timeout_ms(), alarms = alarm_timeout_ms();
+    int store = store_timeout_ms();
     int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
         ms = tickets;
     if (alarms >= 0 && (ms < 0 || alarms < ms))
         ms = alarms;
+    if (store >= 0 && (ms < 0 || store < ms))
+        ms = store;
     return ms < 0 || ms > most ? most : ms;
 }
 
@@ -336,6 +339,12 @@ static int serve(void)
                     continue;
                 }
                 break;
+            case SOURCE_STORE:
+                if (ev[i].data.u64 >> 8 == 0) {
+                    store_wake();
+                    continue;
+                }
+                break;
             case SOURCE_LISTENER:
                 if (ev[i].data.u64 >> 8 < 32) {
                     listeners |= 1u << (ev[i].data.u64 >> 8);
@@ -346,11 +355,13 @@ static int serve(void)
             }
             exchange_hang_up(ev[i].data.ptr, (ev[i].events & (EPOLLHUP | EPOLLERR)) != 0);
         }
+        store_read(); /* first: what it brings may resume requests, in this turn */
         async_run();
         async_expire();
         alarm_run();
         if (worker.front != NULL)
             front_run(worker.front, listeners);
+        store_turn();
         landing_settle();
         remains_settle();
         take_ejected();
