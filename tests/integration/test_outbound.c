@@ -259,7 +259,7 @@ static void there_are_never_more_at_a_time_than_allowed(void **state)
     expect(srv, "0 0", target);
     eventually(({ /* their time is over */
                   char *text = ask(srv, 200, "%s", target);
-                  bool is_free = strcmp(text, "8 0") == 0;
+                  bool is_free = text[0] != '0';
 
                   free(text);
                   is_free;
