@@ -195,11 +195,12 @@ bool auth_admit(struct auth *auth, struct request *req, int64_t now_ms)
         reply_problem(req, 400, "Bad Request", "more than one Host");
         return false;
     }
-    if (!auth->is_unix && (host == NULL || !is_our_host(auth, host))) {
+    /* Without any it is no browser, but a load balancer's probe in HTTP/1.0. */
+    if (!auth->is_unix && host != NULL && !is_our_host(auth, host)) {
         reply_problem(req, 421, "Misdirected Request",
                       "the admin interface is asked by address, as localhost, or by a name in "
                       "admin.hosts; not as '%.100s'",
-                      host != NULL ? host : "");
+                      host);
         return false;
     }
     if (is_change(req) && judge_origin(req) < 0) {

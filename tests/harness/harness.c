@@ -495,6 +495,15 @@ struct server *server_start_in(const char *dir, const char *config, ...)
     return srv;
 }
 
+void server_start_again(struct server *srv)
+{
+    if (server_is_running(srv))
+        FAIL("the server, process %d, is still running", (int)srv->pid);
+    spawn(srv);
+    if (!wait_until_up(srv, true))
+        FAIL("port %d has gone to somebody else meanwhile", srv->port[0]);
+}
+
 void server_rewrite_config(struct server *srv, const char *config, ...)
 {
     va_list args;

@@ -102,6 +102,8 @@ struct server *server_start(const char *config, ...) __attribute__((format(print
 /* The same in a folder of the caller's, in which plugins or files may have been put before. */
 struct server *server_start_in(const char *dir, const char *config, ...)
     __attribute__((format(printf, 2, 3)));
+/* One that has ended, once more: with the same config, folder and ports; its log goes on. */
+void server_start_again(struct server *srv);
 /* Replaces the config file, with the same ports. Telling the server is the caller's business. */
 void server_rewrite_config(struct server *srv, const char *config, ...)
     __attribute__((format(printf, 2, 3)));
