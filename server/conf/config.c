@@ -202,7 +202,7 @@ static int settle(struct schema_reader *r, struct draft *d)
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
-    if (tracing_settle(r, d) < 0)
+    if (tracing_settle(r, d) < 0 || alerts_settle(r, d) < 0)
         return -ENOMEM;
     stores_settle(r, d);
     rollouts_settle(r, d);

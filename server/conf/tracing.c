@@ -61,7 +61,8 @@ int tracing_read_sample(struct schema_reader *r, const struct yaml_node *node, c
     double share = strtod(node->text, &end);
 
     if (end == node->text || strcmp(end, "%") != 0 || !(share >= 0 && share <= 100)) {
-        schema_error(r, node, path, "5%, or 0.1%", "expected 0%% to 100%%, not '%.60s'", node->text);
+        schema_error(r, node, path, "5%, or 0.1%", "expected 0%% to 100%%, not '%.60s'",
+                     node->text);
         return -EINVAL;
     }
     cfg->tracing.sample = (uint64_t)ldexp(share / 100, 63);
