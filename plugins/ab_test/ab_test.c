@@ -22,9 +22,14 @@ struct config {
     const char *name, *salt, *id, *starts, *ends, *header;
     bh_str override_key;
     bh_map groups, target;
-    int64_t tolerance, slice, cookie_age;
+    int64_t tolerance, slice, cookie_age, window;
     int32_t sticky;
     bh_cidrlist testers;
+};
+
+/* A share of requests, over the last one to two windows. */
+struct rate {
+    uint64_t of[2], n[2]; /* this window's, and that before it */
 };
 
 struct ab_test {
@@ -36,7 +41,12 @@ struct ab_test {
     char var[WORD_MAX + 8], cookie[WORD_MAX + 8]; /* "ab.NAME", "ab_NAME" */
     char query[WORD_MAX + 8];                     /* "ab_NAME": a tester's choice */
     uint64_t fallbacks;                           /* since the last report */
-    int64_t report_ms, last_skew_ms;
+    int64_t report_ms;
+    struct rate fallback, consistent;
+    int64_t turn_ms; /* when a window of theirs is over */
+    struct {         /* metrics */
+        uint32_t assignments, fallback_rate, consistency_rate, fallbacks, seen_again, consistent;
+    } m;
 };
 
 /* What was found out about one request. */
@@ -58,6 +68,106 @@ static int is_token(const char *s)
                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
     return *s != '\0' && s[strspn(s, chars)] == '\0';
+}
+
+/* ---- metrics ------------------------------------------------------------------------------ */
+
+static void define_metrics(struct ab_test *self)
+{
+    static const char *const one[] = {"experiment", NULL};
+    static const char *const three[] = {"experiment", "group", "reason", NULL};
+
+    /* Without metrics it works as well. */
+    (void)bh_metric(self->inst, BH_M_COUNTER, "ab_assignments_total",
+                    "Requests that were put into a group.", three, &self->m.assignments);
+    (void)bh_metric(self->inst, BH_M_COUNTER, "ab_fallbacks_total",
+                    "Requests whose time was off, so that the session id decided.", one,
+                    &self->m.fallbacks);
+    (void)bh_metric(self->inst, BH_M_COUNTER, "ab_seen_again_total",
+                    "Requests of clients that had been put into a group before.", one,
+                    &self->m.seen_again);
+    (void)bh_metric(self->inst, BH_M_COUNTER, "ab_consistent_total",
+                    "Those of them that got the same group again.", one, &self->m.consistent);
+    (void)bh_metric(self->inst, BH_M_GAUGE_AVG, "ab_fallback_rate",
+                    "Share of requests that fell back to the session id, 0 to 1.", one,
+                    &self->m.fallback_rate);
+    (void)bh_metric(self->inst, BH_M_GAUGE_AVG, "group_assignment_consistency_rate",
+                    "Share of clients seen again that got the same group again, 0 to 1.", one,
+                    &self->m.consistency_rate);
+}
+
+static void rate_note(struct rate *r, int counts)
+{
+    r->of[0]++;
+    r->n[0] += counts != 0;
+}
+
+/* -1: nothing to go by. */
+static double rate_value(const struct rate *r)
+{
+    uint64_t of = r->of[0] + r->of[1];
+
+    return of > 0 ? (double)(r->n[0] + r->n[1]) / (double)of : -1;
+}
+
+static void rate_turn(struct rate *r)
+{
+    r->of[1] = r->of[0];
+    r->n[1] = r->n[0];
+    r->of[0] = r->n[0] = 0;
+}
+
+static void set_rate(struct ab_test *self, uint32_t id, const struct rate *r)
+{
+    double v = rate_value(r);
+
+    /* Without requests the last value stands: it is not known to be another. */
+    if (v >= 0)
+        bh_metric_set(self->inst, id, &self->ex.name, v);
+}
+
+/* Once a second: a gauge on every request would cost for nothing. */
+static void on_tick(void *self_, void *arg)
+{
+    struct ab_test *self = self_;
+    int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
+
+    (void)arg;
+    set_rate(self, self->m.fallback_rate, &self->fallback);
+    set_rate(self, self->m.consistency_rate, &self->consistent);
+    if (now_ms < self->turn_ms)
+        return;
+    self->turn_ms = now_ms + self->cfg->window;
+    rate_turn(&self->fallback);
+    rate_turn(&self->consistent);
+}
+
+static bh_rc ab_test_start(void *self_)
+{
+    struct ab_test *self = self_;
+    bh_rc rc = bh_timer(self->inst, 1000, 1000, on_tick, NULL, NULL);
+
+    self->turn_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000 + self->cfg->window;
+    return rc == BH_OK || rc == BH_ENOSYS ? BH_OK : BH_FAIL;
+}
+
+static void count(struct ab_test *self, const struct judgement *j)
+{
+    const bh_str values[] = {self->ex.name, self->ex.group[j->group], bh_s(j->reason)};
+    int is_override = strcmp(j->reason, "override") == 0;
+
+    bh_metric_add(self->inst, self->m.assignments, values, 1);
+    if (is_override)
+        return;
+    rate_note(&self->fallback, j->fallback);
+    if (j->fallback)
+        bh_metric_add(self->inst, self->m.fallbacks, values, 1);
+    if (j->before == self->ex.n_groups)
+        return;
+    rate_note(&self->consistent, j->group == j->before);
+    bh_metric_add(self->inst, self->m.seen_again, values, 1);
+    if (j->group == j->before)
+        bh_metric_add(self->inst, self->m.consistent, values, 1);
 }
 
 /* ---- options ------------------------------------------------------------------------------ */
@@ -149,6 +259,7 @@ static bh_rc ab_test_open(bh_inst *inst, const void *cfg, void **selfp)
     snprintf(self->var, sizeof self->var, "ab.%s", c->name);
     snprintf(self->cookie, sizeof self->cookie, "ab_%s", c->name);
     snprintf(self->query, sizeof self->query, "ab_%s", c->name);
+    define_metrics(self);
     *selfp = self;
     return BH_OK;
 }
@@ -179,7 +290,6 @@ static void report_fallback(struct ab_test *self, int64_t skew_ms)
     int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
 
     self->fallbacks++;
-    self->last_skew_ms = skew_ms;
     if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
         return;
     bh_logf(self->inst, BH_LOG_WARN,
@@ -217,7 +327,7 @@ static void judge_time(const struct ab_test *self, bh_req *req, struct judgement
         if (!j->fallback)
             j->time_ms = client;
     }
-    j->window = self->cfg->slice > 0 && !j->fallback ? j->time_ms / self->cfg->slice : -1;
+    j->window = self->cfg->slice > 0 ? j->time_ms / self->cfg->slice : -1;
 }
 
 /* ---- groups ------------------------------------------------------------------------------- */
@@ -378,6 +488,7 @@ static bh_rc ab_test_on_request(void *self_, bh_req *req, void *ctx)
     if (j.time_ms < self->starts_ms || j.time_ms >= self->ends_ms)
         return BH_CONTINUE;
     judge_group(self, req, &j);
+    count(self, &j);
     if (j.fallback) {
         int64_t client = 0;
 
@@ -404,6 +515,8 @@ static const bh_opt ab_test_options[] = {
     BH_BOOL(struct config, sticky, "true", "a client stays in the group that its cookie names"),
     BH_DURATION(struct config, cookie_age, "30d", 0, 3.1536e10, "of that cookie; 0s: no cookie"),
     BH_STR(struct config, header, "X-Experiment", "header NAME=GROUP, both ways; empty: none"),
+    BH_DURATION(struct config, window, "5m", 1000, 86400000,
+                "ab_fallback_rate and group_assignment_consistency_rate are of so much time"),
     BH_CIDRLIST(struct config, testers, "client networks that may choose a group"),
     BH_SECRET(struct config, override_key, "who sends it in X-Experiment-Key may, too"),
     BH_OPT_END,
@@ -411,5 +524,5 @@ static const bh_opt ab_test_options[] = {
 
 BH_PLUGIN("ab_test", "1.0.0", .summary = "puts clients into the groups of an experiment",
           .options = ab_test_options, .cfg_size = sizeof(struct config),
-          .validate = ab_test_validate, .open = ab_test_open, .close = ab_test_close,
-          .on_request = ab_test_on_request)
+          .validate = ab_test_validate, .open = ab_test_open, .start = ab_test_start,
+          .close = ab_test_close, .on_request = ab_test_on_request)

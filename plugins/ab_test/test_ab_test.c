@@ -424,6 +424,55 @@ static void testers_choose_their_group(void **state)
     bht_close(t);
 }
 
+static void rates_are_of_the_window(void **state)
+{
+    bht *t = bht_open("name=colour", "groups.low=300", "groups.high=700", "sticky=false",
+                      "window=60s", NULL);
+    char cookie[200] = "";
+
+    (void)state;
+    /* One client, four requests; of two the time is off. 1299: low by its id; high by its hash. */
+    for (int i = 0; i < 4; i++) {
+        bh_req *r = request(t, "1299", cookie[0] ? "Cookie" : NULL, cookie);
+
+        at(r, i % 2 ? "1767225700.000" : "1767225600.000", "1767225600.000");
+        bht_run(r);
+        assert_string_equal(bht_var(r, "ab.colour"), i % 2 ? "low" : "high");
+        snprintf(cookie, sizeof cookie, "%.*s", (int)strcspn(bht_resp_header(r, "Set-Cookie"), ";"),
+                 bht_resp_header(r, "Set-Cookie"));
+    }
+    for (int i = 0; i < 6; i++) { /* others, new */
+        bh_req *r = request(t, "77", NULL, NULL);
+
+        at(r, NULL, "1767225600.000");
+        bht_run(r);
+    }
+    bht_advance(1000000000);
+    assert_true(bht_metric(t, "ab_fallback_rate{colour}") == 0.2);
+    assert_true(bht_metric(t, "group_assignment_consistency_rate{colour}") == 0);
+    assert_true(bht_metric(t, "ab_fallbacks_total{colour}") == 2);
+    assert_true(bht_metric(t, "ab_seen_again_total{colour}") == 3);
+    assert_true(bht_metric(t, "ab_consistent_total{colour}") == 0);
+    assert_true(bht_metric(t, "ab_assignments_total{colour,low,fallback}") == 2);
+    assert_true(bht_metric(t, "ab_assignments_total{colour,high,assigned}") >= 2);
+    /* All of that is over after two windows. */
+    bht_advance(121000000000LL);
+    for (int i = 0; i < 3; i++) {
+        bh_req *r = request(t, "1299", i ? "Cookie" : NULL, cookie);
+
+        at(r, NULL, "1767225600.000");
+        bht_run(r);
+        if (i == 0)
+            snprintf(cookie, sizeof cookie, "%.*s",
+                     (int)strcspn(bht_resp_header(r, "Set-Cookie"), ";"),
+                     bht_resp_header(r, "Set-Cookie"));
+    }
+    bht_advance(1000000000);
+    assert_true(bht_metric(t, "ab_fallback_rate{colour}") == 0);
+    assert_true(bht_metric(t, "group_assignment_consistency_rate{colour}") == 1);
+    bht_close(t);
+}
+
 static void an_exposure_is_json_whatever_the_id_is(void **state)
 {
     bht *t = bht_open("name=colour", "groups.blue=1", "id=header:X-User", NULL);
@@ -508,6 +557,7 @@ int main(void)
         cmocka_unit_test(it_begins_and_ends_by_the_requests_time),
         cmocka_unit_test(each_slice_of_time_draws_anew),
         cmocka_unit_test(testers_choose_their_group),
+        cmocka_unit_test(rates_are_of_the_window),
         cmocka_unit_test(an_exposure_is_json_whatever_the_id_is),
         cmocka_unit_test(two_experiments_add_up_in_one_variable),
         cmocka_unit_test(bad_options_are_refused),

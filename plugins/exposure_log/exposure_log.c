@@ -6,12 +6,14 @@
  * loses none. All the rest is done behind that log, by a thread (ship.c) that reads it and remembers
  * how far the backend has got.
  */
+#include "backlog.h"
 #include "event.h"
 #include "ship.h"
 
 #include <stdlib.h>
 
 #define REPORT_MS 10000
+#define RETRY_MS  20 /* of lines that the log could not take */
 
 enum { POSTGRES, KAFKA, BACKENDS };
 
@@ -20,7 +22,7 @@ struct config {
     bh_str postgres, kafka_password;
     bh_map kafka_options;
     int32_t keep, create, batch;
-    int64_t linger, retry, kafka_timeout;
+    int64_t linger, retry, kafka_timeout, backlog;
 };
 
 struct exposure_log {
@@ -30,6 +32,9 @@ struct exposure_log {
     uint64_t maker, made; /* of event ids */
     uint64_t dropped, reported;
     int64_t report_ms;
+    uint32_t events; /* metric */
+    struct backlog backlog;
+    int has_timer; /* which empties it */
     char path[PATH_MAX];
     struct backend backend[BACKENDS]; /* until start() */
     int has[BACKENDS];
@@ -100,6 +105,7 @@ static bh_rc open_backends(struct exposure_log *self)
 
 static bh_rc exposure_log_open(bh_inst *inst, const void *cfg, void **selfp)
 {
+    static const char *const labels[] = {"result", NULL};
     struct exposure_log *self = calloc(1, sizeof *self);
     const struct config *c = cfg;
 
@@ -117,12 +123,76 @@ static bh_rc exposure_log_open(bh_inst *inst, const void *cfg, void **selfp)
         free(self);
         return BH_FAIL;
     }
+    (void)bh_metric(inst, BH_M_COUNTER, "exposure_events_total",
+                    "Exposures: written to the log, or lost, as it was not written fast enough.",
+                    labels, &self->events);
+    backlog_init(&self->backlog, (size_t)c->backlog);
     if (open_backends(self) != BH_OK) {
         free(self);
         return BH_FAIL;
     }
     *selfp = self;
     return BH_OK;
+}
+
+static void count(struct exposure_log *self, const char *result)
+{
+    const bh_str value = bh_s(result);
+
+    bh_metric_add(self->inst, self->events, &value, 1);
+}
+
+static void drop(struct exposure_log *self)
+{
+    int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
+
+    count(self, "lost");
+    self->dropped++;
+    if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
+        return;
+    bh_logf(self->inst, BH_LOG_ERROR,
+            "%llu exposures were lost: the log is not written as fast as they come",
+            (unsigned long long)(self->dropped - self->reported));
+    self->report_ms = now_ms;
+    self->reported = self->dropped;
+}
+
+static void write_backlog(struct exposure_log *self)
+{
+    bh_str line;
+
+    while ((line = backlog_first(&self->backlog)).p != NULL) {
+        if (bh_sink_write(self->inst, self->sink, line.p, line.n) == BH_EAGAIN)
+            return;
+        count(self, "written");
+        backlog_drop_first(&self->backlog);
+    }
+}
+
+static void on_timer(void *self_, void *arg)
+{
+    struct exposure_log *self = self_;
+
+    (void)arg;
+    self->has_timer = 0;
+    write_backlog(self);
+    if (backlog_first(&self->backlog).p != NULL)
+        self->has_timer = bh_timer(self->inst, RETRY_MS, 0, on_timer, NULL, NULL) == BH_OK;
+}
+
+/* Behind those that wait; a burst is longer than the log's buffer, perhaps, but it ends. */
+static void write_line(struct exposure_log *self, const char *line, size_t n)
+{
+    write_backlog(self);
+    if (backlog_first(&self->backlog).p == NULL &&
+        bh_sink_write(self->inst, self->sink, line, n) == BH_OK) {
+        count(self, "written");
+        return;
+    }
+    if (!backlog_put(&self->backlog, line, n))
+        drop(self);
+    else if (!self->has_timer)
+        self->has_timer = bh_timer(self->inst, RETRY_MS, 0, on_timer, NULL, NULL) == BH_OK;
 }
 
 static void exposure_log_close(void *self_)
@@ -132,6 +202,12 @@ static void exposure_log_close(void *self_)
     for (int i = 0; i < BACKENDS; i++)
         shipper_stop(&self->shipper[i]);
     close_backends(self);
+    write_backlog(self);
+    while (backlog_first(&self->backlog).p != NULL) {
+        drop(self);
+        backlog_drop_first(&self->backlog);
+    }
+    backlog_fini(&self->backlog);
     free(self);
 }
 
@@ -154,20 +230,6 @@ static bh_rc exposure_log_start(void *self_)
     return BH_OK;
 }
 
-static void drop(struct exposure_log *self)
-{
-    int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
-
-    self->dropped++;
-    if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
-        return;
-    bh_logf(self->inst, BH_LOG_ERROR,
-            "%llu exposures were lost: the log is not written as fast as they come",
-            (unsigned long long)(self->dropped - self->reported));
-    self->report_ms = now_ms;
-    self->reported = self->dropped;
-}
-
 static void exposure_log_on_log(void *self_, bh_req *req, void *ctx)
 {
     struct exposure_log *self = self_;
@@ -184,8 +246,10 @@ static void exposure_log_on_log(void *self_, bh_req *req, void *ctx)
 
         event_id(self->maker, self->made++, event);
         n = event_line(event, now_ms, status, id, object, line);
-        if (n == 0 || bh_sink_write(self->inst, self->sink, line, n) != BH_OK)
+        if (n == 0)
             drop(self);
+        else
+            write_line(self, line, n);
     }
 }
 
@@ -202,6 +266,8 @@ static const bh_opt exposure_log_options[] = {
     BH_SECRET(struct config, kafka_password, "librdkafka's sasl.password"),
     BH_DURATION(struct config, kafka_timeout, "30s", 1000, 900000,
                 "after so much time a message is taken for not delivered"),
+    BH_SIZE(struct config, backlog, "8MiB", 65536, 1 << 30,
+            "memory of a worker for lines that the log cannot take as fast as they come"),
     BH_INT(struct config, batch, "500", 1, SPOOL_LINES, "lines shipped at once, at most"),
     BH_DURATION(struct config, linger, "1s", 10, 60000, "how often to look for new lines"),
     BH_DURATION(struct config, retry, "1s", 10, 30000,

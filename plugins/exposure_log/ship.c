@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -29,9 +28,7 @@ struct shipper {
     struct batch batch;
     int is_failing;
     int64_t pause_ms;
-    _Atomic unsigned long long shipped, refused, failures;
-    _Atomic long long lag;
-    _Atomic int is_shipping;
+    uint32_t lines, failures, lag; /* metrics */
 };
 
 /* True: go on. False: it is over. */
@@ -42,9 +39,43 @@ static int wait_ms(const struct shipper *s, int64_t ms)
     return poll(&p, 1, (int)ms) <= 0;
 }
 
+static void define_metrics(struct shipper *s)
+{
+    static const char *const lines[] = {"backend", "result", NULL};
+
+    /* Without metrics it works as well. */
+    (void)bh_metric(s->inst, BH_M_COUNTER, "exposure_lines_total",
+                    "Lines that a backend has: shipped, or left_out, as it does not take them.",
+                    lines, &s->lines);
+    (void)bh_metric(s->inst, BH_M_COUNTER, "exposure_failures_total",
+                    "Batches that a backend did not take.", (const char *const[]){"backend", NULL},
+                    &s->failures);
+    (void)bh_metric(s->inst, BH_M_GAUGE_MAX, "exposure_lag_bytes",
+                    "Bytes of the log that a backend does not have yet.",
+                    (const char *const[]){"backend", NULL}, &s->lag);
+}
+
+static void count(struct shipper *s, const char *result, size_t n)
+{
+    const bh_str values[] = {bh_s(s->backend.name), bh_s(result)};
+
+    if (n > 0)
+        bh_metric_add(s->inst, s->lines, values, (double)n);
+}
+
+static void tell_lag(struct shipper *s, off_t lag)
+{
+    const bh_str backend = bh_s(s->backend.name);
+
+    bh_metric_set(s->inst, s->lag, &backend, (double)lag);
+}
+
 static void on_failure(struct shipper *s, const char *why)
 {
-    atomic_fetch_add(&s->failures, 1);
+    const bh_str backend = bh_s(s->backend.name);
+
+    bh_metric_add(s->inst, s->failures, &backend, 1);
+    tell_lag(s, spool_lag(&s->spool));
     if (!s->is_failing)
         bh_logf(s->inst, BH_LOG_WARN, "%s: %s; exposures wait in the log until it works again",
                 s->backend.name, why);
@@ -59,8 +90,9 @@ static void on_success(struct shipper *s, size_t n, size_t refused)
         bh_logf(s->inst, BH_LOG_INFO, "%s works again", s->backend.name);
     s->is_failing = 0;
     s->pause_ms = 0;
-    atomic_fetch_add(&s->shipped, n - refused);
-    atomic_fetch_add(&s->refused, refused + s->batch.bad);
+    count(s, "shipped", n - refused);
+    count(s, "left_out", refused + s->batch.bad);
+    tell_lag(s, spool_lag(&s->spool));
     if (refused + s->batch.bad > 0)
         bh_logf(s->inst, BH_LOG_WARN, "%s: %zu lines were left out: %s", s->backend.name,
                 refused + s->batch.bad,
@@ -80,7 +112,6 @@ static int64_t turn(struct shipper *s)
             return LOCK_MS;
         if (r < 0)
             goto fail;
-        atomic_store(&s->is_shipping, 1);
     }
     r = spool_read(&s->spool, s->o.batch, &s->batch);
     if (r < 0) {
@@ -88,10 +119,12 @@ static int64_t turn(struct shipper *s)
         goto fail;
     }
     if (s->batch.n == 0 && s->batch.bad == 0) {
-        atomic_store(&s->lag, 0);
+        tell_lag(s, 0);
         return s->o.linger_ms;
     }
     r = s->backend.send(s->backend.state, &s->batch, &refused, why);
+    if (!wait_ms(s, 0))
+        return 0; /* close() did not wait for this: the instance is no more. It comes again */
     if (r < 0)
         goto fail;
     r = spool_acknowledge(&s->spool, &s->batch);
@@ -100,12 +133,10 @@ static int64_t turn(struct shipper *s)
         goto fail;
     }
     on_success(s, s->batch.n, refused);
-    atomic_store(&s->lag, (long long)spool_lag(&s->spool));
     return s->batch.n + s->batch.bad >= s->o.batch ? 0 : s->o.linger_ms;
 
 fail:
     on_failure(s, why);
-    atomic_store(&s->lag, (long long)spool_lag(&s->spool));
     return s->pause_ms;
 }
 
@@ -138,6 +169,7 @@ struct shipper *shipper_start(bh_inst *inst, const struct ship_options *o,
     }
     s->inst = inst;
     s->o = *o;
+    define_metrics(s);
     s->backend = *backend;
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->stop_fd < 0 || spool_init(&s->spool, o->path, backend->name, o->keep) < 0 ||
@@ -164,13 +196,4 @@ void shipper_stop(struct shipper **sp)
         return;
     }
     destroy(s);
-}
-
-struct ship_view shipper_view(const struct shipper *s)
-{
-    return (struct ship_view){.shipped = atomic_load(&s->shipped),
-                              .refused = atomic_load(&s->refused),
-                              .failures = atomic_load(&s->failures),
-                              .lag = atomic_load(&s->lag),
-                              .is_shipping = atomic_load(&s->is_shipping)};
 }

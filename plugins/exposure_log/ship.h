@@ -15,18 +15,10 @@ struct ship_options {
     int64_t linger_ms, retry_ms;
 };
 
-struct ship_view {
-    unsigned long long shipped, refused, failures;
-    long long lag;   /* bytes */
-    int is_shipping; /* it is this process that ships */
-};
-
 /* Takes the backend, also when it fails. NULL: no memory, or no thread. */
 struct shipper *shipper_start(bh_inst *inst, const struct ship_options *o,
                               const struct backend *backend);
 /* Waits for two seconds at most: then the thread ends by itself, later. */
 void shipper_stop(struct shipper **sp);
-/* [any thread] */
-struct ship_view shipper_view(const struct shipper *s);
 
 #endif

@@ -2,6 +2,7 @@
  * test_exposure_log.c - what exposure_log promises, but for the backends: those have a test of their
  * own with real ones, tests/integration/test_exposures.c.
  */
+#include "backlog.h"
 #include "event.h"
 #include "spool.h"
 
@@ -115,20 +116,78 @@ static void a_request_id_with_odd_characters_is_left_out(void **state)
     bht_close(t);
 }
 
-static void lost_exposures_are_told_now_and_then(void **state)
+static void a_log_that_is_full_gets_its_lines_later_in_their_order(void **state)
 {
     bht *t = bht_open(NULL);
+    const char *log;
+
+    (void)state;
+    exposed(t, OBJECT("a"));
+    bht_sink_full(t, true);
+    for (int i = 0; i < 5; i++)
+        exposed(t, OBJECT("b"));
+    assert_int_equal(count_lines(bht_sink_text(t, "exposures.jsonl")), 1);
+    bht_sink_full(t, false);
+    bht_advance(30 * 1000000LL);
+    exposed(t, OBJECT("c"));
+    log = bht_sink_text(t, "exposures.jsonl");
+    assert_int_equal(count_lines(log), 7);
+    assert_non_null(strstr(strrchr(log, '{'), "\"c\""));
+    assert_true(bht_metric(t, "exposure_events_total{written}") == 7);
+    assert_int_equal(bht_timers(t), 0);
+    assert_string_equal(bht_log_text(t), "");
+    bht_close(t);
+}
+
+static void lost_exposures_are_told_now_and_then(void **state)
+{
+    bht *t = bht_open("backlog=64KiB", NULL);
+    size_t kept = 0;
 
     (void)state;
     bht_sink_full(t, true);
-    for (int i = 0; i < 5; i++)
+    for (; bht_log_text(t)[0] == '\0' && kept < 10000; kept++)
         exposed(t, OBJECT("a"));
     assert_non_null(strstr(bht_log_text(t), "1 exposures were lost"));
+    kept--;
+    assert_true(kept > 200 && kept < 1000);
+    for (int i = 0; i < 4; i++)
+        exposed(t, OBJECT("a"));
     assert_int_equal(count_lines(bht_log_text(t)), 1);
     bht_advance(11 * 1000000000LL);
     exposed(t, OBJECT("a"));
     assert_non_null(strstr(bht_log_text(t), "5 exposures were lost"));
+    assert_true(bht_metric(t, "exposure_events_total{lost}") == 6);
+    bht_sink_full(t, false);
+    bht_advance(1000000000LL);
+    assert_int_equal(count_lines(bht_sink_text(t, "exposures.jsonl")), kept);
     bht_close(t);
+}
+
+static void a_backlog_is_used_over_and_over(void **state)
+{
+    struct backlog b;
+    char line[300];
+    int in = 0, out = 0;
+
+    (void)state;
+    backlog_init(&b, 4096);
+    for (int round = 0; round < 500; round++) {
+        for (int k = 0; k < 7; k++) {
+            memset(line, 'x', sizeof line);
+            snprintf(line, sizeof line, "%d ", in);
+            if (backlog_put(&b, line, 20 + (size_t)in % 280))
+                in++;
+        }
+        for (int k = 0; k < 6 && b.n > 0; k++) {
+            assert_int_equal(atoi(backlog_first(&b).p), out);
+            assert_int_equal(backlog_first(&b).n, 20 + out % 280);
+            out++;
+            backlog_drop_first(&b);
+        }
+    }
+    assert_true(out > 2000);
+    backlog_fini(&b);
 }
 
 /* ---- the spool ---------------------------------------------------------------------------- */
@@ -344,11 +403,15 @@ static void a_backend_that_fails_gets_the_same_again(void **state)
     assert_non_null(s);
     for (int i = 0; i < 5000 && sent.calls < 3; i++)
         usleep(2000);
-    assert_true(shipper_view(s).failures >= 2);
-    assert_true(shipper_view(s).lag > 0);
+    assert_true(bht_metric(t, "exposure_failures_total{test}") >= 2);
+    assert_true(bht_metric(t, "exposure_lag_bytes{test}") > 10000);
     assert_int_equal(sent.got, 0);
     sent.fail = 0;
     until_got(250);
+    for (int i = 0; i < 5000 && bht_metric(t, "exposure_lag_bytes{test}") > 0; i++)
+        usleep(2000);
+    assert_true(bht_metric(t, "exposure_lag_bytes{test}") == 0);
+    assert_true(bht_metric(t, "exposure_lines_total{test,shipped}") == 250);
     shipper_stop(&s);
     assert_int_equal(sent.closed, 1);
     assert_non_null(strstr(bht_log_text(t), "warn: test: out of order; exposures wait in the log"));
@@ -385,6 +448,8 @@ int main(void)
         cmocka_unit_test(braces_and_quotes_in_an_id_do_not_split_it),
         cmocka_unit_test(members_are_found_outside_of_strings_only),
         cmocka_unit_test(a_request_id_with_odd_characters_is_left_out),
+        cmocka_unit_test(a_log_that_is_full_gets_its_lines_later_in_their_order),
+        cmocka_unit_test(a_backlog_is_used_over_and_over),
         cmocka_unit_test(lost_exposures_are_told_now_and_then),
         cmocka_unit_test(what_is_not_acknowledged_comes_again),
         cmocka_unit_test(half_a_line_waits_for_its_other_half),

@@ -30,11 +30,45 @@ struct client {
     const char *last_why;
     int told[SERVERS_MAX]; /* that this server fails */
 
+    struct { /* metrics */
+        uint32_t success_ratio, drift_p95, offset, error, state, rounds;
+    } m;
+
     _Atomic int state, stratum;
     _Atomic int64_t offset_ns, base_ns, error_ns, changed_ns;
-    _Atomic double success_ratio, drift_p95_ms;
-    _Atomic unsigned long long rounds;
 };
+
+static void define_metrics(struct client *c)
+{
+    static const char *const result[] = {"result", NULL};
+
+    /* Without metrics it works as well. */
+    (void)bh_metric(c->inst, BH_M_GAUGE_AVG, "ntp_sync_success_ratio",
+                    "Rounds of questions to time servers that succeeded, of the window's.", NULL,
+                    &c->m.success_ratio);
+    (void)bh_metric(c->inst, BH_M_GAUGE_MAX, "time_drift_ms_p95",
+                    "How far the machine's clock was off: 95th percentile of the window, in ms.",
+                    NULL, &c->m.drift_p95);
+    (void)bh_metric(c->inst, BH_M_GAUGE_AVG, "time_offset_ms",
+                    "What is added to the machine's clock, in ms.", NULL, &c->m.offset);
+    (void)bh_metric(c->inst, BH_M_GAUGE_MAX, "time_error_ms",
+                    "How far off the corrected time may be, in ms.", NULL, &c->m.error);
+    (void)bh_metric(c->inst, BH_M_GAUGE_MAX, "time_sync_state",
+                    "0: no server has answered yet, 1: synced, 2: compensating.", NULL,
+                    &c->m.state);
+    (void)bh_metric(c->inst, BH_M_COUNTER, "time_sync_rounds_total", "Rounds of questions.", result,
+                    &c->m.rounds);
+}
+
+static void set_metrics(const struct client *c, int64_t mono)
+{
+    bh_metric_set(c->inst, c->m.success_ratio, NULL, rules_success_ratio(&c->rules, mono));
+    bh_metric_set(c->inst, c->m.drift_p95, NULL, rules_drift_p95_ms(&c->rules, mono));
+    bh_metric_set(c->inst, c->m.offset, NULL, (double)c->rules.offset_ns / 1e6);
+    if (c->rules.error_ns > 0) /* else nobody knows */
+        bh_metric_set(c->inst, c->m.error, NULL, (double)rules_error(&c->rules, mono) / 1e6);
+    bh_metric_set(c->inst, c->m.state, NULL, c->rules.state);
+}
 
 static void publish(struct client *c)
 {
@@ -45,9 +79,8 @@ static void publish(struct client *c)
     atomic_store(&c->error_ns, c->rules.error_ns);
     atomic_store(&c->changed_ns, c->rules.changed_ns);
     atomic_store(&c->stratum, c->rules.stratum);
-    atomic_store(&c->success_ratio, rules_success_ratio(&c->rules, mono));
-    atomic_store(&c->drift_p95_ms, rules_drift_p95_ms(&c->rules, mono));
     atomic_store(&c->state, (int)c->rules.state);
+    set_metrics(c, mono);
 }
 
 int64_t client_time(const struct client *c, int64_t real_ns, int64_t mono_ns)
@@ -63,10 +96,7 @@ struct client_view client_view(const struct client *c, int64_t mono_ns)
                       .changed_ns = atomic_load(&c->changed_ns)};
     struct client_view v = {.state = (enum sync_state)atomic_load(&c->state),
                             .offset_ns = atomic_load(&c->offset_ns),
-                            .stratum = atomic_load(&c->stratum),
-                            .success_ratio = atomic_load(&c->success_ratio),
-                            .drift_p95_ms = atomic_load(&c->drift_p95_ms),
-                            .rounds = atomic_load(&c->rounds)};
+                            .stratum = atomic_load(&c->stratum)};
 
     v.error_ns = r.error_ns > 0 ? rules_error(&r, mono_ns) : -1;
     return v;
@@ -104,11 +134,19 @@ static void tell_state(struct client *c, enum sync_state before, const char *why
                 (double)r->offset_ns / 1e6, (double)r->error_ns / 1e6);
 }
 
+static int is_stopped(const struct client *c)
+{
+    struct pollfd p = {.fd = c->stop_fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0;
+}
+
 static void ask_all(struct client *c)
 {
     struct answer answers[SERVERS_MAX];
     enum sync_state before = c->rules.state;
     const char *why;
+    bh_str result;
     size_t n = 0;
 
     for (size_t i = 0; i < c->options.n_servers; i++) {
@@ -117,14 +155,16 @@ static void ask_all(struct client *c)
                            c->options.max_distance_ms * NS_PER_MS,
                            c->options.interval_ms * NS_PER_MS, &answers[n], text);
 
-        if (r == -ECANCELED)
+        /* After close() the instance is no more. */
+        if (r == -ECANCELED || is_stopped(c))
             return;
         tell(c, i, r, text);
         n += r == 0;
     }
     why = rules_round(&c->rules, answers, n, bh_now_ns(BH_CLOCK_REAL), bh_now_ns(BH_CLOCK_MONO));
     publish(c);
-    atomic_fetch_add(&c->rounds, 1);
+    result = bh_s(why == NULL ? "ok" : "failed");
+    bh_metric_add(c->inst, c->m.rounds, &result, 1);
     tell_state(c, before, why);
 }
 
@@ -197,6 +237,7 @@ struct client *client_start(bh_inst *inst, const struct client_options *options)
     c->inst = inst;
     c->options = *options;
     c->rules = options->rules;
+    define_metrics(c);
     c->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->step_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     rules_begin(&c->rules, bh_now_ns(BH_CLOCK_REAL), bh_now_ns(BH_CLOCK_MONO));

@@ -26,8 +26,6 @@ struct client_view {
     enum sync_state state;
     int64_t offset_ns, error_ns; /* error: how far off the time may be; -1: nobody knows */
     int stratum;
-    double success_ratio, drift_p95_ms;
-    unsigned long long rounds;
 };
 
 /* With no server it has no thread, and time is the machine's. NULL: no memory, or no thread. */

@@ -475,6 +475,10 @@ static void an_offset_of_three_seconds_is_corrected(void **state)
     bht_run(r);
     assert_true(bht_passed(r));
     assert_string_equal(bht_var(r, "time_sync.now"), "1767225603.000");
+    assert_true(bht_metric(t, "time_drift_ms_p95") == 3000);
+    assert_true(bht_metric(t, "ntp_sync_success_ratio") == 1);
+    assert_true(bht_metric(t, "time_sync_state") == 1);
+    assert_true(bht_metric(t, "time_offset_ms") == 3000);
     bht_close(t);
     fake_stop();
 }
@@ -488,6 +492,9 @@ static void a_server_that_says_rate_is_left_alone(void **state)
     t = open_with("", fake.port);
     until(t, "\"state\":\"compensating\""); /* three rounds, but one question */
     assert_int_equal(fake.questions, 1);
+    assert_true(bht_metric(t, "ntp_sync_success_ratio") == 0);
+    assert_true(bht_metric(t, "time_sync_rounds_total{failed}") >=
+                2); /* the third is being counted */
     assert_non_null(strstr(bht_log_text(t), "kiss of death, RATE"));
     bht_close(t);
     fake_stop();

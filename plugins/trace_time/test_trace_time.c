@@ -178,6 +178,27 @@ static void only_the_loops_clocks_are_read(void **state)
     bht_close(t);
 }
 
+static void the_largest_skew_is_told_and_forgotten(void **state)
+{
+    bht *t = bht_open("window=60s", NULL);
+
+    (void)state;
+    sent_at(t, "1767225600.150", NULL);
+    sent_at(t, "1767225592.000", NULL);
+    sent_at(t, "1767225600.020", NULL);
+    sent_at(t, NULL, NULL);
+    sent_at(t, "1667225600", NULL); /* nonsense is no skew */
+    assert_true(bht_metric(t, "trace_time_skew_ms_max") == 8000);
+    assert_true(bht_metric(t, "trace_time_requests_total{client}") == 2);
+    assert_true(bht_metric(t, "trace_time_requests_total{corrected}") == 1);
+    assert_true(bht_metric(t, "trace_time_requests_total{gateway}") == 2);
+    bht_advance(59 * SECOND);
+    assert_true(bht_metric(t, "trace_time_skew_ms_max") == 8000);
+    bht_advance(70 * SECOND);
+    assert_true(bht_metric(t, "trace_time_skew_ms_max") == 0);
+    bht_close(t);
+}
+
 static void stamps_survive_a_round_trip(void **state)
 {
     char buf[STAMP_SIZE];
@@ -205,6 +226,7 @@ int main(void)
         cmocka_unit_test(headers_and_the_answer_are_options),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(only_the_loops_clocks_are_read),
+        cmocka_unit_test(the_largest_skew_is_told_and_forgotten),
         cmocka_unit_test(stamps_survive_a_round_trip),
     };
 

@@ -33,6 +33,7 @@ struct trace_time {
     bh_inst *inst;
     const struct config *cfg;
     struct peak skew;
+    uint32_t skew_max, requests; /* metrics */
 };
 
 static int is_token(const char *s)
@@ -65,12 +66,21 @@ static bh_rc trace_time_validate(const void *cfg, bh_errs *errs)
 
 static bh_rc trace_time_open(bh_inst *inst, const void *cfg, void **selfp)
 {
+    static const char *const labels[] = {"source", NULL};
     struct trace_time *self = calloc(1, sizeof *self);
 
     if (self == NULL)
         return BH_FAIL;
     self->inst = inst;
     self->cfg = cfg;
+    /* Without metrics it works as well. */
+    (void)bh_metric(inst, BH_M_GAUGE_MAX, "trace_time_skew_ms_max",
+                    "Largest |X-Trace-Time - gateway's time| of the window, in ms.", NULL,
+                    &self->skew_max);
+    (void)bh_metric(inst, BH_M_COUNTER, "trace_time_requests_total",
+                    "Requests by whose time the anchor is: client, gateway (it said none), "
+                    "corrected (its time was off).",
+                    labels, &self->requests);
     *selfp = self;
     return BH_OK;
 }
@@ -91,6 +101,30 @@ static int64_t peak_note(struct peak *p, int64_t v, int64_t now_ms, int64_t wind
     if (v > p->current)
         p->current = v;
     return p->current > p->previous ? p->current : p->previous;
+}
+
+static void note_skew(struct trace_time *self, int64_t skew_ms)
+{
+    int64_t max = peak_note(&self->skew, skew_ms, bh_now_ns(BH_CLOCK_LOOP) / 1000000,
+                            self->cfg->window);
+
+    bh_metric_set(self->inst, self->skew_max, NULL, (double)max);
+}
+
+/* So that a peak is forgotten when no requests come. */
+static void on_tick(void *self, void *arg)
+{
+    (void)arg;
+    note_skew(self, 0);
+}
+
+static bh_rc trace_time_start(void *self_)
+{
+    struct trace_time *self = self_;
+    uint32_t every_ms = (uint32_t)(self->cfg->window / 8);
+    bh_rc rc = bh_timer(self->inst, every_ms, every_ms, on_tick, NULL, NULL);
+
+    return rc == BH_OK || rc == BH_ENOSYS ? BH_OK : BH_FAIL;
 }
 
 /* time_sync's, when it is in the chain before this plugin; else this machine's. */
@@ -147,19 +181,22 @@ static bh_rc trace_time_on_request(void *self_, bh_req *req, void *ctx)
     int64_t gateway = gateway_ms(req), client = 0, anchor = gateway;
     int has_client = client_ms(cfg, req, gateway, &client);
     const char *source = "gateway";
+    bh_str text, counted = bh_s(source);
     char buf[STAMP_SIZE];
-    bh_str text;
 
     (void)ctx;
     if (has_client) {
         int64_t skew = llabs(client - gateway);
 
-        peak_note(&self->skew, skew, bh_now_ns(BH_CLOCK_LOOP) / 1000000, cfg->window);
+        note_skew(self, skew);
+        counted = bh_s("corrected");
         if (skew <= cfg->tolerance) {
             anchor = client;
             source = "client";
+            counted = bh_s(source);
         }
     }
+    bh_metric_add(self->inst, self->requests, &counted, 1);
     text = stamp_print(anchor, buf);
     if (tell_plugins(req, gateway, has_client, client, source) != BH_OK ||
         bh_var_set(req, "trace_time_anchor", text) != BH_OK ||
@@ -188,5 +225,5 @@ static const bh_opt trace_time_options[] = {
 
 BH_PLUGIN("trace_time", "1.0.0", .summary = "gives each request a time that all hops agree on",
           .options = trace_time_options, .cfg_size = sizeof(struct config),
-          .validate = trace_time_validate, .open = trace_time_open, .close = trace_time_close,
-          .on_request = trace_time_on_request)
+          .validate = trace_time_validate, .open = trace_time_open, .start = trace_time_start,
+          .close = trace_time_close, .on_request = trace_time_on_request)

@@ -34,7 +34,7 @@
  * There is one clock for all (bht_clock(), bht_advance()); it stands still otherwise. Timers run
  * when bht_advance() moves it past their time, at their time. The store is one for all instances of
  * one test executable, in one namespace; it is emptied when the last of them is closed. Functions that
- * hosts do not have (outbound HTTP, metrics) are absent here, too.
+ * hosts do not have (outbound HTTP) are absent here, too.
  */
 #ifndef BULKHEAD_TEST_H
 #define BULKHEAD_TEST_H
@@ -113,6 +113,11 @@ BHT_FN const char *bht_log_text(const bht *t);
 BHT_FN const char *bht_sink_text(const bht *t, const char *path);
 /* Lets sink_write() answer BH_EAGAIN from now on (or again not). */
 BHT_FN void bht_sink_full(bht *t, bool full);
+
+/* The value of a metric: "orders_total", or with label values, in their order, "orders_total{a,b}". Of
+ * a histogram, how many values it has seen. 0 when nothing has been counted there; the test fails when
+ * the plugin has defined no such metric. */
+BHT_FN double bht_metric(const bht *t, const char *series);
 
 /* A request. target: as in the request line, query included. */
 BHT_FN bh_req *bht_request(bht *t, const char *method, const char *target);
@@ -203,6 +208,18 @@ struct bht__kv {
     struct bht__kv *next;
 };
 
+struct bht__metric {
+    char name[64];
+    int32_t type;
+    size_t n_labels;
+};
+
+struct bht__series {
+    char name[400]; /* "name{a,b}" */
+    double value;
+    struct bht__series *next;
+};
+
 struct bht__sink {
     char path[256];
     struct bht__text text;
@@ -231,6 +248,9 @@ struct bh_inst {
     struct bht__sink sink[32];
     uint32_t n_sinks;
     bool sink_full;
+    struct bht__metric metric[64];
+    uint32_t n_metrics;
+    struct bht__series *series;
     struct bht__job *jobs;
     struct bht__timer *timers;
     struct bht__block *blocks;
@@ -1494,6 +1514,97 @@ BHT_FN bh_rc bht__h_sink_write(bh_inst *t, uint32_t sink, const char *line, size
     return BH_OK;
 }
 
+BHT_FN bh_rc bht__h_metric(bh_inst *t, int32_t type, const char *name, const char *help,
+                           const char *const *labels, uint32_t *id)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    size_t n_labels = 0;
+    uint32_t i = 0;
+
+    (void)help;
+    while (labels != NULL && labels[n_labels] != NULL)
+        n_labels++;
+    if (type < BH_M_COUNTER || type > BH_M_GAUGE_AVG || n_labels > 4 || strlen(name) > 63 ||
+        name[strspn(name, chars)] != '\0' || strspn(name, chars + 53) != 0)
+        return BH_EINVAL;
+    pthread_mutex_lock(&bht__lock);
+    while (i < t->n_metrics && strcmp(t->metric[i].name, name) != 0)
+        i++;
+    if (i < 64) {
+        snprintf(t->metric[i].name, sizeof t->metric[i].name, "%s", name);
+        t->metric[i].type = type;
+        t->metric[i].n_labels = n_labels;
+        t->n_metrics += i == t->n_metrics;
+        *id = i + 1;
+    }
+    pthread_mutex_unlock(&bht__lock);
+    return i < 64 ? BH_OK : BH_ELIMIT;
+}
+
+BHT_FN void bht__metric(bh_inst *t, uint32_t id, const bh_str *lv, double v, bool add)
+{
+    const struct bht__metric *m;
+    struct bht__series *s;
+    char name[400];
+    size_t n;
+
+    pthread_mutex_lock(&bht__lock);
+    if (id > 0 && id <= t->n_metrics) {
+        m = &t->metric[id - 1];
+        n = (size_t)snprintf(name, sizeof name, "%s", m->name);
+        for (size_t i = 0; i < m->n_labels; i++)
+            n += (size_t)snprintf(name + n, sizeof name - n, "%c%.*s", i == 0 ? '{' : ',',
+                                  lv ? (int)(lv[i].n < 63 ? lv[i].n : 63) : 0, lv ? lv[i].p : "");
+        snprintf(name + n, sizeof name - n, m->n_labels > 0 ? "}" : "");
+        for (s = t->series; s != NULL && strcmp(s->name, name) != 0;)
+            s = s->next;
+        if (s == NULL) {
+            s = (struct bht__series *)bht__alloc(&t->blocks, sizeof *s, 16);
+            snprintf(s->name, sizeof s->name, "%s", name);
+            s->next = t->series;
+            t->series = s;
+        }
+        s->value = add ? s->value + v : v;
+    }
+    pthread_mutex_unlock(&bht__lock);
+}
+
+BHT_FN void bht__h_metric_add(bh_inst *t, uint32_t id, const bh_str *lv, double v)
+{
+    bht__metric(t, id, lv, v, true);
+}
+
+BHT_FN void bht__h_metric_set(bh_inst *t, uint32_t id, const bh_str *lv, double v)
+{
+    bht__metric(t, id, lv, v, false);
+}
+
+BHT_FN void bht__h_metric_observe(bh_inst *t, uint32_t id, const bh_str *lv, double v)
+{
+    (void)v;
+    bht__metric(t, id, lv, 1, true);
+}
+
+BHT_FN double bht_metric(const bht *t, const char *series)
+{
+    size_t n = strcspn(series, "{");
+    double value = 0;
+    uint32_t i = 0;
+
+    pthread_mutex_lock(&bht__lock);
+    while (i < t->n_metrics &&
+           (strlen(t->metric[i].name) != n || memcmp(t->metric[i].name, series, n) != 0))
+        i++;
+    for (struct bht__series *s = t->series; s != NULL; s = s->next)
+        if (strcmp(s->name, series) == 0)
+            value = s->value;
+    n = t->n_metrics;
+    pthread_mutex_unlock(&bht__lock);
+    if (i == n)
+        fail_msg("the plugin has no metric %s", series);
+    return value;
+}
+
 static const bh_host bht__host = {
     .struct_size = sizeof(bh_host),
     .abi_major = BH_ABI_MAJOR,
@@ -1532,6 +1643,10 @@ static const bh_host bht__host = {
     .kv_del = bht__h_kv_del,
     .kv_add = bht__h_kv_add,
     .bucket = bht__h_bucket,
+    .metric = bht__h_metric,
+    .metric_add = bht__h_metric_add,
+    .metric_set = bht__h_metric_set,
+    .metric_observe = bht__h_metric_observe,
     .send_file = bht__h_send_file,
     .alloc = bht__h_alloc,
     .defer = bht__h_defer,

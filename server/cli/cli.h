@@ -8,6 +8,7 @@
 #define CLI_CLI_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 struct config;
 struct diag;
@@ -20,11 +21,22 @@ enum {
     CLI_BAD_INPUT = 2, /* config, arguments or object are wrong */
 };
 
+/* All commands, as `bulkhead --help`, completions and manual pages show them; ends with a NULL name. */
+struct cli_command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+extern const struct cli_command cli_commands[];
+/* `bulkhead --help`. */
+void cli_print_usage(FILE *out);
+
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_schema(int argc, char **argv);
 int cli_crashes(int argc, char **argv);
+int cli_replay(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_metrics(int argc, char **argv);
 int cli_reload(int argc, char **argv); /* diff as well */
@@ -36,6 +48,7 @@ int cli_alerts(int argc, char **argv);
 int cli_breaker(int argc, char **argv);
 int cli_new(int argc, char **argv);
 int cli_version(int argc, char **argv);
+int cli_help(int argc, char **argv);
 
 /* The config file to use when -c was not given: the first that exists. */
 const char *cli_default_config(void);
@@ -49,6 +62,8 @@ int cli_usage_error(char **argv);
 struct json_t;
 /* Prints to stdout, indented, and drops the reference. CLI_OK or CLI_FAILED. */
 int cli_print_json(struct json_t *json);
+/* The table of workers, from `workers` of the server's status. */
+void cli_show_workers(const struct json_t *workers);
 /* [{"file", "line", "column", "message", "hint"}] */
 struct json_t *cli_diag_json(const struct diag *diag);
 

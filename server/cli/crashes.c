@@ -12,79 +12,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/diag.h"
 #include "cli/cli.h"
+#include "cli/crash_find.h"
 #include "cli/crash_report.h"
-#include "conf/config.h"
-#include "obs/record_dir.h"
+#include "cli/crash_watch.h"
+
+static const char command[] = "bulkhead crashes";
 
 static const char help[] =
     "usage: bulkhead crashes list [-c FILE | --dir DIR] [--json]\n"
     "       bulkhead crashes show ID | --last [-c FILE | --dir DIR] [--json]\n"
+    "       bulkhead crashes watch [-c FILE | --dir DIR] [--json]\n"
     "\n"
     "list shows the crash records, newest first; show prints one in full. The beginning of an ID is\n"
-    "enough where no other record begins like it.\n"
+    "enough where no other record begins like it. watch prints a line for each record that comes, and\n"
+    "each time that one is repeated (at most once a second), until it is interrupted.\n"
     "\n"
     "  -c, --config FILE   take the folder from this config (crash.dir); default:\n"
     "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
     "      --dir DIR       the folder itself\n"
     "      --last          the newest record\n"
-    "      --json          print JSON: show prints the record as it is, list a summary of each\n"
+    "      --json          print JSON: show prints the record as it is, list an array with a summary\n"
+    "                      of each, watch such a summary a line\n"
     "\n"
-    "Exit status: 0 done, 1 it could not be done, 2 no such record, or the arguments or the config\n"
-    "are wrong.\n";
-
-struct records {
-    int n;
-    json_t **record; /* newest first */
-};
-
-static int newest_first(const void *a, const void *b)
-{
-    const char *x = crash_text(*(json_t *const *)a, "time");
-    const char *y = crash_text(*(json_t *const *)b, "time");
-    int r = strcmp(y != NULL ? y : "", x != NULL ? x : "");
-
-    if (r == 0) {
-        x = crash_text(*(json_t *const *)a, "id");
-        y = crash_text(*(json_t *const *)b, "id");
-        r = strcmp(y != NULL ? y : "", x != NULL ? x : "");
-    }
-    return r;
-}
-
-static void free_records(struct records *r)
-{
-    for (int i = 0; i < r->n; i++)
-        json_decref(r->record[i]);
-    free(r->record);
-}
-
-/* A file that is not a record is told about, and left out. */
-static int read_records(const char *dir, struct records *out)
-{
-    struct record_file *files = NULL;
-    int n = record_dir_list(dir, &files);
-
-    if (n < 0)
-        return n;
-    *out = (struct records){.record = calloc((size_t)n + 1, sizeof(json_t *))};
-    for (int i = 0; i < n && out->record != NULL; i++) {
-        json_t *record;
-        int r = record_dir_read(dir, files[i].id, &record);
-
-        if (r == 0)
-            out->record[out->n++] = record;
-        else if (r != -ENOENT) /* removed meanwhile, to make room */
-            fprintf(stderr, "bulkhead crashes: %s/%s.json: %s\n", dir, files[i].id,
-                    r == -EBADMSG ? "not a crash record" : strerror(-r));
-    }
-    free(files);
-    if (out->record == NULL)
-        return -ENOMEM;
-    qsort(out->record, (size_t)out->n, sizeof(json_t *), newest_first);
-    return 0;
-}
+    "Exit status: 0 done, 1 it could not be done, or there is no such record, 2 the arguments or the\n"
+    "config are wrong.\n";
 
 /* ---- list ---- */
 
@@ -123,7 +75,7 @@ static void print_row(const struct row *row, const int *width)
     putchar('\n');
 }
 
-static int list_as_table(const char *dir, const struct records *records)
+static int list_as_table(const char *dir, const struct crash_records *records)
 {
     static const struct row titles = {
         {"TIME", "ID", "PLUGIN", "HOOK", "SIGNAL", "WHERE", "VERDICT", "REPEATS"}};
@@ -151,73 +103,40 @@ static int list_as_table(const char *dir, const struct records *records)
     return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
-static int list_as_json(const struct records *records)
+json_t *crash_summary(const json_t *record)
 {
     static const char *const members[] = {"id",   "time",  "plugin",  "hook",   "signal",
                                           "kind", "where", "verdict", "status", "repeats"};
+    json_t *summary = json_object();
+
+    for (size_t m = 0; m < sizeof members / sizeof members[0]; m++)
+        json_object_set(summary, members[m], json_object_get(record, members[m]));
+    return summary;
+}
+
+static int list_as_json(const struct crash_records *records)
+{
     json_t *list = json_array();
 
-    for (int i = 0; i < records->n; i++) {
-        json_t *summary = json_object();
-
-        for (size_t m = 0; m < sizeof members / sizeof members[0]; m++)
-            json_object_set(summary, members[m], json_object_get(records->record[i], members[m]));
-        json_array_append_new(list, summary);
-    }
+    for (int i = 0; i < records->n; i++)
+        json_array_append_new(list, crash_summary(records->record[i]));
     return cli_print_json(list);
 }
 
 /* ---- show ---- */
 
-/* The record whose id begins so, or NULL after saying why not. */
-static json_t *find_record(const struct records *records, const char *dir, const char *id)
-{
-    json_t *found = NULL;
-    int n_found = 0;
-
-    for (int i = 0; i < records->n; i++) {
-        const char *has = crash_text(records->record[i], "id");
-
-        if (has == NULL || strncmp(has, id, strlen(id)) != 0)
-            continue;
-        if (strcmp(has, id) == 0)
-            return records->record[i];
-        n_found++;
-        found = records->record[i];
-    }
-    if (n_found == 1)
-        return found;
-    if (n_found == 0) {
-        fprintf(stderr,
-                "bulkhead crashes: no record '%s' in %s; `bulkhead crashes list` shows them all\n",
-                id, dir);
-        return NULL;
-    }
-    fprintf(stderr, "bulkhead crashes: %d records begin with '%s'; give more of the id:\n", n_found,
-            id);
-    for (int i = 0, shown = 0; i < records->n && shown < 5; i++) {
-        const char *has = crash_text(records->record[i], "id");
-
-        if (has != NULL && strncmp(has, id, strlen(id)) == 0) {
-            fprintf(stderr, "  %s\n", has);
-            shown++;
-        }
-    }
-    return NULL;
-}
-
-static int show(const struct records *records, const char *dir, const char *id, bool as_json)
+static int show(const struct crash_records *records, const char *dir, const char *id, bool as_json)
 {
     json_t *record = NULL;
 
     if (id != NULL)
-        record = find_record(records, dir, id);
+        record = crash_find(command, records, dir, id);
     else if (records->n > 0)
         record = records->record[0];
     else
-        fprintf(stderr, "bulkhead crashes: no crash is recorded in %s yet\n", dir);
+        fprintf(stderr, "%s: no crash is recorded in %s yet\n", command, dir);
     if (record == NULL)
-        return CLI_BAD_INPUT;
+        return CLI_FAILED;
     if (as_json)
         return cli_print_json(json_incref(record));
     crash_report(stdout, record);
@@ -226,43 +145,25 @@ static int show(const struct records *records, const char *dir, const char *id, 
 
 /* ---- arguments ---- */
 
-/* crash.dir of a config. 0, or -1 after saying why not. */
-static int configured_dir(const char *path, char dir[PATH_MAX])
+static int run(const char *dir, const char *what, const char *id, bool as_json)
 {
-    struct config *cfg;
-    struct diag diag;
+    struct crash_records records;
     int r;
 
-    diag_init(&diag);
-    r = config_load(path, &diag, &cfg);
-    diag_print(&diag, stderr);
-    diag_fini(&diag);
-    if (r < 0) {
-        fputs("bulkhead crashes: which folder? Name it with --dir DIR, or a config with -c FILE\n",
-              stderr);
-        return -1;
-    }
-    snprintf(dir, PATH_MAX, "%s", cfg->crash.dir);
-    config_destroy(&cfg);
-    return 0;
-}
-
-static int run(const char *dir, const char *command, const char *id, bool as_json)
-{
-    struct records records;
-    int r = read_records(dir, &records);
-
-    if (r == -ENOENT && strcmp(command, "list") == 0) { /* made when the server starts */
-        records = (struct records){0};
+    if (strcmp(what, "watch") == 0)
+        return crash_watch(command, dir, as_json);
+    r = crash_read_all(command, dir, &records);
+    if (r == -ENOENT) { /* made when the server starts */
+        records = (struct crash_records){0};
     } else if (r < 0) {
-        fprintf(stderr, "bulkhead crashes: %s: %s\n", dir, strerror(-r));
-        return r == -ENOENT ? CLI_BAD_INPUT : CLI_FAILED;
+        fprintf(stderr, "%s: %s: %s\n", command, dir, strerror(-r));
+        return CLI_FAILED;
     }
-    if (strcmp(command, "show") == 0)
+    if (strcmp(what, "show") == 0)
         r = show(&records, dir, id, as_json);
     else
         r = as_json ? list_as_json(&records) : list_as_table(dir, &records);
-    free_records(&records);
+    crash_free(&records);
     return r;
 }
 
@@ -272,7 +173,7 @@ int cli_crashes(int argc, char **argv)
         {"config", required_argument, NULL, 'c'}, {"dir", required_argument, NULL, 'd'},
         {"last", no_argument, NULL, 'l'},         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},         {0}};
-    const char *path = NULL, *given_dir = NULL, *command;
+    const char *path = NULL, *given_dir = NULL, *what;
     bool is_last = false, as_json = false;
     char dir[PATH_MAX];
     int c, n;
@@ -288,14 +189,15 @@ int cli_crashes(int argc, char **argv)
         }
     }
     n = argc - optind;
-    command = n > 0 ? argv[optind] : "list";
-    if (strcmp(command, "show") == 0 ? n + is_last != 2
-                                     : strcmp(command, "list") != 0 || n > 1 || is_last)
+    what = n > 0 ? argv[optind] : "list";
+    if (strcmp(what, "show") == 0
+            ? n + is_last != 2
+            : (strcmp(what, "list") != 0 && strcmp(what, "watch") != 0) || n > 1 || is_last)
         return cli_usage_error(argv);
     if (path != NULL && given_dir != NULL)
         return cli_usage_error(argv);
-    if (given_dir == NULL && configured_dir(path != NULL ? path : cli_default_config(), dir) < 0)
+    if (given_dir == NULL &&
+        crash_dir_of(command, path != NULL ? path : cli_default_config(), dir) < 0)
         return CLI_BAD_INPUT;
-    return run(given_dir != NULL ? given_dir : dir, command, n > 1 ? argv[optind + 1] : NULL,
-               as_json);
+    return run(given_dir != NULL ? given_dir : dir, what, n > 1 ? argv[optind + 1] : NULL, as_json);
 }

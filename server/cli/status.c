@@ -56,9 +56,9 @@ static const char *print_duration(long long s, char *buf, size_t size)
 
 /* ---- the tables ---- */
 
-static void show_workers(const json_t *status)
+void cli_show_workers(const json_t *workers)
 {
-    const json_t *workers = json_object_get(status, "workers"), *w;
+    const json_t *w;
     struct table t;
     size_t i;
 
@@ -198,7 +198,7 @@ static void show(const json_t *status)
         printf("%s%s\n", i == 0 ? "\namiss: " : "       ", json_string_value(problem));
     }
     putchar('\n');
-    show_workers(status);
+    cli_show_workers(json_object_get(status, "workers"));
     if (json_array_size(json_object_get(status, "plugins")) > 0) {
         putchar('\n');
         show_plugins(status);

@@ -1,8 +1,10 @@
 /*
- * worker.c - `bulkhead worker recycle`: fresh workers for old ones.
+ * worker.c - `bulkhead worker`: the workers that there are, and fresh ones for old ones.
  */
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,19 +13,46 @@
 #include "cli/cli.h"
 
 static const char help[] =
-    "usage: bulkhead worker recycle N|all [-c FILE | --socket PATH]\n"
+    "usage: bulkhead worker ls [-c FILE | --socket PATH] [--json]\n"
+    "       bulkhead worker recycle N|all [-c FILE | --socket PATH] [--json]\n"
     "\n"
-    "Has a worker of the running server, or all of them, one after the other, replaced by fresh\n"
-    "ones. No connection is lost. N: the number that `bulkhead status` shows. Returns when the server\n"
-    "has taken note; status shows how far it is.\n"
+    "ls shows the workers of the running server, as `bulkhead status` does. recycle has one of them,\n"
+    "or all, one after the other, replaced by fresh ones. No connection is lost. N: the number that\n"
+    "ls shows. It returns when the server has taken note; ls shows how far it is.\n"
     "\n"
     "  -c, --config FILE   the config that the server runs with; default:\n"
     "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
     "      --socket PATH   its control socket\n"
+    "      --json          print JSON: ls an array, recycle {\"recycled\": \"N\"}\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 no such worker, or the arguments are wrong.\n";
 
-static int recycle(const struct ask *ask, const char *which)
+static int list(const struct ask *ask, bool as_json)
+{
+    json_t *status = NULL, *workers;
+    int result;
+    char *text;
+
+    if (ask_server(ask, CONTROL_STATUS, 0, &result, &text) < 0)
+        return CLI_FAILED;
+    if (result == 0 && text != NULL)
+        status = json_loads(text, 0, NULL);
+    free(text);
+    workers = json_incref(json_object_get(status, "workers"));
+    json_decref(status);
+    if (workers == NULL) {
+        fprintf(stderr, "%s: the server could not tell: %s\n", ask->command,
+                result < 0 ? strerror(-result) : "its answer makes no sense");
+        return CLI_FAILED;
+    }
+    if (as_json)
+        return cli_print_json(workers);
+    cli_show_workers(workers);
+    json_decref(workers);
+    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int recycle(const struct ask *ask, const char *which, bool as_json)
 {
     int slot = -1, result, r;
     char *text, *end;
@@ -52,28 +81,37 @@ static int recycle(const struct ask *ask, const char *which)
                 result == -EBUSY ? "the server is starting or stopping" : strerror(-result));
         return CLI_FAILED;
     }
-    return CLI_OK;
+    return as_json ? cli_print_json(json_pack("{s:s}", "recycled", which)) : CLI_OK;
 }
 
 int cli_worker(int argc, char **argv)
 {
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     struct ask ask = {.command = argv[0]};
-    int c;
+    bool as_json = false;
+    const char *what;
+    int c, n;
 
     while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (c) {
         case 'c': ask.config = optarg; break;
         case 's': ask.socket = optarg; break;
+        case 'j': as_json = true; break;
         case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
         default: return cli_usage_error(argv);
         }
     }
-    if (argc - optind != 2 || strcmp(argv[optind], "recycle") != 0 ||
-        (ask.config != NULL && ask.socket != NULL))
+    n = argc - optind;
+    what = n > 0 ? argv[optind] : "";
+    if (ask.config != NULL && ask.socket != NULL)
         return cli_usage_error(argv);
-    return recycle(&ask, argv[optind + 1]);
+    if (n == 1 && strcmp(what, "ls") == 0)
+        return list(&ask, as_json);
+    if (n == 2 && strcmp(what, "recycle") == 0)
+        return recycle(&ask, argv[optind + 1], as_json);
+    return cli_usage_error(argv);
 }

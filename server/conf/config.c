@@ -139,6 +139,30 @@ static void breakers_settle(struct draft *d)
     }
 }
 
+/* A limit that would not be kept is a mistake: whoever wrote it relies on it. */
+static void heaps_settle(struct schema_reader *r, struct draft *d)
+{
+    for (int i = 0; i < d->cfg.n_plugins; i++) {
+        struct config_plugin *p = &d->cfg.plugin[i];
+        const struct yaml_node *own = yaml_get(yaml_get(d->cfg.root, "plugins"), p->name);
+        const struct yaml_node *memory = yaml_get(own, "memory");
+        bool is_own = yaml_get(own, "heap") != NULL;
+        char path[160];
+
+        if (!is_own)
+            p->heap = d->cfg.heap;
+        if (p->heap != CONFIG_HEAP_SHARED || memory == NULL || p->memory == 0)
+            continue;
+        snprintf(path, sizeof path, "plugins.%s.memory", p->name);
+        schema_error(r, memory, path,
+                     is_own ? "take one of the two out; recycle.memory limits a worker as a whole"
+                            : "`heap: private` for this plugin, or no limit; recycle.memory limits "
+                              "a worker as a whole",
+                     "a limit has no effect on the server's heap, which this plugin shares%s",
+                     is_own ? " (`heap: shared`)" : " (`heap: shared` for all)");
+    }
+}
+
 /* A plugin's namespace is its own, and as large as any, unless it says something else. */
 static void stores_settle(struct schema_reader *r, struct draft *d)
 {
@@ -202,6 +226,7 @@ static int settle(struct schema_reader *r, struct draft *d)
     chains_settle(r, d);
     settle_replay(r, d);
     breakers_settle(d);
+    heaps_settle(r, d);
     if (tracing_settle(r, d) < 0 || alerts_settle(r, d) < 0)
         return -ENOMEM;
     stores_settle(r, d);

@@ -324,6 +324,7 @@ struct config {
     struct config_alerts alerts;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
+    enum config_heap heap;         /* as well */
 
     struct { /* state that plugins share: store/store.h */
         enum config_store_backend backend;

@@ -407,8 +407,7 @@ static void send_reply(const struct control *c, struct control_client *client, i
     drop(client);
 }
 
-/* The request, then its text. 1: it is whole; 0: not yet; -1: there is no more, or it is too much. */
-static int read_request(struct control_client *client)
+int control_read_request(struct control_client *client)
 {
     for (;;) {
         bool has_head = client->n_read >= sizeof client->request;
@@ -442,7 +441,7 @@ static void serve_client(struct master *m, struct control *c, int i)
     if (client->fd < 0)
         return;
     if (client->reply == NULL) {
-        int r = read_request(client);
+        int r = control_read_request(client);
 
         if (r == 0)
             return;

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "ipc/crash_id.h"
+#include "plugin/hook.h"
 #include "plugin/text.h"
 
 #define FULL_PER_MINUTE 8 /* records of one fingerprint; the rest is counted */
@@ -204,6 +205,21 @@ static struct shm_crash *claim_slot(bool is_last)
     return NULL;
 }
 
+/* Of a worker that goes on, the whole of it comes later (plugin/failure.c). What dies here leaves what
+ * the loop thread's label says: method and path, and no protocol. */
+static uint32_t copy_label(const struct capture *c, struct shm_crash *s)
+{
+    const char *label = capture.worker->call.request;
+    size_t n = strnlen(label, sizeof capture.worker->call.request);
+
+    if (c->verdict != SHM_WORKER_DIED || s->tid != s->pid || n == 0 || n + 2 > sizeof s->request ||
+        c->hook < HOOK_REQUEST || c->hook > HOOK_DEFER)
+        return 0;
+    memcpy(s->request, label, n);
+    memcpy(s->request + n, " \n", 2);
+    return (uint32_t)n + 2;
+}
+
 static void fill(struct shm_crash *s, const struct capture *c)
 {
     const struct modules *list = modules_now();
@@ -225,7 +241,7 @@ static void fill(struct shm_crash *s, const struct capture *c)
     s->stack_len = copy_stack(c->reg[SHM_RSP], s->stack, &s->stack_addr);
     s->n_modules = list->n;
     memcpy(s->module, list->module, list->n * sizeof s->module[0]);
-    s->request_len = 0;
+    s->request_len = copy_label(c, s);
     s->n_steps = 0;
     s->answered_by = 0;
     s->status = 0;

@@ -22,9 +22,10 @@
 #define LAST_PAGE    (PAGES - 1)                      /* not accessible: see region.h */
 #define BLOCKS_MAX   256u                             /* of one span */
 #define SMALL_MAX    8192u
-#define LARGE_MAX    (64u * PAGE) /* beyond: slots of its own */
-#define SPANS_LOOKED 32           /* chunks to look for pages in, before a new one is taken */
-#define SCAN_MAX     ((size_t)4 << 20)
+#define LARGE_MAX    (64u * PAGE)       /* beyond: slots of its own */
+#define SPANS_LOOKED 32                 /* chunks to look for pages in, before a new one is taken */
+#define KEEP_MAX     32u                /* pages of blocks that are zeroed rather than given back */
+#define LOOK_MAX     ((size_t)16 << 20) /* at one time: some milliseconds */
 
 /* Refusals in a row, with no success of that size in between: it leaks. */
 #define REFUSALS_MAX 16
@@ -49,9 +50,8 @@ struct heap_chunk {
     struct heap_chunk *next, *prev; /* roomy */
     uint64_t free[PAGES / 64];      /* bits of pages */
     uint32_t n_free;
-    bool is_huge; /* one block in slots of its own */
-    char *block;  /* then */
-    size_t size;  /* accessible, from the start of the slot */
+    uint32_t end; /* pages from here on were never used */
+    char *block;  /* if it is huge: one block in slots of its own */
 };
 
 _Static_assert(sizeof(struct heap_span) == 64, "one cache line");
@@ -252,7 +252,6 @@ static struct heap_chunk *take_slots(struct heap *h, uint32_t n, size_t bytes, s
     h->slots = (uint32_t)at + 1;
     c = (struct heap_chunk *)(void *)region_address((uint32_t)at);
     c->heap = h;
-    c->size = bytes;
     return c;
 }
 
@@ -323,6 +322,8 @@ static struct heap_span *take_pages(struct heap *h, uint32_t n, uint8_t kind)
     if (c == h->spare)
         h->spare = NULL;
     s = span_at(c, page);
+    if (page + n > c->end)
+        c->end = page + n;
     for (uint32_t i = 0; i < n; i++) {
         c->free[(page + i) / 64] &= ~(UINT64_C(1) << (page + i) % 64);
         s[i].kind = SPAN_REST;
@@ -428,7 +429,7 @@ static void *alloc_huge(struct heap *h, size_t align, size_t n)
                    bytes + PAGE);
     if (c == NULL)
         return NULL;
-    c->is_huge = true;
+    region_slot_of(c)->is_huge = true;
     c->block = (char *)(((uintptr_t)c + PAGE + align - 1) & ~(align - 1));
     return c->block;
 }
@@ -499,14 +500,16 @@ static const char not_in_use[] = "free(): double free detected in the plugin's h
 /* With the lock. NULL, or what is wrong with p. */
 static const char *find_block(struct heap *h, void *p, struct block *out)
 {
-    struct heap_chunk *c = (struct heap_chunk *)(void *)region_address(region_slot_of(p)->first);
+    uint32_t first = region_slot_of(p)->first;
+    const struct region_slot *slot = &region.slot[first];
+    struct heap_chunk *c = (struct heap_chunk *)(void *)region_address(first);
     uint32_t page = (uint32_t)(((uintptr_t)p - (uintptr_t)c) / PAGE), offset;
     struct heap_span *s;
 
     *out = (struct block){.heap = h};
-    if (c->is_huge) {
+    if (slot->is_huge) {
         out->huge = c;
-        out->size = (size_t)((char *)c + c->size - c->block);
+        out->size = (size_t)((char *)c + slot->bytes - c->block);
         return p == c->block ? NULL : not_a_block;
     }
     if (page < TABLE_PAGES || page >= LAST_PAGE)
@@ -536,7 +539,7 @@ static void release(struct heap *h, const struct block *b)
     struct heap_span *s = b->span;
 
     if (b->huge != NULL) {
-        give_slots(h, b->huge, (size_t)((char *)b->huge + b->huge->size - b->huge->block) + PAGE);
+        give_slots(h, b->huge, b->size + PAGE);
         return;
     }
     if (s->kind == SPAN_LARGE) {
@@ -690,6 +693,7 @@ struct heap *heap_create(uint32_t plugin, uintptr_t object_base, const uint32_t 
     if (!text_range(object_base, &h->text_lo, &h->text_size))
         h->text_size = 0;
     h->n_refused = 0;
+    memset(&h->gone, 0, sizeof h->gone);
     h->roomy = h->spare = NULL;
     memset(h->bin, 0, sizeof h->bin);
     atomic_store(&h->lock, 0);
@@ -722,18 +726,29 @@ bool heap_is_pinned(const struct heap *h)
     return atomic_load(&h->pins) != 0;
 }
 
-/* Follows nothing that lies in the heap itself: it may be what crashed. */
-void heap_destroy(struct heap **hp)
+/* False: it is not worth it, or is not to be trusted. */
+static bool keep_slot(uint32_t at)
 {
-    struct heap *h = *hp;
+    struct heap_chunk *c = (struct heap_chunk *)(void *)region_address(at);
+    uint32_t end = region.slot[at].is_huge ? 0 : c->end;
 
-    *hp = NULL;
-    if (h == NULL)
-        return;
+    if (end < TABLE_PAGES || end > TABLE_PAGES + KEEP_MAX || region.slot[at].n != 1)
+        return false;
+    memset((void *)span_at(c, TABLE_PAGES), 0, (end - TABLE_PAGES) * sizeof(struct heap_span));
+    memset((char *)c + TABLE_PAGES * PAGE, 0, (end - TABLE_PAGES) * PAGE);
+    memset(c, 0, sizeof *c);
+    return region_keep(at);
+}
+
+static void destroy(struct heap *h, bool is_hasty)
+{
+    bool may_keep = is_hasty && !atomic_load(&h->is_dead);
+
     atomic_store(&h->is_dead, true);
     for (uint32_t i = h->slots, next; i != 0; i = next) {
         next = region.slot[i - 1].next;
-        region_give(i - 1);
+        if (!may_keep || !keep_slot(i - 1))
+            region_give(i - 1);
     }
     h->slots = 0;
     discharge(h, h->bytes);
@@ -746,48 +761,105 @@ void heap_destroy(struct heap **hp)
     pthread_mutex_unlock(&all_lock);
 }
 
+/* Follows nothing that lies in the heap itself: it may be what crashed. */
+void heap_destroy(struct heap **hp)
+{
+    struct heap *h = *hp;
+
+    *hp = NULL;
+    if (h != NULL)
+        destroy(h, false);
+}
+
+void heap_reuse(struct heap **hp)
+{
+    struct heap *h = *hp;
+
+    *hp = NULL;
+    if (h != NULL)
+        destroy(h, true);
+}
+
 /* ---- who refers to it ---- */
+
+bool heap_is_tight(const struct heap *h)
+{
+    const struct account *a = &account[h->plugin];
+
+    return a->limit != 0 && atomic_load_explicit(&a->bytes, memory_order_relaxed) > a->limit / 2;
+}
+
+/* Of which heap it is an address; NULL: of none. */
+static struct heap *heap_at(uintptr_t word)
+{
+    return __builtin_expect(!region_has((const void *)word), 1) ? NULL : owner_of((void *)word);
+}
+
+static const uintptr_t *first_word(const void *lo)
+{
+    return (const uintptr_t *)(((uintptr_t)lo + 7) & ~(uintptr_t)7);
+}
 
 bool heap_is_named_in(const struct heap *h, const void *lo, const void *hi)
 {
-    const uintptr_t *word = (const uintptr_t *)(((uintptr_t)lo + 7) & ~(uintptr_t)7);
-
-    for (; word + 1 <= (const uintptr_t *)hi; word++)
-        if (__builtin_expect(region_has((const void *)*word), 0) &&
-            atomic_load_explicit(&region_slot_of((const void *)*word)->owner,
-                                 memory_order_relaxed) == h)
+    for (const uintptr_t *word = first_word(lo); word + 1 <= (const uintptr_t *)hi; word++)
+        if (heap_at(*word) == h)
             return true;
     return false;
 }
 
-static bool is_named_by(const struct heap *h, const struct heap *holder)
+void heap_note_named(const void *lo, const void *hi)
 {
-    if (holder->bytes > SCAN_MAX)
-        return true;
-    for (uint32_t i = holder->slots; i != 0; i = region.slot[i - 1].next) {
-        const struct heap_chunk *c = (const struct heap_chunk *)(const void *)region_address(i - 1);
+    for (const uintptr_t *word = first_word(lo); word + 1 <= (const uintptr_t *)hi; word++) {
+        struct heap *h = heap_at(*word);
 
-        if (c->is_huge) {
-            if (heap_is_named_in(h, c->block, (const char *)c + c->size))
-                return true;
+        if (h != NULL)
+            h->gone.is_named = true;
+    }
+}
+
+/* What in there is in use. What the heap's own tables say of it may be what a crash has left: it is
+ * accessible whatever they say. */
+static void follow(struct heap *holder)
+{
+    holder->gone.is_followed = true;
+    for (uint32_t i = holder->slots; i != 0; i = region.slot[i - 1].next) {
+        const char *at = region_address(i - 1);
+        const struct heap_chunk *c = (const struct heap_chunk *)(const void *)at;
+
+        if (region.slot[i - 1].is_huge) {
+            heap_note_named(at + PAGE, at + region.slot[i - 1].bytes);
             continue;
         }
         for (uint32_t page = TABLE_PAGES; page < LAST_PAGE; page++)
-            if ((c->free[page / 64] >> page % 64 & 1) == 0 &&
-                heap_is_named_in(h, (const char *)c + page * PAGE,
-                                 (const char *)c + (page + 1) * PAGE))
-                return true;
+            if ((c->free[page / 64] >> page % 64 & 1) == 0)
+                heap_note_named(at + page * PAGE, at + (page + 1) * PAGE);
     }
-    return false;
 }
 
-bool heap_is_named_by_kin(const struct heap *h)
+bool heap_note_named_by_kin(uintptr_t object_base)
 {
-    bool is_named = false;
+    size_t room = LOOK_MAX;
+    bool is_done = false;
 
     pthread_mutex_lock(&all_lock);
-    for (const struct heap *g = all; g != NULL && !is_named; g = g->next)
-        is_named = g != h && g->object_base == h->object_base && is_named_by(h, g);
+    for (struct heap *h = all; h != NULL; h = h->next)
+        h->gone.is_followed = false;
+    while (!is_done) { /* until nothing more comes to light */
+        is_done = true;
+        for (struct heap *h = all; h != NULL; h = h->next) {
+            if (h->object_base != object_base || h->gone.is_followed ||
+                (h->gone.is_candidate && !h->gone.is_named))
+                continue;
+            if (h->bytes > room) {
+                pthread_mutex_unlock(&all_lock);
+                return false;
+            }
+            room -= h->bytes;
+            follow(h);
+            is_done = false;
+        }
+    }
     pthread_mutex_unlock(&all_lock);
-    return is_named;
+    return true;
 }

@@ -49,8 +49,12 @@ struct heap {
     _Atomic bool is_dead;         /* a thread crashed inside: allocates nothing, frees nothing */
     _Atomic uint32_t pins;        /* see heap_pin() */
     _Atomic bool is_kept;         /* as long as its object is used */
-    bool is_looked_at;            /* with gone_next: remains.h */
-    struct heap *gone_next;
+    struct {                      /* remains.h; the loop thread's */
+        struct heap *next;        /* of those whose incarnation is closed */
+        bool is_looked_at;        /* and something named it then */
+        bool is_candidate;        /* goes, unless something names it */
+        bool is_named, is_followed;
+    } gone;
     struct heap *next, **prev; /* among all of this process */
 };
 
@@ -70,6 +74,8 @@ bool heap_is_pinned(const struct heap *h);
 
 /* All its memory goes. Nobody may have it pinned. */
 void heap_destroy(struct heap **hp);
+/* The same, in a hurry: what is small of it stays accessible, for the next heaps (region_keep()). */
+void heap_reuse(struct heap **hp);
 
 /* As malloc() and memalign(): NULL with ENOMEM when it is beyond the plugin's limit. */
 void *heap_alloc(struct heap *h, size_t n);
@@ -84,11 +90,18 @@ size_t heap_usable_size(void *p);
 /* Bytes that it has taken; of all heaps of that plugin in this process. */
 uint64_t heap_plugin_bytes(uint32_t plugin);
 
-/* Does an aligned word in [lo, hi) point into h? The memory must be readable. */
+/* Of what they have taken, is more than half of the limit gone? */
+bool heap_is_tight(const struct heap *h);
+
+/* Does an aligned word in [lo, hi) point into h? The memory must be readable. Any thread. */
 bool heap_is_named_in(const struct heap *h, const void *lo, const void *hi);
-/* Does one in another heap of the same object? True as well when there is too much to look through.
- * Loop thread: other threads may be changing what is looked at, and what they do with h is up to pins. */
-bool heap_is_named_by_kin(const struct heap *h);
+
+/* Notes in gone.is_named of which heaps an aligned word in [lo, hi) is an address. Loop thread. */
+void heap_note_named(const void *lo, const void *hi);
+/* The same of all words in the heaps of that object: of those that are no candidates to go, and of
+ * candidates that are named themselves. False: that is too much to look through. Loop thread: other
+ * threads may be changing what is looked at, and what they do with candidates is up to pins. */
+bool heap_note_named_by_kin(uintptr_t object_base);
 
 /* The thread that is inside h does not come back: async-signal-safe. */
 void heap_condemn(struct heap *h);

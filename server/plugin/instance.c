@@ -445,7 +445,7 @@ void instance_renew(bh_inst *inst, struct incarnation *inc)
         replace_object(inst, now_ms);
     atomic_fetch_add_explicit(&inst->stat->renewals, 1, memory_order_relaxed);
     try_open(inst);
-    remains_sweep(false);
+    remains_settle();
 }
 
 void instance_freshen(bh_inst *inst)

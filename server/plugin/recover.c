@@ -25,6 +25,7 @@
 #error "the recovery boundary knows x86-64 only"
 #endif
 
+#define WORDS_LOOKED   1024 /* of a stack, for an address in a plugin */
 #define ALT_STACK_SIZE LANDING_ALT_STACK_SIZE
 
 __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
@@ -292,28 +293,42 @@ static bool is_on_alt_stack(const struct recover_thread *t)
 
 /* ---- faults ---- */
 
+static uintptr_t find_in(const uint64_t *word, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (text_owner(word[k]) != 0)
+            return word[k];
+    return 0;
+}
+
 /* The innermost address on the stack that is in a plugin: of the fault, or who called what faulted.
- * 0: there is none near by. The kernel reads, as the stack pointer may lead nowhere; page by page,
- * as it may be near the stack's end. */
-static uintptr_t find_plugin_code(const uint64_t *reg)
+ * 0: there is none near by. */
+static uintptr_t find_plugin_code(const struct recover_thread *t, const uint64_t *reg)
 {
     uint64_t word[SHM_PAGE / sizeof(uint64_t)];
-    uintptr_t at = reg[SHM_RSP] & ~(uintptr_t)7;
+    uintptr_t at = reg[SHM_RSP] & ~(uintptr_t)7, found = 0;
+    const char *here = __builtin_frame_address(0);
 
     if (text_owner(reg[SHM_RIP]) != 0)
         return reg[SHM_RIP];
-    for (int i = 0; i < 2; i++) {
+    /* Without a signal this runs on that stack: it is there. */
+    if (here >= t->stack_lo && here < (const char *)at && at < (uintptr_t)t->stack_hi) {
+        size_t n = ((uintptr_t)t->stack_hi - at) / sizeof word[0];
+
+        return find_in((const uint64_t *)at, n < WORDS_LOOKED ? n : WORDS_LOOKED);
+    }
+    /* The kernel reads, as the stack pointer may lead nowhere; page by page, as it may be near the
+     * stack's end. */
+    for (int i = 0; i < 2 && found == 0; i++) {
         size_t n = SHM_PAGE - (at & (SHM_PAGE - 1));
         struct iovec to = {word, n}, from = {(void *)at, n};
 
         if (process_vm_readv(recover.pid, &to, 1, &from, 1, 0) != (ssize_t)n)
             return 0;
-        for (size_t k = 0; k < n / sizeof word[0]; k++)
-            if (text_owner(word[k]) != 0)
-                return word[k];
+        found = find_in(word, n / sizeof word[0]);
         at += n;
     }
-    return 0;
+    return found;
 }
 
 static void describe(struct recover_thread *t, struct capture *c)
@@ -325,7 +340,7 @@ static void describe(struct recover_thread *t, struct capture *c)
     strncpy(fault->kind, c->kind, sizeof fault->kind - 1);
     c->plugin = atomic_load(&t->call->plugin);
     c->hook = atomic_load(&t->call->hook);
-    c->place = find_plugin_code(c->reg);
+    c->place = find_plugin_code(t, c->reg);
     if (c->plugin > 0 && c->plugin <= recover.shm->n_plugins) {
         struct shm_plugin *p = &recover.shm->plugin[c->plugin - 1];
 
@@ -355,7 +370,7 @@ static void die(struct recover_thread *t, struct capture *c)
         describe(t, c);
         record = t->fault.record;
     } else {
-        c->plugin = text_owner(t->call != NULL ? c->reg[SHM_RIP] : find_plugin_code(c->reg));
+        c->plugin = text_owner(t->call != NULL ? c->reg[SHM_RIP] : find_plugin_code(t, c->reg));
         c->hook = c->plugin != 0 ? HOOK_THREAD : HOOK_NONE;
         if (c->plugin == 0 && t->call != NULL) { /* recover_blame() */
             c->plugin = atomic_load(&t->call->plugin);

@@ -19,6 +19,8 @@ static struct {
     uint32_t n_single, n_all;
     uint32_t fresh;                            /* single slots from here on were never used */
     uint32_t rest_first, rest_last, n_resting; /* index + 1, first in, first out */
+    uint32_t kept[REGION_KEPT], n_kept,
+        least_kept; /* first in, last out: their pages are in the caches */
 } space = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void *map(size_t size, int prot)
@@ -110,23 +112,33 @@ static int64_t find_piece(uint32_t n)
 
 int64_t region_take(struct heap *owner, uint32_t n, size_t bytes)
 {
+    bool is_kept;
     int64_t at;
 
     if (n == 0 || n > space.n_all - space.n_single)
         return -1;
     lock();
-    at = n == 1 ? find_single() : find_piece(n);
+    is_kept = n == 1 && bytes == REGION_SLOT - REGION_PAGE && space.n_kept > 0;
+    if (is_kept) {
+        at = space.kept[--space.n_kept];
+        if (space.n_kept < space.least_kept)
+            space.least_kept = space.n_kept;
+    } else {
+        at = n == 1 ? find_single() : find_piece(n);
+    }
     for (uint32_t i = 0; at >= 0 && i < n; i++) {
         struct region_slot *s = &region.slot[at + i];
 
         s->first = (uint32_t)at;
         s->n = n;
         s->next = 0;
-        s->rests = false;
+        s->rests = s->is_huge = false;
+        s->bytes = i == 0 ? bytes : 0;
         atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
     }
     unlock();
-    if (at >= 0 && mprotect(region_address((uint32_t)at), bytes, PROT_READ | PROT_WRITE) < 0) {
+    if (at >= 0 && !is_kept &&
+        mprotect(region_address((uint32_t)at), bytes, PROT_READ | PROT_WRITE) < 0) {
         region_give((uint32_t)at);
         at = -1;
     }
@@ -155,4 +167,35 @@ void region_give(uint32_t first)
         space.n_resting++;
     }
     unlock();
+}
+
+bool region_keep(uint32_t first)
+{
+    bool has_room;
+
+    lock();
+    has_room = space.n_kept < REGION_KEPT;
+    if (has_room) {
+        atomic_store_explicit(&region.slot[first].owner, NULL, memory_order_relaxed);
+        space.kept[space.n_kept++] = first;
+    }
+    unlock();
+    return has_room;
+}
+
+void region_trim(void)
+{
+    uint32_t surplus[REGION_KEPT], n;
+
+    if (space.n_kept == 0)
+        return;
+    lock();
+    n = space.least_kept < space.n_kept ? space.least_kept : space.n_kept;
+    memcpy(surplus, space.kept, n * sizeof surplus[0]); /* at the bottom: the coldest */
+    memmove(space.kept, space.kept + n, (space.n_kept - n) * sizeof space.kept[0]);
+    space.n_kept -= n;
+    space.least_kept = space.n_kept;
+    unlock();
+    for (uint32_t i = 0; i < n; i++)
+        region_give(surplus[i]);
 }

@@ -27,6 +27,8 @@ struct region_slot {
     uint32_t n;                   /* in the first slot of a piece: slots in it */
     uint32_t next;                /* in a list, index + 1; 0: the last */
     bool rests;
+    bool is_huge; /* in the first slot, the heap's: one block, from the second page on */
+    size_t bytes; /* in the first slot: accessible */
 };
 
 extern struct region {
@@ -53,9 +55,21 @@ static inline char *region_address(uint32_t slot)
     return (char *)region.base + ((size_t)slot << REGION_SLOT_SHIFT);
 }
 
+/* So many single slots are kept accessible for the next takers, if they are clean: region_keep(). */
+#define REGION_KEPT 64
+
 /* A piece of n slots for that heap, its first `bytes` accessible and zero. The number of its first
  * slot, or -1: no room, no memory. */
 int64_t region_take(struct heap *owner, uint32_t n, size_t bytes);
 void region_give(uint32_t first);
+
+/* As region_give(), of a single slot that region_take() gave with all but its last page: with zeros in
+ * all of it. It stays accessible, and is taken before others, so that no system call is needed and no
+ * page is missing. For heaps that come and go so fast that REGION_REST others would be a moment anyway.
+ * False: enough are kept. */
+bool region_keep(uint32_t first);
+
+/* Gives back those that nobody has wanted since the last call. */
+void region_trim(void);
 
 #endif

@@ -18,7 +18,8 @@ struct range {
 
 static struct {
     struct range plugin[MAX_RANGES];
-    _Atomic int n_plugin; /* grows only; what is below it does not change */
+    _Atomic int n_plugin;     /* grows only; what is below it does not change */
+    _Atomic uintptr_t lo, hi; /* of all of them: most addresses are outside */
     struct range waiting[32];
     int n_waiting;
     struct { /* the executable segment */
@@ -107,6 +108,10 @@ static int add_segments(struct dl_phdr_info *info, size_t size, void *arg)
         text.plugin[n] = (struct range){info->dlpi_addr + ph->p_vaddr,
                                         info->dlpi_addr + ph->p_vaddr + ph->p_memsz, a->plugin,
                                         info->dlpi_addr, has_tls};
+        if (n == 0 || text.plugin[n].lo < atomic_load(&text.lo))
+            atomic_store(&text.lo, text.plugin[n].lo);
+        if (text.plugin[n].hi > atomic_load(&text.hi))
+            atomic_store(&text.hi, text.plugin[n].hi);
         atomic_store(&text.n_plugin, n + 1);
     }
     return 1;
@@ -147,6 +152,9 @@ uint32_t text_owner(uintptr_t pc)
 {
     int n = atomic_load(&text.n_plugin);
 
+    if (pc >= atomic_load_explicit(&text.hi, memory_order_relaxed) ||
+        pc < atomic_load_explicit(&text.lo, memory_order_relaxed))
+        return 0;
     for (int i = 0; i < n; i++)
         if (pc >= text.plugin[i].lo && pc < text.plugin[i].hi)
             return text.plugin[i].plugin;

@@ -18,7 +18,7 @@ struct tls_set;
 struct worker_seat;
 
 /* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
-enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CHANNEL };
+enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CHANNEL };
 
 extern struct worker {
     const struct config *cfg;
@@ -28,7 +28,8 @@ extern struct worker {
     struct plugins plugins;
     struct front *front; /* NULL: stands by */
     struct tls_set *tls; /* NULL: no listener speaks it */
-    int tid, epoll_fd, signal_fd, wake_fd, channel_fd;
+    int epoll_fd, wake_fd, channel_fd;
+    _Atomic uint64_t signals; /* that have come: a bit for each */
     bool must_stop;
     bool is_leaving;      /* a successor serves; what becomes idle is handed over */
     bool is_draining;     /* no successor: idle connections are ended */

@@ -98,7 +98,7 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     if (r == 0)
         r = recover_init(own, -1);
     if (r == 0)
-        r = watchdog_start(cfg, &own->worker[0].call);
+        r = watchdog_start(cfg, &own->worker[0].call, NULL);
     if (r == 0) {
         thread_init(cfg, &own->worker[0]);
         sinks_init(host_table(), own, &own->worker[0]);

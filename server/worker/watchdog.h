@@ -12,11 +12,19 @@
 #ifndef WORKER_WATCHDOG_H
 #define WORKER_WATCHDOG_H
 
+#include <signal.h>
+
 struct config;
 struct shm_call;
 
-/* Watches the calling thread's calls. 0 or -errno; 0 also when no plugin has a deadline. */
-int watchdog_start(const struct config *cfg, const struct shm_call *call);
+/* Watches the calling thread's calls. 0 or -errno; 0 also when no plugin has a deadline. on_signal: is
+ * told, in the watchdog's thread, of the signals in watchdog_signals(), which all threads must block;
+ * NULL: it waits for none. */
+int watchdog_start(const struct config *cfg, const struct shm_call *call,
+                   void (*on_signal)(int signo));
+
+/* Those that tell a worker what to do. */
+void watchdog_signals(sigset_t *out);
 
 /* From now on the calling thread's calls are watched, too, for as long as the process lives. call: where
  * it publishes them. At most OFFLOAD_THREADS threads. */

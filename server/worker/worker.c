@@ -9,8 +9,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -30,6 +28,7 @@
 #include "plugin/landing.h"
 #include "plugin/park.h"
 #include "plugin/recover.h"
+#include "plugin/remains.h"
 #include "plugin/thread.h"
 #include "plugin/trace.h"
 #include "tls/set.h"
@@ -76,13 +75,16 @@ int worker_add_source(int fd, enum source source, int index)
     return epoll_ctl(worker.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-/* The loop reads its signals from a descriptor, and all threads block them; but for the first
- * instructions of one that libc makes for a timer, which would die of SIGTERM. */
+/* In the watchdog's thread, which waits for them: all threads block them. As a handler only in the first
+ * instructions of a thread that libc makes for a timer, which would die of SIGTERM. */
 static void pass_on(int signo)
 {
+    static const uint64_t one = 1;
     int saved_errno = errno;
 
-    syscall(SYS_tgkill, getpid(), worker.tid, signo);
+    atomic_fetch_or(&worker.signals, UINT64_C(1) << signo);
+    if (write(worker.wake_fd, &one, sizeof one) < 0)
+        errno = 0; /* it is awake already */
     errno = saved_errno;
 }
 
@@ -100,20 +102,14 @@ static int open_descriptors(void)
 {
     sigset_t set;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGQUIT);
-    sigaddset(&set, SIGUSR1);
-    worker.tid = gettid();
+    watchdog_signals(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    handle(&set); /* the master ignores SIGUSR1: an ignored signal does not reach a signalfd */
     worker.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    worker.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     worker.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (worker.epoll_fd < 0 || worker.signal_fd < 0 || worker.wake_fd < 0)
+    if (worker.epoll_fd < 0 || worker.wake_fd < 0)
         return -errno;
-    if (worker_add_source(worker.signal_fd, SOURCE_SIGNAL, 0) < 0 ||
-        worker_add_source(worker.wake_fd, SOURCE_WAKE, 0) < 0)
+    handle(&set); /* the master ignores SIGUSR1: nobody would be told of an ignored signal */
+    if (worker_add_source(worker.wake_fd, SOURCE_WAKE, 0) < 0)
         return -errno;
     return worker.channel_fd < 0 ? 0 : worker_add_source(worker.channel_fd, SOURCE_CHANNEL, 0);
 }
@@ -199,7 +195,7 @@ static int start(const struct setup *setup, struct diag *diag)
     }
     if (r < 0)
         return r;
-    r = watchdog_start(cfg, &worker.shared->call); /* open() may take too long, too */
+    r = watchdog_start(cfg, &worker.shared->call, pass_on); /* open() may take too long, too */
     if (r < 0)
         return r;
     r = plugins_load(cfg, setup, worker.shm, worker.seat->slot, NULL, NULL, diag, &worker.plugins);
@@ -261,26 +257,19 @@ static void take_ejected(void)
     }
 }
 
-static void take_signals(void)
-{
-    struct signalfd_siginfo si;
-
-    while (read(worker.signal_fd, &si, sizeof si) == sizeof si) {
-        if (si.ssi_signo == SIGUSR1)
-            log_reopen();
-        else if (si.ssi_signo == SIGTERM)
-            worker_begin_drain();
-        else
-            worker.must_stop = true;
-    }
-}
-
 static void take_wake(void)
 {
-    uint64_t n;
+    uint64_t n, signals;
 
     if (read(worker.wake_fd, &n, sizeof n) < 0)
         return; /* another wake-up has taken it */
+    signals = atomic_exchange(&worker.signals, 0);
+    if ((signals >> SIGUSR1 & 1) != 0)
+        log_reopen();
+    if ((signals >> SIGTERM & 1) != 0)
+        worker_begin_drain();
+    if ((signals >> SIGQUIT & 1) != 0)
+        worker.must_stop = true;
 }
 
 static int wait_ms(void)
@@ -335,12 +324,6 @@ static int serve(void)
         read_clocks();
         for (int i = 0; i < n; i++) {
             switch (ev[i].data.u64 & 0xff) {
-            case SOURCE_SIGNAL:
-                if (ev[i].data.u64 >> 8 == 0) {
-                    take_signals();
-                    continue;
-                }
-                break;
             case SOURCE_WAKE:
                 if (ev[i].data.u64 >> 8 == 0) {
                     take_wake();
@@ -369,6 +352,7 @@ static int serve(void)
         if (worker.front != NULL)
             front_run(worker.front, listeners);
         landing_settle();
+        remains_settle();
         take_ejected();
         if (!health_tick(host_loop_mono_ns / 1000000))
             return -EBADF;

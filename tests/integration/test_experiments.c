@@ -18,8 +18,9 @@ static struct server *start(void)
         "plugins:\n"
         "  log: {module: access_log, config: {format: json, path: access.log,\n"
         "        vars: [trace_time_anchor, trace_time.source, ab.colour]}}\n"
-        "  time: {module: trace_time}\n"
+        "  time: {module: trace_time, config: {tolerance: 5s}}\n" /* machines are busy */
         "  colour: {module: ab_test, config: {name: colour, id: \"header:X-User\",\n"
+        "           tolerance: 5s,\n"
         "           groups: {low: 300, high: 700}, testers: [127.0.0.0/8]}}\n"
         "  shape: {module: ab_test, config: {name: shape, id: \"header:X-User\",\n"
         "          groups: {round: 1}}}\n"
@@ -50,6 +51,22 @@ static bool log_has(struct server *srv, const char *a, const char *b)
     text = file_read(path);
     for (line = text != NULL ? strtok(text, "\n") : NULL; line != NULL; line = strtok(NULL, "\n"))
         found = found || (strstr(line, a) != NULL && strstr(line, b) != NULL);
+    free(text);
+    return found;
+}
+
+/* Does `bulkhead metrics` have a line with all of that? */
+static bool metric_is(struct server *srv, const char *name, const char *labels, const char *value)
+{
+    char *text = NULL, *line;
+    bool found = false;
+
+    assert_int_equal(run_command(&text, "RUNTIME_DIRECTORY=%s %s metrics -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    for (line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        found = found || (strncmp(line, name, strlen(name)) == 0 && strstr(line, labels) != NULL &&
+                          strcmp(line + strlen(line) - strlen(value), value) == 0);
     free(text);
     return found;
 }
@@ -109,8 +126,11 @@ static void a_clock_that_is_wrong_is_split_by_session_id(void **state)
         response_free(&res);
     }
     server_wait_log(srv,
-                    "requests were split by session id: their time is off by more than 200 ms");
+                    "requests were split by session id: their time is off by more than 5000 ms");
     eventually(log_has(srv, "\"target\":\"/off\"", "\"trace_time.source\":\"gateway\""));
+    eventually(metric_is(srv, "ab_fallbacks_total{", "experiment=\"colour\"", " 4"));
+    eventually(metric_is(srv, "ab_fallback_rate{", "experiment=\"colour\"", " 1"));
+    eventually(metric_is(srv, "trace_time_skew_ms_max{", "36", ""));
     assert_int_equal(server_stop(&srv), 0);
 }
 

@@ -8,25 +8,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct server *start(const char *limits)
+static struct server *start_module(const char *module, const char *limits)
 {
     struct server *srv = server_start("version: 1\n"
                                       "server: {workers: 1}\n"
                                       "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
                                       "modules: {path: [@PLUGINS@, @MODULES@]}\n"
                                       "plugins:\n"
-                                      "  hoard: {module: hoard, %s}\n"
+                                      "  hoard: {module: %s, %s}\n"
                                       "  ok: {module: respond, config: {body: ok}}\n"
                                       "routes:\n"
                                       "  - {match: {path: /hoard}, chain: [hoard]}\n"
                                       "  - {chain: [ok]}\n"
                                       "breaker: {crashes: 0}\n"
                                       "crash: {dir: @DIR@/crashes}\n",
-                                      limits);
+                                      module, limits);
 
     server_wait_log(srv, "serving on");
     eventually(server_children(srv, "standby", NULL, 0) == 1);
     return srv;
+}
+
+static struct server *start(const char *limits)
+{
+    return start_module("hoard", limits);
 }
 
 static void check_get(struct server *srv, const char *query, int status)
@@ -115,6 +120,24 @@ static void a_crash_gives_back_memory_and_descriptors(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* operator new is the C++ library's, which allocates for whoever calls it. */
+static void what_cxx_objects_allocate_is_the_plugins_own(void **state)
+{
+    struct server *srv = start_module("cxx", "memory: 8MiB");
+    json_int_t before = usage(srv, "memory_kib");
+    pid_t worker = worker_of(srv);
+
+    (void)state;
+    check_get(srv, "keep=2000000", 200);
+    assert_in_range(usage(srv, "memory_kib"), before + 1900, before + 2100);
+    check_get(srv, "throw=1", 500);
+    eventually(usage(srv, "memory_kib") <= before + 64);
+    check_get(srv, "keep=20000000", 500); /* std::bad_alloc, which it does not catch */
+    check_get(srv, "keep=2000000", 200);
+    assert_int_equal(worker_of(srv), worker);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void memory_that_a_static_variable_still_names_stays_usable(void **state)
 {
     struct server *srv = start("memory: 64MiB");
@@ -170,7 +193,7 @@ static void the_shared_heap_is_the_servers(void **state)
     assert_int_equal(worker_of(srv), worker);
     assert_int_equal(server_stop(&srv), 0);
 
-    srv = start("heap: shared, memory: 1MiB");
+    srv = start("heap: shared");
     worker = worker_of(srv);
     check_get(srv, "leak=3000000", 200);
     res = server_get(srv, "/hoard?bend=1"); /* answered by the successor */
@@ -185,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plugin_that_handles_a_refusal_goes_on),
         cmocka_unit_test(a_crash_gives_back_memory_and_descriptors),
+        cmocka_unit_test(what_cxx_objects_allocate_is_the_plugins_own),
         cmocka_unit_test(memory_that_a_static_variable_still_names_stays_usable),
         cmocka_unit_test(a_plugin_that_leaks_memory_without_end_is_taken_out),
         cmocka_unit_test(a_plugin_that_leaks_descriptors_without_end_is_taken_out),

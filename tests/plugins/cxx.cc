@@ -1,6 +1,6 @@
 /*
  * cxx.cc - a plugin as one would write it in C++20: objects that own, a range, a lambda, exceptions
- * of its own that it catches, and ?throw for one that it does not.
+ * of its own that it catches, and ?throw for one that it does not. ?keep=BYTES keeps a string that long.
  */
 #include <bulkhead.h>
 
@@ -17,6 +17,7 @@ namespace
 
 struct instance {
     std::vector<std::string> seen;
+    std::unique_ptr<std::string> kept;
     ~instance()
     {
         seen.clear();
@@ -64,6 +65,8 @@ bh_rc on_request(void *self_, bh_req *req, void *)
         text = e.what();
     }
     /* What must be destroyed even when this call crashes later lives in the request. */
+    if (bh_str n = bh_query(req, "keep"); n.p != nullptr)
+        self.kept = std::make_unique<std::string>(std::stoul(std::string(view(n))), 'x');
     auto *last = new (bh_alloc(req, sizeof(std::string))) std::string(view(bh_attr(req, "path")));
     bh_defer(req, forget, last);
     self.seen.push_back(*last);

@@ -468,6 +468,39 @@ static void a_plugins_breaker_overrules_single_keys(void **state)
                    "5:20: breaker.crashes: must be from 0 to 64, not 65", NULL);
 }
 
+static void the_heap_for_all_is_that_of_plugins_that_say_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(load(BASE "heap: shared\n"
+                               "plugins:\n"
+                               "  p: {module: m}\n"
+                               "  q: {module: m, heap: private, memory: 1MiB}\n"
+                               "  r: {module: m, memory: 0}\n" ROUTES),
+                     0);
+    assert_int_equal(cfg->plugin[0].heap, CONFIG_HEAP_SHARED);
+    assert_int_equal(cfg->plugin[1].heap, CONFIG_HEAP_PRIVATE);
+    assert_int_equal(cfg->plugin[2].heap, CONFIG_HEAP_SHARED);
+    config_destroy(&cfg);
+    assert_int_equal(load(BASE "plugins: {p: {module: m}, q: {module: m, heap: shared}}\n" ROUTES),
+                     0);
+    assert_int_equal(cfg->plugin[0].heap, CONFIG_HEAP_PRIVATE);
+    assert_int_equal(cfg->plugin[1].heap, CONFIG_HEAP_SHARED);
+    config_destroy(&cfg);
+}
+
+static void a_limit_of_memory_on_the_shared_heap_is_a_mistake(void **state)
+{
+    (void)state;
+    assert_mistake(BASE ROUTES "plugins: {p: {module: m, heap: shared, memory: 1MiB}}\n",
+                   "4:48: plugins.p.memory: a limit has no effect on the server's heap, which this "
+                   "plugin shares (`heap: shared`)",
+                   "take one of the two out");
+    assert_mistake(BASE ROUTES "heap: shared\nplugins: {p: {module: m, memory: 1MiB}}\n",
+                   "5:34: plugins.p.memory: a limit has no effect on the server's heap, which this "
+                   "plugin shares (`heap: shared` for all)",
+                   "`heap: private` for this plugin");
+}
+
 static void addresses_are_numeric(void **state)
 {
     static const char *const bad[] = {
@@ -795,6 +828,8 @@ int main(void)
         TEST(trusted_proxies_are_networks_addresses_and_unix),
         TEST(a_proxy_header_of_anybody_is_refused),
         TEST(a_plugins_breaker_overrules_single_keys),
+        TEST(the_heap_for_all_is_that_of_plugins_that_say_nothing),
+        TEST(a_limit_of_memory_on_the_shared_heap_is_a_mistake),
         TEST(addresses_are_numeric),
         TEST(listeners_do_not_collide),
         TEST(paths_have_two_stars_at_the_end_only),

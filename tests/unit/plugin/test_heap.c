@@ -712,6 +712,7 @@ static void one_that_is_pinned_stays_and_younger_ones_too(void **state)
     struct heap *h = *state, *younger = new_heap(PLUGIN);
 
     *state = NULL;
+    heap_alloc(younger, 10);
     heap_pin(h);
     remains_keep(h);
     remains_keep(younger);
@@ -740,6 +741,203 @@ static void one_that_is_specific_to_this_thread_stays(void **state)
     pthread_key_delete(key);
 }
 
+static struct heap *used_heap(void)
+{
+    struct heap *h = new_heap(PLUGIN);
+
+    assert_non_null(heap_alloc(h, 10));
+    return h;
+}
+
+static void one_that_was_never_used_goes_at_once(void **state)
+{
+    struct heap *h = *state;
+
+    *state = NULL;
+    uses = 1;
+    remains_keep(h);
+    assert_int_equal(remains_count(), 0);
+}
+
+static void one_that_was_never_used_waits_for_its_guests(void **state)
+{
+    struct heap *h = *state;
+
+    *state = NULL;
+    uses = 1;
+    heap_pin(h);
+    remains_keep(h);
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 1);
+    heap_unpin(h);
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 0);
+}
+
+static void sweeps_are_due_when_there_are_many_or_much_is_held(void **state)
+{
+    struct heap *h;
+
+    heap_destroy((struct heap **)state);
+    uses = 1;
+    for (int i = 1; i < REMAINS_BATCH; i++)
+        remains_keep(used_heap());
+    assert_false(remains_are_many);
+    remains_settle();
+    assert_int_equal(remains_count(), REMAINS_BATCH - 1);
+    remains_keep(used_heap());
+    assert_true(remains_are_many);
+    remains_settle();
+    assert_false(remains_are_many);
+    assert_int_equal(remains_count(), 0);
+
+    h = new_heap(PLUGIN);
+    assert_non_null(heap_alloc(h, REMAINS_BYTES));
+    remains_keep(h);
+    remains_settle();
+    assert_int_equal(remains_count(), 0);
+
+    h = new_heap(LIMITED); /* more than half of what it may have */
+    heap_alloc(h, LIMIT * 3 / 5);
+    remains_keep(h);
+    remains_settle();
+    assert_int_equal(remains_count(), 0);
+}
+
+/* One may name the other: the second look finds it. */
+static void chains_of_heaps_stay_as_long_as_their_first_is_named(void **state)
+{
+    struct heap *h = *state, *holder = NULL;
+    Dl_info info;
+    void **node, *target;
+
+    uses = 1;
+    *state = NULL;
+    assert_int_not_equal(dladdr(&keeper, &info), 0);
+    target = heap_alloc(h, 100);
+    h->object_base = (uintptr_t)info.dli_fbase;
+    remains_keep(h);
+    for (int i = 0; i < 5; i++) {
+        holder = new_heap(PLUGIN);
+        holder->object_base = (uintptr_t)info.dli_fbase;
+        node = heap_alloc(holder, i % 2 == 0 ? 100 : 3000000);
+        node[7] = target;
+        target = node;
+        remains_keep(holder);
+    }
+    keeper = target;
+    target = NULL, node = NULL;
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 6);
+    keeper = NULL;
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 0);
+}
+
+static void heaps_that_name_each_other_alone_go(void **state)
+{
+    struct heap *a = *state, *b = new_heap(PLUGIN);
+    void **of_a = heap_alloc(a, 100), **of_b = heap_alloc(b, 100);
+
+    uses = 1;
+    *state = NULL;
+    *of_a = of_b;
+    *of_b = of_a;
+    remains_keep(a);
+    remains_keep(b);
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 0);
+}
+
+/* ---- one after the other ---- */
+
+/* Each filled with what would look like addresses, if it stayed. */
+static void wear_out(int n, char **last)
+{
+    for (int i = 0; i < n; i++) {
+        struct heap *h = new_heap(PLUGIN);
+
+        for (size_t size = 10; size < 20000; size *= 3) {
+            uintptr_t *p = heap_alloc(h, size);
+
+            for (size_t k = 0; k < heap_usable_size(p) / sizeof *p; k++)
+                p[k] = (uintptr_t)p;
+            *last = (char *)p;
+        }
+        remains_keep(h);
+        remains_settle();
+    }
+}
+
+static void in_a_hurry_the_same_addresses_serve_again_and_are_clean(void **state)
+{
+    struct heap *h;
+    char *last, *p;
+
+    heap_destroy((struct heap **)state);
+    uses = 1;
+    wear_out(4 * REMAINS_BATCH, &last);
+    assert_int_equal(remains_count(), 0);
+    assert_true(is_accessible(last)); /* kept, and nobody's */
+    assert_null(region_slot_of(last)->owner);
+    h = new_heap(PLUGIN);
+    for (size_t size = 10; size < 20000; size *= 3) {
+        p = heap_alloc(h, size);
+        for (size_t k = 0; k < heap_usable_size(p); k++)
+            assert_int_equal(p[k], 0);
+    }
+    heap_destroy(&h);
+}
+
+static void what_was_kept_in_a_hurry_is_given_back_later(void **state)
+{
+    char *last;
+
+    heap_destroy((struct heap **)state);
+    uses = 1;
+    wear_out(4 * REMAINS_BATCH, &last);
+    assert_true(is_accessible(last));
+    remains_sweep(true); /* since when nobody wants them */
+    remains_sweep(true);
+    assert_false(is_accessible(last));
+}
+
+static void without_a_hurry_addresses_rest(void **state)
+{
+    char *last;
+
+    heap_destroy((struct heap **)state);
+    uses = 1;
+    remains_sweep(true);
+    remains_sweep(true); /* nothing is kept of earlier tests */
+    wear_out(7, &last);
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 0);
+    assert_false(is_accessible(last));
+}
+
+static void a_heap_that_crashed_inside_is_not_used_again(void **state)
+{
+    struct heap *h = *state;
+    char *p = heap_alloc(h, 100);
+
+    *state = NULL;
+    atomic_store(&h->is_dead, true);
+    heap_reuse(&h);
+    assert_false(is_accessible(p));
+}
+
+static void nor_is_one_that_is_large(void **state)
+{
+    struct heap *h = *state;
+    char *small = heap_alloc(h, 100), *large = heap_alloc(h, 200000);
+    char *huge = heap_alloc(h, 500000);
+
+    *state = NULL;
+    heap_reuse(&h);
+    assert_false(is_accessible(small) || is_accessible(large) || is_accessible(huge));
+}
+
 static void too_many_that_stay_end_in_ejection(void **state)
 {
     struct heap *h = *state;
@@ -748,9 +946,9 @@ static void too_many_that_stay_end_in_ejection(void **state)
     heap_pin(h);
     remains_keep(h);
     for (int i = 1; i < REMAINS_MAX; i++)
-        remains_keep(new_heap(PLUGIN));
+        remains_keep(used_heap());
     assert_false(eject_is_out(PLUGIN));
-    remains_keep(new_heap(PLUGIN));
+    remains_keep(used_heap());
     assert_true(eject_is_out(PLUGIN));
     heap_unpin(h);
     remains_sweep(true);
@@ -819,10 +1017,12 @@ static void ten_thousand_crashes_that_leak_grow_nothing(void **state)
         of_call = new_heap(PLUGIN);
         assert_false(call(PLUGIN, leak_and_crash, NULL));
         remains_keep(of_call);
-        remains_sweep(false);
+        remains_settle();
+        assert_in_range(remains_count(), 0, REMAINS_BATCH);
     }
-    assert_int_equal(remains_count(), 0);
     assert_in_range(resident_kib(), 0, before + 512);
+    remains_sweep(true);
+    assert_int_equal(remains_count(), 0);
 }
 #endif
 
@@ -861,6 +1061,16 @@ int main(void)
         TEST(one_that_its_successor_names_stays),
         TEST(one_that_is_pinned_stays_and_younger_ones_too),
         TEST(one_that_is_specific_to_this_thread_stays),
+        TEST(one_that_was_never_used_goes_at_once),
+        TEST(one_that_was_never_used_waits_for_its_guests),
+        TEST(sweeps_are_due_when_there_are_many_or_much_is_held),
+        TEST(chains_of_heaps_stay_as_long_as_their_first_is_named),
+        TEST(heaps_that_name_each_other_alone_go),
+        TEST(in_a_hurry_the_same_addresses_serve_again_and_are_clean),
+        TEST(what_was_kept_in_a_hurry_is_given_back_later),
+        TEST(without_a_hurry_addresses_rest),
+        TEST(a_heap_that_crashed_inside_is_not_used_again),
+        TEST(nor_is_one_that_is_large),
         TEST(too_many_that_stay_end_in_ejection),
         TEST(a_forked_child_can_allocate),
         TEST(ten_thousand_crashes_that_leak_grow_nothing),
