@@ -266,6 +266,7 @@ struct shm_worker {
 };
 
 struct shm_traces {           /* the exporter's: spans */
+    _Atomic uint32_t is_on;   /* there were any */
     _Atomic uint64_t sent;    /* and taken by the collector */
     _Atomic uint64_t refused; /* by it, of those that were sent */
     _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
