@@ -23,6 +23,7 @@ static const struct {
 const char *change_how_text(enum change_how how)
 {
     static const char *const texts[] = {[CHANGE_WORKERS] = "new workers",
+                                        [CHANGE_ROLLOUT] = "staged rollout",
                                         [CHANGE_LISTENER] = "listener",
                                         [CHANGE_RESTART] = "restart only"};
 
@@ -50,6 +51,7 @@ static bool is_secret(const char *path)
     const char *end = strncmp(path, "alerts.receivers[", 17) == 0 ? strstr(path, "].") : NULL;
 
     return begins_with_key(path, "tracing.headers") ||
+           begins_with_key(path, "store.redis.password") ||
            (end != NULL &&
             (begins_with_key(end + 2, "headers") || begins_with_key(end + 2, "url")));
 }

@@ -13,15 +13,17 @@
 #include "plugin/failure.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/shadow.h"
 #include "plugin/stream.h"
 #include "plugin/trace.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
-    /* One more, empty: req->at is n when all were entered. */
-    req->entry = arena_zalloc(&req->arena, ((size_t)n + 1) * sizeof *req->entry);
+    /* One more, empty: req->at is n when all were entered. Another for a shadow. */
+    req->entry = arena_zalloc(&req->arena, ((size_t)n + 1 + arm_is_on) * sizeof *req->entry);
     if (req->entry == NULL)
         return false;
     for (int i = 0; i < n; i++) {
@@ -66,6 +68,7 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
         trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
+        pending_undo(req->entry[req->at].inc);
         request_undo(req);
         return FAILURE_CRASHED;
     }
@@ -207,6 +210,8 @@ enum chain_step chain_request(struct bh_req *req)
                 continue;
             return CHAIN_REPLY;
         }
+        if (shadow_is_at(req, req->at))
+            shadow_request(req);
         if (e->inc->desc->on_request != NULL)
             verdict = call_hook(req, req->at, HOOK_REQUEST, e->inc->desc->on_request);
         if (!settle(req, verdict, HOOK_REQUEST, &step))
@@ -228,7 +233,7 @@ bool chain_wants_body(const struct bh_req *req)
     for (int i = 0; i < req->n_entries; i++)
         if (takes_body(&req->entry[i], BH_REQ))
             return true;
-    return false;
+    return req->shadow != NULL && takes_body(req->shadow, BH_REQ);
 }
 
 /* Appends to a body that is kept whole. It grows by doubling, inside the arena: the waste is bounded
@@ -265,6 +270,12 @@ static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
     bh_str *body = &req->body[BH_REQ];
     bool is_wanted = false;
 
+    if (__builtin_expect(req->shadow != NULL, 0) && takes_body(req->shadow, BH_REQ) &&
+        req->shadow->want[BH_REQ] == BH_BODY_BUFFER) {
+        is_wanted = body->n + chunk.n <= req->shadow->max[BH_REQ];
+        if (!is_wanted)
+            shadow_give_up(req);
+    }
     for (int i = 0; i < req->n_entries; i++) {
         const struct entry *e = &req->entry[i];
 
@@ -307,6 +318,8 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
         bool is_whole = e->want[BH_REQ] == BH_BODY_BUFFER;
         bh_rc verdict;
 
+        if (shadow_is_at(req, req->at))
+            shadow_request_body(req, chunk, end);
         if (!takes_body(e, BH_REQ) || e->inc->desc->on_request_body == NULL || (is_whole && !end) ||
             (!is_whole && !end && chunk.n == 0))
             continue;
@@ -374,6 +387,8 @@ void chain_response(struct bh_req *req)
     for (int i = req->n_entries - 1; i >= 0; i--) {
         struct entry *e = &req->entry[i];
 
+        if (shadow_is_at(req, i))
+            shadow_response(req);
         if (!may_see_response(e) || (e->flags & ENTRY_RESPONDED) != 0)
             continue;
         e->flags |= ENTRY_RESPONDED;
@@ -499,6 +514,8 @@ void chain_log(struct bh_req *req)
                 admit_trials_end(&req->entry[i]);
     if (__builtin_expect(req->arm != ARM_NONE, 0))
         arm_count(req);
+    if (__builtin_expect(req->shadow != NULL, 0))
+        shadow_end(req);
     for (int i = 0; i < req->n_entries; i++)
         if (req->entry[i].inc != NULL)
             incarnation_put(req->entry[i].inc);
