@@ -9,12 +9,12 @@
 
 struct lease {
     struct cluster *c;
-    uint64_t hash;       /* 0: free */
-    double tokens;       /* to give, until until_ns */
-    double left;         /* in the common bucket, when it was last asked */
-    int64_t until_ns;    /* 0: there was no answer yet */
-    int64_t none_ns;     /* there are none, until then; 0: that is not known */
-    int64_t used_ns;     /* who was not asked for the longest time makes room */
+    uint64_t hash;    /* 0: free */
+    double tokens;    /* to give, until until_ns */
+    double left;      /* in the common bucket, when it was last asked */
+    int64_t until_ns; /* 0: there was no answer yet */
+    int64_t none_ns;  /* there are none, until then; 0: that is not known */
+    int64_t used_ns;  /* who was not asked for the longest time makes room */
     struct waiter *first;
     unsigned n_waiting;
     int is_asking;

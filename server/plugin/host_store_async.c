@@ -156,8 +156,8 @@ static bool is_sound(const bh_kv_op *op)
 {
     const struct store_bucket b = {op->per_s, op->burst, op->cost};
 
-    if (op->key.p == NULL || op->key.n == 0 || op->key.n > STORE_KEY_MAX ||
-        op->op < BH_KV_GET || op->op > BH_KV_TAKE)
+    if (op->key.p == NULL || op->key.n == 0 || op->key.n > STORE_KEY_MAX || op->op < BH_KV_GET ||
+        op->op > BH_KV_TAKE)
         return false;
     if (op->op == BH_KV_SET)
         return op->value.n <= STORE_VALUE_MAX && (op->value.p != NULL || op->value.n == 0);

@@ -13,7 +13,7 @@
 #include "plugin/recover.h"
 
 struct pending { /* never given back to the allocator: numbers of dead ones are looked up here */
-    struct incarnation *inc; /* NULL: free */
+    struct incarnation *inc;      /* NULL: free */
     struct pending *next, **prev; /* of the incarnation; or among the free ones */
     pending_fn *fn;
     void *arg;
