@@ -122,6 +122,7 @@ struct config_plugin {
     uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
     uint32_t threads;             /* of its own, alive at a time, in one worker */
     uint32_t descriptors;         /* open at a time, in one worker */
+    uint32_t outbound;            /* requests to other servers at a time, in one worker */
     uint64_t memory;              /* of its heap, in one worker, bytes; 0: no limit */
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
