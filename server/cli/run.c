@@ -11,6 +11,7 @@
 #include "cli/roles.h"
 #include "conf/config.h"
 #include "plugin/object.h"
+#include "plugin/recover.h"
 #include "plugin/setup.h"
 
 static const char help[] =
@@ -77,6 +78,7 @@ int cli_run(int argc, char **argv)
     diag_print(&diag, stderr);
     diag_fini(&diag);
     roles.argv = arguments(argc, argv);
+    recover_prepare(); /* its children need not find out */
     r = r < 0 ? CLI_FAILED : master_run(cfg, setup, &roles);
     object_dir_remove();
     setup_destroy(&setup);
