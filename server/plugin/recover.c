@@ -98,7 +98,8 @@ static void find_constants(void)
 
 void recover_prepare(void)
 {
-    if (find_stack(&recover.first_lo, &recover.first_hi) < 0) /* /proc/self/maps: no descriptor left */
+    if (find_stack(&recover.first_lo, &recover.first_hi) <
+        0) /* /proc/self/maps: no descriptor left */
         return;
     find_constants();
     recover.is_prepared = true;
