@@ -35,7 +35,13 @@ json_t *request_json(struct request *req)
 void request_ask(struct request *req, enum control_command command, int argument,
                  ask_answer *answer)
 {
-    int r = ask(&req->admin->asker, command, argument, answer, req);
+    request_ask_with(req, command, argument, NULL, answer);
+}
+
+void request_ask_with(struct request *req, enum control_command command, int argument,
+                      const char *text, ask_answer *answer)
+{
+    int r = ask(&req->admin->asker, command, argument, text, answer, req);
 
     if (r < 0)
         reply_master_failed(req, r);

@@ -11,6 +11,7 @@
 const struct api_route api_routes[] = {
     {"GET", "/", ADMIN_NOBODY, get_index},
     {"GET", "/assets/{name}", ADMIN_NOBODY, get_asset},
+    {"GET", "/metrics", ADMIN_READER, get_metrics},
     {"GET", "/healthz", ADMIN_NOBODY, get_healthz},
     {"GET", "/readyz", ADMIN_NOBODY, get_readyz},
     {"GET", "/api/v1/session", ADMIN_NOBODY, get_session},
@@ -26,6 +27,10 @@ const struct api_route api_routes[] = {
     {"POST", "/api/v1/reload", ADMIN_OPERATOR, post_reload},
     {"GET", "/api/v1/reload/{id}", ADMIN_READER, get_reload},
     {"POST", "/api/v1/plugins/{name}/breaker", ADMIN_OPERATOR, post_breaker},
+    {"GET", "/api/v1/rollout", ADMIN_READER, get_rollout},
+    {"POST", "/api/v1/rollout", ADMIN_OPERATOR, post_rollout},
+    {"POST", "/api/v1/rollout/{action}", ADMIN_OPERATOR, post_rollout_action},
+    {"GET", "/api/v1/history", ADMIN_READER, get_history},
     {"GET", "/api/v1/generations", ADMIN_READER, get_generations},
     {"GET", "/api/v1/loglevel", ADMIN_READER, get_log_level},
     {"PUT", "/api/v1/loglevel", ADMIN_OPERATOR, put_log_level},

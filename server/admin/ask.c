@@ -5,6 +5,7 @@
  * stream still owes its reply, which is read and thrown away before the next one is sent.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,26 +16,38 @@
 
 #define PATIENCE_MS 5000
 
+_Static_assert(offsetof(struct question, text) ==
+                   offsetof(struct question, head) + sizeof(struct control_request),
+               "they are sent as one");
+
 void ask_init(struct asker *k, int fd)
 {
     *k = (struct asker){.fd = fd};
 }
 
-int ask(struct asker *k, enum control_command command, int argument, ask_answer *answer, void *arg)
+int ask(struct asker *k, enum control_command command, int argument, const char *text,
+        ask_answer *answer, void *arg)
 {
+    size_t n = text != NULL ? strlen(text) : 0;
     struct question *q;
 
     if (k->fd < 0)
         return -EPIPE;
     if (k->n_waiting >= ADMIN_QUESTIONS)
         return -EAGAIN;
-    q = calloc(1, sizeof *q);
+    if (n > CONTROL_ASK_MAX)
+        return -EMSGSIZE;
+    q = calloc(1, sizeof *q + n);
     if (q == NULL)
         return -ENOMEM;
-    q->request = (struct control_request){.magic = CONTROL_MAGIC,
-                                          .version = CONTROL_VERSION,
-                                          .command = (uint16_t)command,
-                                          .argument = argument};
+    q->length = sizeof q->head + n;
+    q->head = (struct control_request){.magic = CONTROL_MAGIC,
+                                       .version = CONTROL_VERSION,
+                                       .command = (uint16_t)command,
+                                       .argument = argument,
+                                       .text_len = (uint32_t)n};
+    if (n > 0)
+        memcpy(q->text, text, n);
     q->answer = answer;
     q->arg = arg;
     q->until_ms = clock_mono_ms() + PATIENCE_MS;
@@ -45,7 +58,7 @@ int ask(struct asker *k, enum control_command command, int argument, ask_answer 
 bool ask_wants_room(const struct asker *k)
 {
     return k->fd >= 0 && ((k->current == NULL && k->n_waiting > 0) ||
-                          (k->current != NULL && k->n_sent < sizeof k->current->request));
+                          (k->current != NULL && k->n_sent < k->current->length));
 }
 
 static void finish(struct asker *k, int result, const char *text)
@@ -91,8 +104,8 @@ static void begin_next(struct asker *k)
 /* 1: some went; 0: not now; or -errno. */
 static int send_some(struct asker *k)
 {
-    const char *p = (const char *)&k->current->request;
-    ssize_t n = send(k->fd, p + k->n_sent, sizeof k->current->request - k->n_sent,
+    const char *p = (const char *)k->current + offsetof(struct question, head);
+    ssize_t n = send(k->fd, p + k->n_sent, k->current->length - k->n_sent,
                      MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (n < 0)
@@ -151,7 +164,7 @@ void ask_run(struct asker *k)
 
             r = recv(k->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0 ? -EPIPE : 0;
         } else {
-            r = k->n_sent < sizeof k->current->request ? send_some(k) : receive_some(k);
+            r = k->n_sent < k->current->length ? send_some(k) : receive_some(k);
         }
     }
     if (r < 0) {

@@ -2,12 +2,16 @@
  * events.c - what changes, as it changes: server-sent events for pages and programs.
  *
  *     event: status     the whole status, once a second and right after connecting
+ *     event: numbers    what the last second was like: rates, quantiles, by plugin
+ *     event: event      a reload, a step of a rollout, ... as they happen; its id is the event's number
  *
  * The master is asked once for all who listen, and not at all while nobody does. What a newcomer would
  * get wrong: a listener who does not read costs memory; beyond EVENTS_WAITING he is cut off, and
  * comes again.
  */
+#include <errno.h>
 #include <microhttpd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,13 +32,15 @@ struct listener {
     char *text; /* malloc'd */
     size_t n, at, room;
     int64_t end_ms;
-    bool is_suspended, is_over;
+    uint32_t seen; /* the last event that it knows; UINT32_MAX: those of before are none of its */
+    bool is_suspended, is_over, is_by_cookie;
 };
 
 static struct list listeners;
 static int n_listeners;
 static int64_t next_ms;
-static bool is_asked;
+static bool is_asked, is_asked_events;
+static uint32_t last_event;
 
 /* ---- one listener ---- */
 
@@ -99,8 +105,13 @@ static void append(struct listener *l, const char *p, size_t n)
     l->n += n;
 }
 
-static void tell(struct listener *l, const char *name, const char *json)
+static void tell(struct listener *l, const char *name, uint32_t id, const char *json)
 {
+    char text[32];
+    int n = snprintf(text, sizeof text, "id: %u\n", id);
+
+    if (id != 0)
+        append(l, text, (size_t)n);
     append(l, "event: ", 7);
     append(l, name, strlen(name));
     append(l, "\ndata: ", 7);
@@ -115,7 +126,7 @@ static void tell_all(const char *name, const char *json)
 {
     for (struct list *at = listeners.next, *next; at != &listeners; at = next) {
         next = at->next;
-        tell(list_entry(at, struct listener, node), name, json);
+        tell(list_entry(at, struct listener, node), name, 0, json);
     }
 }
 
@@ -129,6 +140,63 @@ static void take_status(void *arg, int result, const char *text)
         tell_all("trouble", "{\"detail\":\"the master does not answer\"}");
 }
 
+static void tell_event(const json_t *event)
+{
+    uint32_t number = (uint32_t)json_integer_value(json_object_get(event, "number"));
+    char *line = json_dumps(event, JSON_COMPACT);
+
+    for (struct list *at = listeners.next, *next; line != NULL && at != &listeners; at = next) {
+        struct listener *l = list_entry(at, struct listener, node);
+
+        next = at->next;
+        if (number > l->seen) {
+            l->seen = number;
+            tell(l, "event", number, line);
+        }
+    }
+    free(line);
+}
+
+/* Who comes with a Last-Event-ID gets what it has missed. */
+static void take_events(void *arg, int result, const char *text)
+{
+    json_t *json = result == 0 && text != NULL ? json_loads(text, 0, NULL) : NULL;
+    const json_t *list = json_object_get(json, "events"), *event;
+    size_t i;
+
+    (void)arg;
+    is_asked_events = false;
+    if (json == NULL)
+        return;
+    json_array_foreach(list, i, event)
+    {
+        tell_event(event);
+    }
+    last_event = (uint32_t)json_integer_value(json_object_get(json, "last"));
+    for (struct list *at = listeners.next; at != &listeners; at = at->next) {
+        struct listener *l = list_entry(at, struct listener, node);
+
+        if (l->seen >
+            last_event) /* new here; or it knows those of a server that was before this one */
+            l->seen = last_event;
+    }
+    json_decref(json);
+}
+
+/* From the last that somebody here does not know. */
+static uint32_t least_seen(void)
+{
+    uint32_t least = last_event;
+
+    for (struct list *at = listeners.next; at != &listeners; at = at->next) {
+        const struct listener *l = list_entry(at, struct listener, node);
+
+        if (l->seen < least)
+            least = l->seen;
+    }
+    return least;
+}
+
 static void end_some(int64_t now_ms, bool is_ending)
 {
     for (struct list *at = listeners.next, *next; at != &listeners; at = next) {
@@ -139,6 +207,26 @@ static void end_some(int64_t now_ms, bool is_ending)
             l->is_over = true;
             wake(l);
         }
+    }
+}
+
+static void tell_numbers(struct admin *a, int64_t now_ms)
+{
+    char *text = numbers_text(a, now_ms);
+
+    if (text != NULL)
+        tell_all("numbers", text);
+    free(text);
+}
+
+void events_end_sessions(void)
+{
+    for (struct list *at = listeners.next; at != &listeners; at = at->next) {
+        struct listener *l = list_entry(at, struct listener, node);
+
+        l->is_over = l->is_over || l->is_by_cookie;
+        if (l->is_over)
+            wake(l);
     }
 }
 
@@ -155,12 +243,17 @@ void events_tick(struct admin *a, int64_t now_ms)
     if (a->is_ending || is_asked || now_ms < next_ms)
         return;
     next_ms = now_ms + EVERY_MS;
+    tell_numbers(a, now_ms);
     is_asked = true;
     status_ask(a, take_status, a);
+    if (!is_asked_events &&
+        ask(&a->asker, CONTROL_EVENTS, (int)least_seen(), NULL, take_events, NULL) == 0)
+        is_asked_events = true;
 }
 
 void get_events(struct request *req)
 {
+    const char *seen = request_header(req, "Last-Event-ID");
     struct MHD_Response *response;
     struct listener *l;
 
@@ -177,6 +270,8 @@ void get_events(struct request *req)
     *l = (struct listener){.admin = req->admin,
                            .mhd = req->mhd,
                            .fd = req->visitor->fd,
+                           .is_by_cookie = req->is_by_cookie,
+                           .seen = seen != NULL ? (uint32_t)strtoul(seen, NULL, 10) : UINT32_MAX,
                            .end_ms = clock_mono_ms() + LONGEST_MS};
     list_init(&l->node);
     n_listeners++;
@@ -191,4 +286,28 @@ void get_events(struct request *req)
     list_append(&listeners, &l->node);
     append(l, "retry: 1000\n\n", 13);
     next_ms = 0; /* the first one at once */
+}
+
+/* ---- what there was ---- */
+
+static void send_history(void *arg, int result, const char *text)
+{
+    struct request *req = arg;
+
+    if (result < 0 || text == NULL)
+        reply_master_failed(req, result < 0 ? result : -EPROTO);
+    else
+        reply_text(req, 200, "application/json", strdup(text), strlen(text));
+    request_resume(req);
+}
+
+void get_history(struct request *req)
+{
+    const char *text = request_query(req, "after");
+    long after = text != NULL ? strtol(text, NULL, 10) : 0;
+
+    if (after < 0 || after > INT32_MAX)
+        reply_problem(req, 400, "Bad Request", "after: the number of an event");
+    else
+        request_ask(req, CONTROL_EVENTS, (int)after, send_history);
 }

@@ -34,10 +34,12 @@ struct request;
 typedef void ask_answer(void *arg, int result, const char *text);
 
 struct question {
-    struct control_request request;
     ask_answer *answer;
     void *arg;
     int64_t until_ms;
+    size_t length; /* of what is sent: */
+    struct control_request head;
+    char text[]; /* head.text_len bytes; right behind it */
 };
 
 struct asker {
@@ -53,8 +55,9 @@ struct asker {
 };
 
 void ask_init(struct asker *k, int fd);
-/* answer() is called later, never from in here. -EAGAIN: too many are waiting; -EPIPE; -ENOMEM. */
-int ask(struct asker *k, enum control_command command, int argument, ask_answer *answer, void *arg);
+/* text: NULL or what goes with it, at most CONTROL_ASK_MAX. answer() is called later, never from in here. -EAGAIN: too many are waiting; -EPIPE; -ENOMEM. */
+int ask(struct asker *k, enum control_command command, int argument, const char *text,
+        ask_answer *answer, void *arg);
 /* There may be something to read or to write. */
 void ask_run(struct asker *k);
 void ask_tick(struct asker *k, int64_t now_ms);
@@ -166,16 +169,29 @@ void get_reload(struct request *req);
 void post_breaker(struct request *req);
 void get_log_level(struct request *req);
 void put_log_level(struct request *req);
+void get_rollout(struct request *req); /* rollout.c */
+void post_rollout(struct request *req);
+void post_rollout_action(struct request *req);
+void get_history(struct request *req);     /* events.c */
 void get_generations(struct request *req); /* plugins.c */
 void get_events(struct request *req);      /* events.c */
 void get_openapi(struct request *req);     /* assets.c */
 void get_index(struct request *req);
 void get_asset(struct request *req);
 
+void get_metrics(struct request *req); /* numbers.c */
+
+/* ---- numbers.c ---- */
+
+/* What the last second was like, as JSON; malloc'd. NULL: this is the first look, or no memory. */
+char *numbers_text(struct admin *a, int64_t now_ms);
+
 /* ---- events.c ---- */
 
 void events_init(void);
 void events_tick(struct admin *a, int64_t now_ms);
+/* Streams of browsers end; those that are still logged in come again. */
+void events_end_sessions(void);
 
 /* ---- actions.c ---- */
 
@@ -184,6 +200,9 @@ json_t *request_json(struct request *req);
 /* Asks the master; answer(req, ...) has to reply and to resume. */
 void request_ask(struct request *req, enum control_command command, int argument,
                  ask_answer *answer);
+/* The same with a text, which is copied. */
+void request_ask_with(struct request *req, enum control_command command, int argument,
+                      const char *text, ask_answer *answer);
 
 /* The master's status, at most 200 ms old: answer() may be called at once. */
 void status_ask(struct admin *a, ask_answer *answer, void *arg);

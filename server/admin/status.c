@@ -41,7 +41,7 @@ void status_ask(struct admin *a, ask_answer *answer, void *arg)
         return;
     }
     if (!a->status.is_asked)
-        r = ask(&a->asker, CONTROL_STATUS, 0, take_status, a);
+        r = ask(&a->asker, CONTROL_STATUS, 0, NULL, take_status, a);
     if (r < 0 || a->status.n_waiters == ADMIN_CONNECTIONS) {
         answer(arg, r < 0 ? r : -EAGAIN, NULL);
         return;

@@ -8,6 +8,9 @@
 #include "base/diag.h"
 #include "cli/cli.h"
 #include "conf/config.h"
+#include "conf/overlay.h"
+#include "master/kept.h"
+#include "plugin/overlay.h"
 #include "plugin/setup.h"
 #include "tls/set.h"
 
@@ -36,6 +39,12 @@ static int check_tls(const struct config *cfg, struct diag *diag)
 
 int cli_load(const char *path, struct diag *diag, struct config **cfg, struct setup **setup)
 {
+    return cli_load_kept(path, diag, NULL, NULL, 0, cfg, setup);
+}
+
+int cli_load_kept(const char *path, struct diag *diag, struct overlay *overlay, char *interrupted,
+                  size_t size, struct config **cfg, struct setup **setup)
+{
     int r;
 
     r = config_load(path, diag, cfg);
@@ -45,6 +54,15 @@ int cli_load(const char *path, struct diag *diag, struct config **cfg, struct se
     if (r < 0) {
         config_destroy(cfg);
         return r;
+    }
+    if (overlay != NULL) {
+        kept_load(*cfg, overlay, interrupted, size);
+        r = overlay_apply(*cfg, overlay, diag);
+        if (r < 0) {
+            overlay_fini(overlay);
+            config_destroy(cfg);
+            return r;
+        }
     }
     r = setup_create(*cfg, diag, setup);
     if (r < 0)

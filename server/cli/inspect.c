@@ -103,6 +103,7 @@ static void print_option(const bh_opt *o)
 static void print_text(const struct manifest *m)
 {
     const bh_plugin *d = m->desc;
+    char trait[320];
 
     printf("%s %s%s%s\n", d->name, d->version, d->summary != NULL ? " - " : "",
            d->summary != NULL ? d->summary : "");
@@ -124,6 +125,8 @@ static void print_text(const struct manifest *m)
     for (int i = 0; m->needed[i] != NULL; i++)
         printf(" %s", m->needed[i]);
     printf("%s\n", m->needed[0] == NULL ? " none" : "");
+    for (int i = 0; manifest_trait(m, i, trait, sizeof trait); i++)
+        printf("%s%s\n", i == 0 ? "loader:    it " : "           it ", trait);
     printf("memory:    %zu bytes of config, %zu bytes a request\n", d->cfg_size, d->ctx_size);
     printf("options:%s\n", d->options == NULL || d->options[0].name == NULL ? " none" : "");
     for (const bh_opt *o = d->options; o != NULL && o->name != NULL; o++)
@@ -134,6 +137,11 @@ static json_t *manifest_json(const struct manifest *m)
 {
     const bh_plugin *d = m->desc;
     json_t *hook_list = json_array(), *flag_list = json_array(), *libraries = json_array();
+    json_t *traits = json_array();
+    char trait[320];
+
+    for (int i = 0; manifest_trait(m, i, trait, sizeof trait); i++)
+        json_array_append_new(traits, json_string(trait));
 
     for (size_t i = 0; i < N_HOOKS; i++)
         if (has_hook(d, &hooks[i]))
@@ -144,12 +152,12 @@ static json_t *manifest_json(const struct manifest *m)
     for (int i = 0; m->needed[i] != NULL; i++)
         json_array_append_new(libraries, json_string(m->needed[i]));
     return json_pack(
-        "{s:s, s:s, s:s, s:s?, s:s, s:{s:i, s:i, s:i}, s:o, s:o, s:s, s:o, s:I, s:I, s:o}", "file",
-        m->path, "name", d->name, "version", d->version, "summary", d->summary, "build_id",
+        "{s:s, s:s, s:s, s:s?, s:s, s:{s:i, s:i, s:i}, s:o, s:o, s:s, s:o, s:I, s:I, s:o, s:o}",
+        "file", m->path, "name", d->name, "version", d->version, "summary", d->summary, "build_id",
         m->build_id, "abi", "major", m->abi_major, "minor", m->abi_minor, "min_minor", m->min_minor,
         "hooks", hook_list, "flags", flag_list, "caps", d->caps != NULL ? d->caps : "", "libraries",
         libraries, "config_size", (json_int_t)d->cfg_size, "request_size", (json_int_t)d->ctx_size,
-        "options", options_schema(d));
+        "options", options_schema(d), "loader", traits);
 }
 
 /* A path as it is; a bare word is a module of the installation, unless a file has that name. */

@@ -19,7 +19,7 @@
 #define PATIENCE_MS 120000
 
 static const char help_reload[] =
-    "usage: bulkhead reload [--wait] [--dry-run] [-c FILE | --socket PATH] [--json]\n"
+    "usage: bulkhead reload [--wait] [--dry-run] [--force] [-c FILE | --socket PATH] [--json]\n"
     "\n"
     "Has the running server load its config and its plugins anew. They are checked and tried first;\n"
     "then workers with them take over, all at once. No connection is lost, and whatever goes wrong\n"
@@ -27,6 +27,7 @@ static const char help_reload[] =
     "\n"
     "  -w, --wait          until it is done, or has failed\n"
     "  -n, --dry-run       check and try everything, say what would change and how, change nothing\n"
+    "  -f, --force         what the config names, though it is quarantined or was rolled back\n"
     "  -c, --config FILE   the config that the server runs with; default:\n"
     "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
     "      --socket PATH   its control socket\n"
@@ -146,24 +147,23 @@ static int wait_for(const struct ask *ask, int id, bool as_json)
 
 int cli_reload(int argc, char **argv)
 {
-    static const struct option options[] = {{"wait", no_argument, NULL, 'w'},
-                                            {"dry-run", no_argument, NULL, 'n'},
-                                            {"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"wait", no_argument, NULL, 'w'},         {"dry-run", no_argument, NULL, 'n'},
+        {"force", no_argument, NULL, 'f'},        {"config", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},         {0}};
     bool is_diff = strstr(argv[0], " diff") != NULL, is_dry = is_diff, waits = is_diff;
     struct ask ask = {.command = argv[0]};
-    bool as_json = false;
+    bool as_json = false, is_brave = false;
     json_t *json;
     int c, result, id;
     char *text;
 
-    while ((c = getopt_long(argc, argv, is_diff ? "c:h" : "wnc:h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, is_diff ? "c:h" : "wnfc:h", options, NULL)) != -1) {
         switch (c) {
         case 'w': waits = true; break;
         case 'n': is_dry = waits = true; break;
+        case 'f': is_brave = true; break;
         case 'c': ask.config = optarg; break;
         case 's': ask.socket = optarg; break;
         case 'j': as_json = true; break;
@@ -173,7 +173,7 @@ int cli_reload(int argc, char **argv)
     }
     if (optind < argc || (ask.config != NULL && ask.socket != NULL))
         return cli_usage_error(argv);
-    if (ask_server(&ask, CONTROL_RELOAD, is_dry, &result, &text) < 0)
+    if (ask_server(&ask, CONTROL_RELOAD, is_dry | is_brave << 1, &result, &text) < 0)
         return CLI_FAILED;
     if (result < 0) {
         free(text);

@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/roles.h"
 #include "conf/config.h"
+#include "conf/overlay.h"
 #include "plugin/object.h"
 #include "plugin/recover.h"
 #include "plugin/setup.h"
@@ -54,6 +55,8 @@ int cli_run(int argc, char **argv)
     struct master_roles roles = cli_roles;
     const char *path = cli_default_config();
     struct config *cfg;
+    struct overlay overlay = {.n = 0};
+    char interrupted[64] = "";
     struct setup *setup;
     struct diag diag;
     int c, r;
@@ -68,7 +71,7 @@ int cli_run(int argc, char **argv)
     if (optind < argc)
         return cli_usage_error(argv);
     diag_init(&diag);
-    r = cli_load(path, &diag, &cfg, &setup);
+    r = cli_load_kept(path, &diag, &overlay, interrupted, sizeof interrupted, &cfg, &setup);
     if (r < 0) {
         diag_print(&diag, stderr);
         diag_fini(&diag);
@@ -79,7 +82,11 @@ int cli_run(int argc, char **argv)
     diag_fini(&diag);
     roles.argv = arguments(argc, argv);
     recover_prepare(); /* its children need not find out */
+    roles.interrupted = interrupted;
+    if (overlay.n > 0 || interrupted[0] != '\0')
+        roles.overlay = &overlay;
     r = r < 0 ? CLI_FAILED : master_run(cfg, setup, &roles);
+    overlay_fini(&overlay);
     object_dir_remove();
     setup_destroy(&setup);
     config_destroy(&cfg);

@@ -179,6 +179,17 @@ static void show_store(const json_t *store)
     putchar('\n');
 }
 
+static void show_rollout(const json_t *r)
+{
+    if (strcmp(text_of(r, "phase"), "idle") == 0 || !json_is_object(r))
+        return;
+    printf("rollout of plugin '%s', %s -> %s: %s %s, step %lld of %zu%s\n", text_of(r, "plugin"),
+           text_of(json_object_get(r, "stable"), "version"),
+           text_of(json_object_get(r, "candidate"), "version"), text_of(r, "mode"),
+           text_of(r, "weight"), number_of(r, "step"), json_array_size(json_object_get(r, "steps")),
+           json_is_true(json_object_get(r, "paused")) ? ", paused" : "");
+}
+
 static void show(const json_t *status)
 {
     const json_t *problems = json_object_get(status, "problems"), *problem;
@@ -193,6 +204,7 @@ static void show(const json_t *status)
            number_of(status, "generation"));
     if (json_is_true(json_object_get(recorder, "running")))
         printf("recorder pid %lld\n", number_of(recorder, "pid"));
+    show_rollout(json_object_get(status, "rollout"));
     json_array_foreach(problems, i, problem)
     {
         printf("%s%s\n", i == 0 ? "\namiss: " : "       ", json_string_value(problem));

@@ -13,6 +13,7 @@ struct config;
 
 enum change_how {
     CHANGE_WORKERS,  /* workers with the new config take over from those with the old one */
+    CHANGE_ROLLOUT,  /* new workers, but some requests after the other: master/rollout.h */
     CHANGE_LISTENER, /* the same, and listening sockets are opened or closed */
     CHANGE_RESTART,  /* not by a reload */
 };

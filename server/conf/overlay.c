@@ -89,6 +89,14 @@ int overlay_put(struct overlay *o, struct overlay_variant *v)
     return 0;
 }
 
+void overlay_drop_all(struct overlay *o)
+{
+    for (int i = o->n - 1; i >= 0; i--)
+        if (o->rollout.number == 0 ||
+            strcmp(o->variant[i].plugin, o->rollout.candidate.plugin) != 0)
+            overlay_drop(o, o->variant[i].plugin);
+}
+
 void overlay_drop(struct overlay *o, const char *plugin)
 {
     struct overlay_variant *at = overlay_find(o, plugin);

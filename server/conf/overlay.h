@@ -52,6 +52,7 @@ struct overlay_variant *overlay_find(struct overlay *o, const char *plugin);
 /* Takes over v, in place of an earlier one of that plugin. 0, or -ENOSPC and v stays as it is. */
 int overlay_put(struct overlay *o, struct overlay_variant *v);
 void overlay_drop(struct overlay *o, const char *plugin);
+void overlay_drop_all(struct overlay *o); /* variants, but for the stable arm of a rollout */
 void overlay_end_rollout(struct overlay *o);
 
 /* "NAME@next": what the candidate is called. */

@@ -22,7 +22,8 @@ enum control_command {
     CONTROL_PING,    /* no text */
     CONTROL_STATUS,  /* a JSON object */
     CONTROL_RECYCLE, /* argument: slot of the worker; -1: all. A JSON object */
-    CONTROL_RELOAD,  /* argument: 1: only say what would change. {"id": N}, for the next one: */
+    CONTROL_RELOAD, /* argument: 1: only say what would change; | 2: what the file says, though it is
+                      * quarantined or was rolled back. {"id": N}, for the next one: */
     CONTROL_RELOAD_RESULT, /* argument: that number. A JSON object, whose state may be "running" */
     CONTROL_METRICS,       /* argument: enum metrics_format. Text */
     CONTROL_BREAKER,       /* argument: control_breaker(). No text. -EOPNOTSUPP: it is off */

@@ -59,3 +59,11 @@ void rollout_count(struct rollout *r, enum rollout_arm arm, bool is_error, int64
     /* Last: whoever reads it sees at least as many requests as what is said of them. */
     atomic_fetch_add_explicit(&s->requests, 1, memory_order_release);
 }
+
+void rollout_count_shadow(struct rollout *r, bool is_error, bool is_unfinished)
+{
+    if (is_unfinished)
+        atomic_fetch_add_explicit(&r->arm[ROLLOUT_CANDIDATE].unfinished, 1, memory_order_relaxed);
+    else
+        rollout_count(r, ROLLOUT_CANDIDATE, is_error, -1);
+}

@@ -76,6 +76,8 @@ bool rollout_trip(struct rollout *r, uint32_t number);
 
 /* One request has ended in this arm. took_ns < 0: that is not known. */
 void rollout_count(struct rollout *r, enum rollout_arm arm, bool is_error, int64_t took_ns);
+/* And with it a shadow, which was not finished, or has failed. */
+void rollout_count_shadow(struct rollout *r, bool is_error, bool is_unfinished);
 /* The bucket of a latency; the latency at which bucket i ends. */
 int rollout_bucket(int64_t ns);
 int64_t rollout_bucket_end_ns(int i);

@@ -198,6 +198,7 @@ int64_t admin_next_ms(const struct master *m)
 static void forget_client(struct admin *a)
 {
     free(a->client.reply);
+    free(a->client.said);
     fd_close(&a->client.fd);
     a->client = (struct control_client){.fd = -1};
 }
@@ -293,7 +294,8 @@ static bool send_reply(struct admin *a)
         c->n_sent += (size_t)n;
     }
     free(c->reply);
-    c->reply = NULL;
+    free(c->said);
+    c->reply = c->said = NULL;
     c->n_read = c->n_sent = c->reply_len = 0;
     return true;
 }
@@ -305,25 +307,21 @@ void admin_read(struct master *m)
     struct control_client *c = &a->client;
 
     for (int i = 0; i < 16 && c->fd >= 0; i++) {
-        ssize_t n;
+        int r;
 
         if (c->reply != NULL && !send_reply(a)) {
             watch_for(m, true);
             return;
         }
         watch_for(m, false);
-        n = recv(c->fd, (char *)&c->request + c->n_read, sizeof c->request - c->n_read,
-                 MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        r = control_read_request(c);
+        if (r == 0)
             return;
-        if (n <= 0) {
-            fd_close(&c->fd); /* the rest when it is reaped */
+        if (r > 0)
+            control_make_reply(m, c);
+        if (r < 0 || c->reply == NULL) { /* its end, nonsense, or no memory: it has to come again */
+            fd_close(&c->fd);
             return;
         }
-        c->n_read += (size_t)n;
-        if (c->n_read == sizeof c->request)
-            control_make_reply(m, c);
-        if (c->n_read == sizeof c->request && c->reply == NULL)
-            c->n_read = 0; /* no memory: it has to ask again */
     }
 }

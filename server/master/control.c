@@ -307,11 +307,11 @@ static void take_clients(struct control *c)
 }
 
 /* One that fails at once has a result as well. */
-static int begin_reload(struct master *m, bool is_dry, char **text)
+static int begin_reload(struct master *m, unsigned flags, char **text)
 {
     uint32_t id = 0;
 
-    if (reload_begin(m, "bulkhead reload", is_dry, true, NULL, &id) == -EBUSY)
+    if (reload_begin(m, "bulkhead reload", flags, NULL, &id) == -EBUSY)
         return -EBUSY;
     return asprintf(text, "{\"id\":%u}", (unsigned)id) < 0 ? -ENOMEM : 0;
 }
@@ -342,7 +342,11 @@ static int answer(struct master *m, const struct control_request *request, const
         if (m->phase != MASTER_SERVING)
             return -EBUSY;
         return request->argument < -1 ? -EINVAL : master_recycle(m, request->argument);
-    case CONTROL_RELOAD: return begin_reload(m, request->argument != 0, text);
+    case CONTROL_RELOAD:
+        return begin_reload(m,
+                            RELOAD_ANYWAY | ((request->argument & 1) != 0 ? RELOAD_DRY : 0) |
+                                ((request->argument & 2) != 0 ? RELOAD_FORCE : 0),
+                            text);
     case CONTROL_RELOAD_RESULT:
         *text = reload_result(m, (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOENT;
@@ -406,8 +410,7 @@ static void send_reply(const struct control *c, struct control_client *client, i
     drop(client);
 }
 
-/* The request, then its text. 1: it is whole; 0: not yet; -1: there is no more, or it is too much. */
-static int read_request(struct control_client *client)
+int control_read_request(struct control_client *client)
 {
     for (;;) {
         bool has_head = client->n_read >= sizeof client->request;
@@ -441,7 +444,7 @@ static void serve_client(struct master *m, struct control *c, int i)
     if (client->fd < 0)
         return;
     if (client->reply == NULL) {
-        int r = read_request(client);
+        int r = control_read_request(client);
 
         if (r == 0)
             return;

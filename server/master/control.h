@@ -49,6 +49,8 @@ void control_run(struct master *m);
 void control_close(struct control *c);
 /* client->request is whole: its reply. NULL when there is no memory. */
 void control_make_reply(struct master *m, struct control_client *client);
+/* The request, then its text. 1: it is whole; 0: not yet; -1: there is no more, or it is too much. */
+int control_read_request(struct control_client *client);
 /* In a child: those descriptors are the master's. */
 void control_forget(struct control *c);
 

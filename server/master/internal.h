@@ -17,6 +17,7 @@
 #include "master/control.h"
 #include "master/events.h"
 #include "master/inherit.h"
+#include "master/kept.h"
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/respawn.h"
@@ -133,6 +134,7 @@ struct escrow {
 
 enum reload_state {
     RELOAD_IDLE,
+    RELOAD_ASKING,    /* a worker for what its plugins have in memory, to try restore() with it */
     RELOAD_TRYING,    /* the plugins, in a process of their own */
     RELOAD_PREPARING, /* workers with the new config open all plugins */
     RELOAD_SAVING,    /* workers with the old one write down what plugins have in memory */
@@ -152,7 +154,7 @@ struct reload_variants {
 struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
-    bool is_dry, is_wanted_again;
+    bool is_dry, is_wanted_again, is_brave;
     const char *reason;
     int64_t began_ms;
     struct generation *next; /* what may become the current one */
@@ -176,6 +178,8 @@ struct master {
     struct reload reload;
     struct overlay overlay; /* in what the current plugins differ from those of the file */
     struct rollout_run rollout;
+    struct bans bans;
+    char *kept; /* the variants as they were last written; NULL: there is no such file */
     struct events events;
     const struct master_roles *roles;
     struct shm *shm;
@@ -321,11 +325,28 @@ int64_t keys_next_ms(const struct master *m);
 
 /* ---- reload.c ---- */
 
-/* Begins to load the config anew. variants: NULL: as it is now. reason: for the log. is_dry: only says what would change. is_forced:
- * also when nothing has changed, for what the config names and we don't look at (key files and so
- * on). 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
+enum {
+    RELOAD_DRY = 1,    /* only says what would change */
+    RELOAD_ANYWAY = 2, /* also when nothing has changed that we look at */
+    RELOAD_FORCE = 4,  /* what the file says, be it quarantined or rolled back */
+};
+
+/* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
+int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
+/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
+void generation_discard(struct master *m, struct generation *g);
+/* In what the generation that is being loaded differs, into m->reload.changes. */
+void reload_find_changes(struct master *m);
+/* One that no reload can make; or NULL. */
+const struct change *reload_find_refused(const struct changes *changes);
+/* An object that is to be loaded anew is in quarantine, as text says; or that is lifted by force. */
+bool reload_find_banned(struct master *m, char *text, size_t size);
+/* That plugin of it crashed when it was tried. What runs already cannot be to blame. */
+void reload_ban_culprit(struct master *m, const char *culprit, const char *said);
+/* Puts an object into quarantine. */
+void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
+                const char *why);
 void reload_tick(struct master *m, int64_t now_ms);
 /* A worker with the new config is ready, or has ended. */
 void reload_candidate_ended(struct master *m, const char *reason);
@@ -418,7 +439,8 @@ extern int preflight_wall_ms; /* patience; tests have less */
 
 /*
  * A trial that does not keep anybody waiting. m: the master in whose loop it runs; NULL: there is
- * none yet, and what is wrong goes to stderr as well. consequence: "nothing was started". 0 or
+ * none yet, and what is wrong goes to stderr as well. consequence: "nothing was started". state_fd: what plugins of a worker
+ * have saved, for a rehearsal; -1: nothing. 0 or
  * -errno; then preflight_step() until it says something else than -EAGAIN: 0, all is well; -ENOEXEC:
  * it is not; -EINTR.
  */
@@ -426,8 +448,10 @@ struct preflight;
 int preflight_start(const struct config *cfg, const struct setup *setup, struct shm *shm,
                     struct master *m, const struct master_roles *roles, int validate_only,
                     const struct user *user, struct listen_set *listeners, const char *consequence,
-                    struct preflight **out);
+                    int state_fd, struct preflight **out);
 int preflight_step(struct preflight *p);
+/* The plugin that crashed, or did not come to an end; "": none did. */
+const char *preflight_culprit(const struct preflight *p);
 /* What was wrong, a line each; "" when nothing was. */
 const char *preflight_said(const struct preflight *p);
 /* Ends it, if it is not over, and frees. */

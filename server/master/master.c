@@ -78,6 +78,14 @@ static void enter(struct master *m, enum master_phase phase)
         admin_start(m);
         exporter_start(m);
         events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
+        if (m->roles->interrupted != NULL && m->roles->interrupted[0] != '\0') {
+            log_warn("plugin '%s' was being rolled out when the server ended: it is the version "
+                     "before that serves",
+                     m->roles->interrupted);
+            events_add(&m->events, EVENT_ROLLOUT_ABORTED, m->roles->interrupted,
+                       "it was being rolled out when the server ended: the version before serves");
+        }
+        kept_save(m, &m->overlay, NULL);
         master_announce(m);
         if (m->predecessor_fd >= 0)
             upgrade_announce(m); /* the old one tells systemd */
@@ -324,7 +332,7 @@ static void read_signals(struct master *m)
         case SIGINT:
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
-            if (reload_begin(m, "SIGHUP", false, true, NULL, NULL) == -EBUSY)
+            if (reload_begin(m, "SIGHUP", RELOAD_ANYWAY, NULL, NULL) == -EBUSY)
                 log_warn("SIGHUP: no reload: the server is starting, stopping or being upgraded");
             break;
         case SIGUSR1: reopen_logs(m); break;
@@ -518,6 +526,12 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     watchdog_init(m);
     admin_init(&m->admin);
     rollout_init(m);
+    bans_load(cfg, &m->bans);
+    if (roles->overlay != NULL) { /* it has been laid over cfg already */
+        m->overlay = *roles->overlay;
+        *roles->overlay = (struct overlay){.n = 0};
+        m->kept = strdup("");
+    }
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;

@@ -105,14 +105,29 @@ struct master_roles {
      *   plugin NAME stage STAGE [object PATH]   before each stage: hook_name(), "load" for dlopen;
      *                                           the object need be told once
      *   [FILE:LINE:COLUMN: ]error: TEXT         what is wrong; "  hint: TEXT" may follow
+     *   crash NAME                              that plugin crashed, in a boundary
      *   ok                                      the last, and only when all is well
      * and then returns 0. */
     int (*preflight)(const struct config *cfg, const struct setup *setup, struct shm *shm,
                      int report_fd, int validate_only);
 
+    /* The same, and restore() after open(), with what a worker has saved (ipc/state.h). Lines besides:
+     *   note TEXT                               to be logged as a warning
+     * NULL: there is no rehearsal. */
+    int (*rehearse)(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                    int report_fd, int state_fd);
+
     /* Names what shm_call.hook says, for messages; plugin/hook.h is out of the master's reach.
      * NULL: numbers are shown. */
     const char *(*hook_name)(unsigned hook);
+
+    /* The SHA-256 of a plugin's object; "": there is none. NULL: no quarantine. */
+    const char *(*digest)(const struct setup *setup, int i);
+
+    /* In what the plugins differ from the file's from the start on, or NULL; its content is taken. And the
+     * plugin whose rollout the last server did not end, or NULL. */
+    struct overlay *overlay;
+    const char *interrupted;
 
     /* What SIGUSR2 executes: argv[0] is a path. NULL: no upgrade. */
     char *const *argv;

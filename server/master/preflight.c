@@ -41,6 +41,7 @@ struct report {
     size_t len;
     size_t total;
     char plugin[128], stage[32], object[PATH_MAX]; /* where it is */
+    char culprit[128];                             /* that crashed; "": none did */
     bool is_ok;                                    /* the last line was "ok" */
     bool had_error;
     bool is_quiet; /* nothing on stderr: somebody else tells it */
@@ -138,6 +139,10 @@ static void end_line(struct report *rep)
         /* Said once per plugin. */
         if (strstr(line, " object ") != NULL || strcmp(before, rep->plugin) != 0)
             copy_field(line, " object ", true, rep->object, sizeof rep->object);
+    } else if (strncmp(line, "note ", 5) == 0) {
+        log_warn("preflight: %s", line + 5);
+    } else if (strncmp(line, "crash ", 6) == 0) {
+        copy_field(line, "crash ", false, rep->culprit, sizeof rep->culprit);
     } else if (strstr(line, "error: ") != NULL || (rep->had_error && line[0] == ' ')) {
         rep->had_error = true; /* its hint is indented */
         say(rep, line);
@@ -264,7 +269,13 @@ static void tell(struct preflight *p)
     diag_format(&diag, 0, line, sizeof line);
     say(rep, line);
     diag_fini(&diag);
+    memcpy(rep->culprit, rep->plugin, sizeof rep->culprit);
     log_error("preflight: %s %s; %s", who, what, p->consequence);
+}
+
+const char *preflight_culprit(const struct preflight *p)
+{
+    return p->rep.culprit;
 }
 
 /* ---- The whole ---- */
@@ -272,7 +283,7 @@ static void tell(struct preflight *p)
 int preflight_start(const struct config *cfg, const struct setup *setup, struct shm *shm,
                     struct master *m, const struct master_roles *roles, int validate_only,
                     const struct user *user, struct listen_set *listeners, const char *consequence,
-                    struct preflight **out)
+                    int state_fd, struct preflight **out)
 {
     struct preflight *p = calloc(1, sizeof *p);
     pid_t parent = getpid();
@@ -308,7 +319,9 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
         if (listeners != NULL)
             listen_close_others(listeners, -1);
         become_trial(user, parent);
-        status = roles->preflight(cfg, setup, shm, fd[1], validate_only);
+        status = state_fd >= 0 && roles->rehearse != NULL
+                     ? roles->rehearse(cfg, setup, shm, fd[1], state_fd)
+                     : roles->preflight(cfg, setup, shm, fd[1], validate_only);
         fflush(NULL);
         _exit(status);
     }
@@ -368,7 +381,7 @@ int preflight_run(const struct config *cfg, const struct setup *setup, struct sh
 {
     struct preflight *p = NULL;
     int r = preflight_start(cfg, setup, shm, NULL, roles, validate_only, user, listeners,
-                            "nothing was started", &p);
+                            "nothing was started", -1, &p);
 
     if (p == NULL) {
         fprintf(stderr, "bulkhead: cannot try the plugins: %s\n", strerror(-r));

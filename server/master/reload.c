@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,80 +20,22 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
-#include "base/text.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "ipc/state.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
-#include "obs/timestamp.h"
 
 #define SAVE_MS 2000 /* for a worker to write down what its plugins have in memory */
 
-/* ---- generations ---- */
-
-static bool has_workers(const struct master *m, const struct generation *g)
-{
-    if ((child_is_alive(&m->recorder) && m->recorder.gen == g) ||
-        (child_is_alive(&m->admin_child) && m->admin_child.gen == g) ||
-        (child_is_alive(&m->exporter) && m->exporter.gen == g))
-        return true;
-    for (int i = 0; i < m->n_slots; i++)
-        if (child_is_alive(&m->worker[i]) && m->worker[i].gen == g)
-            return true;
-    return false;
-}
-
-/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
-static void discard(struct master *m, struct generation *g)
-{
-    const struct setup *others[64];
-    int n = 0;
-
-    for (const struct generation *o = m->generation; o != NULL && n < 62; o = o->older)
-        if (o != g && o->setup != NULL)
-            others[n++] = o->setup;
-    if (m->reload.next != NULL && m->reload.next != g)
-        others[n++] = m->reload.next->setup;
-    fd_close(&g->keys.fd);
-    if (m->roles->unload != NULL && g->setup != NULL)
-        m->roles->unload(g->cfg, g->setup, others, n, g->is_borrowed);
-    free(g);
-}
-
-void reload_sweep(struct master *m)
-{
-    struct generation **at = &m->generation->older;
-
-    while (*at != NULL) {
-        struct generation *g = *at;
-
-        if (has_workers(m, g)) {
-            at = &g->older;
-            continue;
-        }
-        *at = g->older;
-        log_debug("generation %" PRIu64 " is gone", g->number);
-        discard(m, g);
-    }
-}
-
-int reload_map_listener(const struct master *m, const struct child *c, int i)
-{
-    const struct config *old = c->gen->cfg, *now = m->cfg;
-
-    if (i >= old->n_listeners)
-        return -1;
-    if (old == now)
-        return i;
-    for (int k = 0; k < now->n_listeners; k++)
-        if (strcmp(now->listener[k].address, old->listener[i].address) == 0)
-            return k;
-    return -1;
-}
-
 /* ---- the end ---- */
+
+static void drop_saved(struct master *m)
+{
+    for (int i = 0; i < m->cfg->n_workers; i++)
+        fd_close(&m->post[i].state_fd);
+}
 
 /* The end of the one under way, or of one that got nowhere. stage: NULL, all went well. errors: a line
  * each. */
@@ -113,6 +54,8 @@ static void finish(struct master *m, const char *state, const char *stage, const
         log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
                   r->reason, stage, m->generation->number,
                   r->why[0] != '\0' ? r->why : "see above");
+    if (stage != NULL)
+        drop_saved(m);
     changes_fini(&r->changes);
     preflight_end(&r->preflight);
     if (r->listeners.fd != NULL)
@@ -122,7 +65,7 @@ static void finish(struct master *m, const char *state, const char *stage, const
         struct generation *next = r->next;
 
         r->next = NULL;
-        discard(m, next);
+        generation_discard(m, next);
     }
     if (r->state != RELOAD_IDLE)
         notify_systemd("READY=1");
@@ -146,41 +89,6 @@ char *reload_result(const struct master *m, uint32_t id)
     if (r->state != RELOAD_IDLE)
         return strdup("{\"state\":\"running\"}");
     return r->result != NULL ? strdup(r->result) : NULL;
-}
-
-/* ---- what differs ---- */
-
-static const char *place_name(const struct config *cfg, int i)
-{
-    return i < cfg->n_plugins && !cfg->plugin[i].is_removed ? cfg->plugin[i].name : NULL;
-}
-
-static void find_changes(struct master *m)
-{
-    const struct generation *next = m->reload.next;
-    struct changes *out = &m->reload.changes;
-
-    config_diff(m->cfg, next->cfg, out);
-    for (int i = 0; i < m->cfg->n_plugins; i++) {
-        char from[CHANGE_TEXT], to[CHANGE_TEXT], path[160];
-
-        if (place_name(m->cfg, i) == NULL || place_name(next->cfg, i) == NULL)
-            continue;
-        m->roles->describe(m->setup, i, from, sizeof from);
-        m->roles->describe(next->setup, i, to, sizeof to);
-        if (strcmp(from, to) == 0)
-            continue;
-        snprintf(path, sizeof path, "plugins.%s (object)", next->cfg->plugin[i].name);
-        changes_add(out, '~', CHANGE_WORKERS, path, from, to);
-    }
-}
-
-static const struct change *find_refused(const struct changes *changes)
-{
-    for (int i = 0; i < changes->n; i++)
-        if (changes->item[i].how == CHANGE_RESTART)
-            return &changes->item[i];
-    return NULL;
 }
 
 /* ---- the way to commit ---- */
@@ -231,12 +139,64 @@ static int load(struct master *m)
     return 0;
 }
 
-int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forced,
-                 const struct reload_variants *variants, uint32_t *id)
+/* What one worker's plugins have in memory, so that restore() is tried with something real. */
+static bool ask_for_state(struct master *m)
+{
+    struct channel_message msg = {.kind = CHANNEL_SAVE, .n = 1};
+    struct post *p = &m->post[0];
+    struct child *c = p->holder >= 0 ? &m->worker[p->holder] : NULL;
+
+    if (m->roles->moves_state == NULL || m->roles->rehearse == NULL ||
+        !m->roles->moves_state(m->setup, m->reload.next->setup) || c == NULL ||
+        c->state != CHILD_RUNNING || c->channel_fd < 0)
+        return false;
+    p->state_fd = state_create();
+    p->is_saving = p->state_fd >= 0 && channel_send(c->channel_fd, &msg, &p->state_fd, NULL) == 0;
+    if (!p->is_saving)
+        fd_close(&p->state_fd);
+    m->reload.save_until_ms = clock_mono_ms() + SAVE_MS;
+    return p->is_saving;
+}
+
+/* state_fd is taken over; -1: there is nothing to restore. */
+static int begin_trial(struct master *m, int state_fd)
 {
     struct reload *r = &m->reload;
+    int result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
+                                 &m->listeners, "nothing was changed", state_fd, &r->preflight);
+
+    fd_close(&state_fd);
+    if (result < 0) {
+        finish(m, "failed", "preflight", strerror(-result));
+        return result;
+    }
+    r->state = RELOAD_TRYING;
+    return 0;
+}
+
+/* The worker has answered, or will not: then without. */
+static void go_on_asking(struct master *m, int64_t now_ms)
+{
+    struct post *p = &m->post[0];
+    int fd = p->state_fd;
+
+    if (p->is_saving && now_ms < m->reload.save_until_ms && p->holder >= 0 &&
+        child_is_alive(&m->worker[p->holder]))
+        return;
+    if (p->is_saving)
+        fd_close(&fd);
+    p->is_saving = false;
+    p->state_fd = -1;
+    begin_trial(m, fd);
+}
+
+int reload_begin(struct master *m, const char *reason, unsigned flags,
+                 const struct reload_variants *variants, uint32_t *id)
+{
+    bool is_dry = (flags & RELOAD_DRY) != 0, is_forced = (flags & RELOAD_ANYWAY) != 0;
+    struct reload *r = &m->reload;
     const struct change *refused;
-    char text[512];
+    char text[1024];
     int result;
 
     if (m->phase != MASTER_SERVING || m->roles->load == NULL || m->upgrade.pid != 0)
@@ -260,11 +220,30 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
         finish(m, "failed", "config", strerror(-result));
         return result;
     }
+    r->is_brave = (flags & RELOAD_FORCE) != 0;
+    if (r->is_brave)
+        overlay_drop_all(&r->overlay);
     log_debug("%s: %s", reason, is_dry ? "what would change?" : "loading the config anew");
     result = load(m);
     if (result < 0)
         return result;
-    find_changes(m);
+    if (variants == NULL && !is_dry && !r->is_brave) {
+        result = rollout_adopt(m, r->next, reason, &r->overlay, &r->ended, text, sizeof text);
+        if (result < 0) {
+            finish(m, "failed", "rollout", text);
+            return result;
+        }
+        if (result > 0) { /* once more, with both versions */
+            struct generation *next = r->next;
+
+            r->next = NULL;
+            generation_discard(m, next);
+            result = load(m);
+            if (result < 0)
+                return result;
+        }
+    }
+    reload_find_changes(m);
     if (variants != NULL && variants->check != NULL) {
         const char *why = variants->check(m, r->next);
 
@@ -273,12 +252,16 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
             return -EINVAL;
         }
     }
+    if (reload_find_banned(m, text, sizeof text)) {
+        finish(m, "failed", "quarantine", text);
+        return -EPERM;
+    }
     if (r->changes.n == 0 && !is_forced && !is_dry) {
         log_debug("%s: nothing has changed", reason);
         finish(m, "unchanged", NULL, NULL);
         return 0;
     }
-    refused = find_refused(&r->changes);
+    refused = reload_find_refused(&r->changes);
     if (refused != NULL) {
         snprintf(text, sizeof text,
                  "%s: %s cannot be changed by a reload: put it back, or restart the server%s",
@@ -287,16 +270,13 @@ int reload_begin(struct master *m, const char *reason, bool is_dry, bool is_forc
         finish(m, "failed", "config", text);
         return -EPERM;
     }
-    result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
-                             &m->listeners, "nothing was changed", &r->preflight);
-    if (result < 0) {
-        finish(m, "failed", "preflight", strerror(-result));
-        return result;
-    }
     if (!is_dry)
         notify_reloading();
-    r->state = RELOAD_TRYING;
-    return 0;
+    if (ask_for_state(m)) {
+        r->state = RELOAD_ASKING;
+        return 0;
+    }
+    return begin_trial(m, -1);
 }
 
 /* A Unix socket's file belongs to whoever lists it last. */
@@ -346,15 +326,8 @@ static void dismiss_candidates(struct master *m)
             child_kill(&m->worker[i], SIGQUIT);
 }
 
-static void drop_saved(struct master *m)
-{
-    for (int i = 0; i < m->cfg->n_workers; i++)
-        fd_close(&m->post[i].state_fd);
-}
-
 static void fail_prepare(struct master *m, const char *why)
 {
-    drop_saved(m);
     if (m->reload.listeners.fd != NULL)
         share_paths(&m->reload.listeners, &m->listeners);
     finish(m, "failed", "prepare", why);
@@ -466,6 +439,8 @@ static void commit(struct master *m)
     overlay_fini(&m->overlay);
     m->overlay = r->overlay;
     r->overlay = (struct overlay){.n = 0};
+    if (m->overlay.rollout.number == 0)
+        kept_save(m, &m->overlay, NULL);
     m->listeners = r->listeners;
     r->listeners = (struct listen_set){0};
     r->next = NULL;
@@ -493,6 +468,8 @@ static void end_trial(struct master *m, int result)
         char said[8192];
 
         snprintf(said, sizeof said, "%s", preflight_said(r->preflight));
+        if (!r->is_dry)
+            reload_ban_culprit(m, preflight_culprit(r->preflight), "it crashed when it was tried");
         finish(m, "failed", "preflight", said);
     } else if (result < 0) {
         finish(m, "failed", "preflight", strerror(-result));
@@ -551,7 +528,9 @@ void reload_tick(struct master *m, int64_t now_ms)
     static int64_t told_ms;
     int result;
 
-    if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
+    if (r->state == RELOAD_ASKING)
+        go_on_asking(m, now_ms);
+    else if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
         end_trial(m, result);
     else if (r->state == RELOAD_PREPARING && all_are_ready(m) && m->roles->moves_state != NULL &&
              m->roles->moves_state(m->setup, r->next->setup))
@@ -575,7 +554,7 @@ void reload_tick(struct master *m, int64_t now_ms)
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {
         r->is_wanted_again = false;
-        reload_begin(m, r->reason, false, true, NULL, NULL);
+        reload_begin(m, r->reason, RELOAD_ANYWAY, NULL, NULL);
     }
 }
 
@@ -584,7 +563,7 @@ void reload_abandon(struct master *m, const char *why)
     m->reload.is_wanted_again = false;
     if (m->reload.state >= RELOAD_PREPARING)
         fail_prepare(m, why);
-    else if (m->reload.state == RELOAD_TRYING)
+    else if (m->reload.state != RELOAD_IDLE)
         finish(m, "failed", "preflight", why);
 }
 
@@ -598,10 +577,12 @@ void reload_fini(struct master *m)
         if (g->is_borrowed)
             free(g); /* the files go with their folder */
         else
-            discard(m, g);
+            generation_discard(m, g);
     }
     free(m->reload.result);
     m->reload.result = NULL;
     overlay_fini(&m->reload.overlay);
     overlay_fini(&m->overlay);
+    free(m->kept);
+    m->kept = NULL;
 }

@@ -14,6 +14,7 @@
 #define MASTER_ROLLOUT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -47,6 +48,10 @@ struct rollout_run { /* the one under way, or the last */
     int64_t began_ns, ended_ns; /* real */
     int64_t late_ms;            /* ENDING: when to try again */
     uint64_t requests;          /* in the candidate, in earlier steps */
+    struct {                    /* the metric of its gate, as it was when the step began */
+        double value;
+        uint64_t count;
+    } metric[2];
 };
 
 void rollout_init(struct master *m);
@@ -58,6 +63,15 @@ void rollout_fini(struct master *m);
  * {"error": "...", "is_input": true if the request is wrong}. NULL: no memory.
  */
 char *rollout_start(struct master *m, const char *request);
+/*
+ * A reload has loaded what the file says now. If a plugin with `rollout:` differs from what runs, it is to
+ * be rolled out instead: 1, and *overlay, replaced, is what to load; the rollout has begun and wants to be
+ * told of the end by *ended. 0: there is none. -errno: that cannot be, as why says.
+ */
+struct generation;
+int rollout_adopt(struct master *m, const struct generation *next, const char *reason,
+                  struct overlay *overlay, void (**ended)(struct master *, bool), char *why,
+                  size_t size);
 /* what: enum control_rollout. */
 char *rollout_do(struct master *m, int what, const char *by);
 char *rollout_status(const struct master *m);

@@ -258,6 +258,12 @@ static void add_problems_of(json_t *list, const json_t *plugin)
     }
 }
 
+/* The reload that tidies up after a rollout has failed. */
+static bool now_is_late(const struct master *m)
+{
+    return m->reload.state == RELOAD_IDLE && m->reload.has_failed;
+}
+
 /* What somebody should look at, in words. */
 static json_t *problems_json(const struct master *m, const json_t *plugins)
 {
@@ -282,6 +288,19 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
     {
         add_problems_of(list, plugin);
     }
+    for (int k = 0; k < m->overlay.n; k++) {
+        const struct overlay_variant *v = &m->overlay.variant[k];
+
+        if (m->overlay.rollout.number == 0 ||
+            strcmp(m->overlay.rollout.candidate.plugin, v->plugin) != 0)
+            add_problem(list,
+                        "plugin '%s': version %s runs, which is not what the config names: see "
+                        "bulkhead rollout status",
+                        v->plugin, v->version);
+    }
+    if (m->rollout.phase == ROLLOUT_ENDING && now_is_late(m))
+        add_problem(list, "plugin '%s': the version that is out cannot be unloaded: %s",
+                    m->rollout.stable.plugin, m->reload.why);
     return list;
 }
 
@@ -387,6 +406,33 @@ static json_t *store_json(const struct master *m)
                      (json_int_t)s.repaired);
 }
 
+/* How the rollout goes; which plugins run otherwise than the config says; what is in quarantine. */
+static void add_rollout(const struct master *m, json_t *json)
+{
+    json_t *variants = json_array(), *bans = json_array();
+    char *text = rollout_status(m);
+
+    json_object_set_new(json, "rollout",
+                        text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : json_null());
+    free(text);
+    for (int i = 0; i < m->overlay.n; i++) {
+        const struct overlay_variant *v = &m->overlay.variant[i];
+
+        json_array_append_new(
+            variants, json_pack("{s:o, s:o, s:s, s:s}", "plugin", text_json(v->plugin), "module",
+                                text_json(v->module), "version", v->version, "sha256", v->sha256));
+    }
+    json_object_set_new(json, "variants", variants);
+    for (int i = 0; i < m->bans.n; i++) {
+        const struct ban *b = &m->bans.ban[i];
+
+        json_array_append_new(bans, json_pack("{s:s, s:s, s:s, s:s, s:s}", "sha256", b->sha256,
+                                              "plugin", b->plugin, "version", b->version, "since",
+                                              b->when, "why", b->why));
+    }
+    json_object_set_new(json, "quarantine", bans);
+}
+
 char *status_json(const struct master *m)
 {
     int64_t now_ms = clock_mono_ms();
@@ -414,6 +460,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "plugins", plugins);
     json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));
     json_object_set_new(json, "reload", reload_json(m));
+    add_rollout(m, json);
     text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     return text;

@@ -174,5 +174,5 @@ void watch_tick(struct master *m, int64_t now_ms)
     w->first_ms = 0;
     w->made_for = NULL; /* folders may have been replaced as well */
     watch_update(m);
-    reload_begin(m, "reload.watch", false, false, NULL, NULL);
+    reload_begin(m, "reload.watch", 0, NULL, NULL);
 }

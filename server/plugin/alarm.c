@@ -14,6 +14,7 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 
 #define NS_PER_MS 1000000
@@ -279,6 +280,7 @@ static void settle_crash(bh_inst *inst, struct incarnation *inc)
     inst->alarm_held_ns = host_loop_mono_ns + (int64_t)inst->alarm_hold_ms * NS_PER_MS;
     /* Nobody writes to its streams any more: their clients are to know, and to come again. */
     alarm_drop_all(inc);
+    pending_undo(inc);
     incarnation_break_streams(inc);
     failure_note(NULL, inst, inc, HOOK_TIMER);
 }
@@ -291,9 +293,11 @@ static void call(struct incarnation *inc, void (*fn)(void *, void *), void *arg)
 
     inc->refs++;
     incarnation_run(inc);
-    began_ns = meter_begin(inst, HOOK_TIMER, meter_draw());
+    meter_count(inst, HOOK_TIMER);
+    began_ns = meter_draw() ? meter_begin() : 0;
     came_back = boundary_timer(inst->id, fn, inc->self, arg);
-    meter_end(inst, HOOK_TIMER, began_ns);
+    if (began_ns != 0)
+        meter_end(inst, HOOK_TIMER, began_ns);
     if (!came_back)
         settle_crash(inst, inc);
     incarnation_put(inc);

@@ -11,6 +11,9 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/request.h"
+#include "plugin/shadow.h"
+
+bool arm_is_on;
 
 /* Each request for itself. */
 static uint64_t hash_request(const uint64_t salt[2])
@@ -58,12 +61,15 @@ void arm_pick(struct bh_req *req, struct entry *e)
         return;
     }
     req->arm = ARM_STABLE;
-    if (mode == ROLLOUT_CANARY && rollout_has(rollout_parts(word), hash_of(req, cfg)) &&
-        is_fit(e->inst->next)) {
-        req->arm = ARM_CANDIDATE;
-        e->inst = e->inst->next;
-    }
     req->arm_at = (int)(e - req->entry);
+    if (rollout_has(rollout_parts(word), hash_of(req, cfg)) && is_fit(e->inst->next)) {
+        if (mode == ROLLOUT_SHADOW) {
+            shadow_enter(req, e->inst->next);
+        } else {
+            req->arm = ARM_CANDIDATE;
+            e->inst = e->inst->next;
+        }
+    }
     /* A clock is read here and in arm_count(), as long as there is a rollout: its gates compare how
      * long requests take, and the loop's clock stands still while a request runs through its chain. */
     req->arm_ns = clock_mono_ns();

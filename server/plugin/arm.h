@@ -9,9 +9,13 @@
 #define PLUGIN_ARM_H
 
 #include <bulkhead.h>
+#include <stdbool.h>
 
 struct bh_req;
 struct entry;
+
+/* Some plugin of this process has a candidate: chains have room for one more entry. */
+extern bool arm_is_on;
 
 /* The request enters e, whose instance has a candidate: which of the two. */
 void arm_pick(struct bh_req *req, struct entry *e);

@@ -13,15 +13,17 @@
 #include "plugin/failure.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
+#include "plugin/shadow.h"
 #include "plugin/stream.h"
 #include "plugin/trace.h"
 
 bool chain_enter(struct bh_req *req, bh_inst *const *chain, int n)
 {
-    /* One more, empty: req->at is n when all were entered. */
-    req->entry = arena_zalloc(&req->arena, ((size_t)n + 1) * sizeof *req->entry);
+    /* One more, empty: req->at is n when all were entered. Another for a shadow. */
+    req->entry = arena_zalloc(&req->arena, ((size_t)n + 1 + arm_is_on) * sizeof *req->entry);
     if (req->entry == NULL)
         return false;
     for (int i = 0; i < n; i++) {
@@ -45,17 +47,19 @@ void chain_blame_last(void)
     recover_blame(last_plugin, HOOK_REQUEST);
 }
 
-static void begin_call(struct bh_req *req, int at, enum hook hook)
+/* e: entry `at`. */
+static inline void begin_call(struct bh_req *req, const struct entry *e, int at, enum hook hook)
 {
     if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
-        last_plugin = req->entry[at].inst->id;
-    incarnation_run(req->entry[at].inc);
+        last_plugin = e->inst->id;
+    incarnation_run(e->inc);
+    metrics_add(&e->inc->meter->calls[hook], 1);
     req->at = at;
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
     if (__builtin_expect(req->trace != NULL, 0))
-        trace_hook_begin(req, req->entry[at].inst, hook);
+        trace_hook_begin(req, e->inst, hook);
 }
 
 /* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
@@ -66,6 +70,7 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
         trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
+        pending_undo(req->entry[req->at].inc);
         request_undo(req);
         return FAILURE_CRASHED;
     }
@@ -76,17 +81,26 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
     return BH_FAIL;
 }
 
+static __attribute__((noinline, cold)) bool timed_hook(struct bh_req *req, const struct entry *e,
+                                                       enum hook hook, hook_fn *fn, bh_rc *verdict)
+{
+    int64_t began_ns = meter_begin();
+    bool came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, verdict);
+
+    meter_end(e->inst, hook, began_ns);
+    return came_back;
+}
+
 static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
 {
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
-    int64_t began_ns;
 
-    begin_call(req, at, hook);
-    began_ns = meter_begin(e->inst, hook, req->is_timed);
-    came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
-    meter_end(e->inst, hook, began_ns);
+    begin_call(req, e, at, hook);
+    came_back = __builtin_expect(req->is_timed, 0)
+                    ? timed_hook(req, e, hook, fn, &verdict)
+                    : boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
     return end_call(req, came_back, verdict);
 }
 
@@ -98,11 +112,12 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     bool came_back;
     int64_t began_ns;
 
-    begin_call(req, at, hook);
-    began_ns = meter_begin(e->inst, hook, req->is_timed);
+    begin_call(req, e, at, hook);
+    began_ns = req->is_timed ? meter_begin() : 0;
     came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end,
                               &verdict);
-    meter_end(e->inst, hook, began_ns);
+    if (began_ns != 0)
+        meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -207,6 +222,8 @@ enum chain_step chain_request(struct bh_req *req)
                 continue;
             return CHAIN_REPLY;
         }
+        if (shadow_is_at(req, req->at))
+            shadow_request(req);
         if (e->inc->desc->on_request != NULL)
             verdict = call_hook(req, req->at, HOOK_REQUEST, e->inc->desc->on_request);
         if (!settle(req, verdict, HOOK_REQUEST, &step))
@@ -228,7 +245,7 @@ bool chain_wants_body(const struct bh_req *req)
     for (int i = 0; i < req->n_entries; i++)
         if (takes_body(&req->entry[i], BH_REQ))
             return true;
-    return false;
+    return req->shadow != NULL && takes_body(req->shadow, BH_REQ);
 }
 
 /* Appends to a body that is kept whole. It grows by doubling, inside the arena: the waste is bounded
@@ -265,6 +282,12 @@ static bool buffer_body(struct bh_req *req, bh_str chunk, int *who)
     bh_str *body = &req->body[BH_REQ];
     bool is_wanted = false;
 
+    if (__builtin_expect(req->shadow != NULL, 0) && takes_body(req->shadow, BH_REQ) &&
+        req->shadow->want[BH_REQ] == BH_BODY_BUFFER) {
+        is_wanted = body->n + chunk.n <= req->shadow->max[BH_REQ];
+        if (!is_wanted)
+            shadow_give_up(req);
+    }
     for (int i = 0; i < req->n_entries; i++) {
         const struct entry *e = &req->entry[i];
 
@@ -307,6 +330,8 @@ enum chain_step chain_body(struct bh_req *req, bh_str chunk, bool end)
         bool is_whole = e->want[BH_REQ] == BH_BODY_BUFFER;
         bh_rc verdict;
 
+        if (shadow_is_at(req, req->at))
+            shadow_request_body(req, chunk, end);
         if (!takes_body(e, BH_REQ) || e->inc->desc->on_request_body == NULL || (is_whole && !end) ||
             (!is_whole && !end && chunk.n == 0))
             continue;
@@ -374,6 +399,8 @@ void chain_response(struct bh_req *req)
     for (int i = req->n_entries - 1; i >= 0; i--) {
         struct entry *e = &req->entry[i];
 
+        if (shadow_is_at(req, i))
+            shadow_response(req);
         if (!may_see_response(e) || (e->flags & ENTRY_RESPONDED) != 0)
             continue;
         e->flags |= ENTRY_RESPONDED;
@@ -456,9 +483,11 @@ static void run_deferred(struct bh_req *req)
 
         req->deferred = d->next;
         incarnation_run(d->inc);
-        began_ns = meter_begin(d->inc->inst, HOOK_DEFER, req->is_timed);
+        meter_count(d->inc->inst, HOOK_DEFER);
+        began_ns = req->is_timed ? meter_begin() : 0;
         came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
-        meter_end(d->inc->inst, HOOK_DEFER, began_ns);
+        if (began_ns != 0)
+            meter_end(d->inc->inst, HOOK_DEFER, began_ns);
         if (!came_back)
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }
@@ -470,10 +499,11 @@ static void call_log(struct bh_req *req, int at)
     int64_t began_ns;
     bool came_back;
 
-    begin_call(req, at, HOOK_LOG);
-    began_ns = meter_begin(e->inst, HOOK_LOG, req->is_timed);
+    begin_call(req, e, at, HOOK_LOG);
+    began_ns = req->is_timed ? meter_begin() : 0;
     came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
-    meter_end(e->inst, HOOK_LOG, began_ns);
+    if (__builtin_expect(began_ns != 0, 0))
+        meter_end(e->inst, HOOK_LOG, began_ns);
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_end(req, came_back, BH_CONTINUE);
     if (!came_back)
@@ -499,6 +529,8 @@ void chain_log(struct bh_req *req)
                 admit_trials_end(&req->entry[i]);
     if (__builtin_expect(req->arm != ARM_NONE, 0))
         arm_count(req);
+    if (__builtin_expect(req->shadow != NULL, 0))
+        shadow_end(req);
     for (int i = 0; i < req->n_entries; i++)
         if (req->entry[i].inc != NULL)
             incarnation_put(req->entry[i].inc);

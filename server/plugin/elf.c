@@ -150,6 +150,7 @@ static bool read_dynamic(struct elf *elf)
         case DT_GNU_HASH: elf->gnu_hash = d.d_un.d_ptr; break;
         case DT_RELA: elf->rela = d.d_un.d_ptr; break;
         case DT_RELASZ: elf->relasz = d.d_un.d_val; break;
+        case DT_FLAGS: elf->flags = d.d_un.d_val; break;
         case DT_FLAGS_1: elf->flags_1 = d.d_un.d_val; break;
         case DT_RPATH: elf->runpath = elf->runpath != 0 ? elf->runpath : d.d_un.d_val; break;
         case DT_RUNPATH: elf->runpath = d.d_un.d_val; break;

@@ -25,7 +25,7 @@ struct elf {
     Elf64_Phdr segment[ELF_MAX_SEGMENTS];
     int n_segments;
     /* Of the dynamic section; 0: not there. */
-    uint64_t symtab, strtab, strsz, hash, gnu_hash, rela, relasz, flags_1, soname, runpath;
+    uint64_t symtab, strtab, strsz, hash, gnu_hash, rela, relasz, flags, flags_1, soname, runpath;
     uint64_t n_symbols;
     uint64_t dynamic, n_dynamic;
 };

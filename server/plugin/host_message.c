@@ -18,6 +18,7 @@
 #include "plugin/hostfd.h"
 #include "plugin/instance.h"
 #include "plugin/request.h"
+#include "plugin/shadow.h"
 #include "plugin/stream.h"
 
 #define HEADER_MAX       8192   /* bytes of one value */
@@ -356,6 +357,8 @@ static bh_rc host_stream_write(bh_req *req, const void *p, size_t n, int32_t end
         return BH_EINVAL;
     if (req->reply.kind != REPLY_STREAM || req->phase == PHASE_LOG)
         return BH_EPHASE;
+    if (shadow_is_foreign(req))
+        return BH_EGONE;
     was_broken = stream_is_broken(req->reply.stream);
     r = stream_append(req->reply.stream, p, n, end != 0);
     switch (r) {
@@ -377,6 +380,8 @@ static bh_rc host_stream_on_writable(bh_req *req, bh_rc (*fn)(void *self, bh_req
         return BH_EINVAL;
     if (req->reply.kind != REPLY_STREAM || req->phase == PHASE_LOG)
         return BH_EPHASE;
+    if (shadow_is_foreign(req))
+        return BH_EGONE;
     return stream_want_room(req->reply.stream, fn) ? BH_OK : BH_EINVAL;
 }
 

@@ -21,6 +21,7 @@
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/remains.h"
 #include "plugin/stream.h"
@@ -150,6 +151,7 @@ int instance_validate(bh_inst *inst, struct diag *diag)
 static void forget(struct incarnation *inc)
 {
     alarm_drop_all(inc);
+    pending_drop_all(inc);
     inc->object->uses--;
     remains_keep(inc->heap);
     if (incarnation_running == inc)
@@ -168,6 +170,7 @@ int instance_open(bh_inst *inst, struct diag *diag)
         return -ENOMEM;
     must(inst->current == NULL);
     inc->inst = inst;
+    inc->meter = inst->meter;
     inc->desc = inst->desc;
     inc->object = inst->object;
     inc->object->uses++;
@@ -210,6 +213,7 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
     incarnation_run(inst->current);
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
         alarm_undo(inst->current);
+        pending_undo(inst->current);
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
                   fault_text(why, sizeof why));
         settle_crash(inst, SHM_RECOVERED);
@@ -287,7 +291,7 @@ void instance_save(bh_inst *inst, int fd)
     free(buf);
 }
 
-void instance_restore(bh_inst *inst, const char *map, size_t size)
+int instance_restore(bh_inst *inst, const char *map, size_t size)
 {
     const struct state_record *record;
     const void *bytes;
@@ -295,14 +299,15 @@ void instance_restore(bh_inst *inst, const char *map, size_t size)
     bh_rc rc = BH_OK;
 
     if (inst->current == NULL || inst->current->desc->restore == NULL)
-        return;
+        return 0;
     record = state_find(map, size, config_plugin_name(inst->cfg), &bytes);
     if (record == NULL)
-        return;
+        return 0;
     came_back = boundary_restore(inst->id, inst->current->desc, inst->current->self,
                                  record->version, bytes, record->len, &rc);
     if (!came_back || rc != BH_OK)
         tell_state(inst, HOOK_RESTORE, came_back, rc);
+    return !came_back ? -EFAULT : rc != BH_OK ? -EINVAL : 0;
 }
 
 void incarnation_free(struct incarnation *inc)
@@ -313,6 +318,7 @@ void incarnation_free(struct incarnation *inc)
     inc->is_closing = true;
     incarnation_run(inc);
     alarm_drop_all(inc);
+    pending_drop_all(inc);
     streams_disown(&inc->streams);
     if (inc->desc->close != NULL && !inst->is_ejected &&
         !boundary_void(inst->id, HOOK_CLOSE, inc->desc->close, inc->self)) {
@@ -478,8 +484,10 @@ void instance_eject(bh_inst *inst, const char *why)
         admit_charge_eject(inst);
     }
     inst->is_ejected = true;
-    if (inc != NULL)
+    if (inc != NULL) {
         alarm_drop_all(inc);
+        pending_drop_all(inc);
+    }
     inst->current = NULL;
     if (inc != NULL)
         incarnation_put(inc);

@@ -23,6 +23,7 @@ struct config;
 struct config_plugin;
 struct diag;
 struct alarm;
+struct pending;
 struct heap;
 struct metrics_plugin;
 struct object;
@@ -39,11 +40,13 @@ struct incarnation {
     struct object *object; /* that one */
     struct heap *heap;     /* what it allocates; NULL: libc's */
     void *self;
-    uint32_t refs; /* requests, and the instance while it is current */
+    struct metrics_plugin *meter; /* as inst->meter, at hand where calls are made */
+    uint32_t refs;                /* requests, and the instance while it is current */
     bool is_closing;
     struct alarm *alarms; /* its timers: alarm.h */
-    uint32_t n_alarms;
-    struct stream *streams; /* that it has begun, of requests that go on: stream.h */
+    uint32_t n_alarms, n_pending;
+    struct pending *pending; /* what it is to be called back about: pending.h */
+    struct stream *streams;  /* that it has begun, of requests that go on: stream.h */
 };
 
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
@@ -75,7 +78,8 @@ struct bh_inst {
     bool is_ejected;        /* for good, in this worker: eject.h */
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
-    struct store_ns ns; /* host_store.c */
+    uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
+    struct store_ns ns;  /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
     struct shm *shm;
@@ -101,7 +105,8 @@ void instance_drain(bh_inst *inst);
 /* What it keeps in memory, to a file (ipc/state.h), and from there. Nothing happens where the plugin has
  * no such hook, or there is nothing; what fails is logged. */
 void instance_save(bh_inst *inst, int fd);
-void instance_restore(bh_inst *inst, const char *map, size_t size);
+/* 0, too, when there was nothing to restore; -EFAULT: it crashed; -EINVAL: it failed. */
+int instance_restore(bh_inst *inst, const char *map, size_t size);
 
 /* The current incarnation with a reference, or NULL while there is none (and then, when its time
  * has come, tries to open one). */

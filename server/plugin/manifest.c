@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "base/text.h"
 #include "obs/utf8.h"
 #include "plugin/elf.h"
 #include "plugin/libraries.h"
@@ -310,6 +311,49 @@ void manifest_destroy(struct manifest **mp)
     *mp = NULL;
 }
 
+static void read_traits(struct reader *rd)
+{
+    struct manifest *m = rd->m;
+    const char *name;
+    Elf64_Sym sym;
+
+    m->stays_mapped = (rd->elf.flags_1 & DF_1_NODELETE) != 0;
+    m->has_static_tls = (rd->elf.flags & DF_STATIC_TLS) != 0;
+    for (uint64_t i = 0; elf_symbol(&rd->elf, i, &sym, &name); i++) {
+        if (ELF64_ST_BIND(sym.st_info) != STB_GNU_UNIQUE || sym.st_shndx == SHN_UNDEF)
+            continue;
+        if (m->n_unique++ == 0)
+            text_printable(m->unique, sizeof m->unique, name);
+    }
+}
+
+bool manifest_trait(const struct manifest *m, int i, char *buf, size_t size)
+{
+    if (m->n_unique > 0 && i-- == 0) {
+        snprintf(
+            buf, size,
+            "defines %u unique symbol%s (%s%s): two versions of it in one process, as in a "
+            "rollout, share these variables, and a fresh copy after crashes does not get fresh "
+            "ones; build it with -fno-gnu-unique",
+            m->n_unique, m->n_unique == 1 ? "" : "s", m->unique, m->n_unique == 1 ? "" : ", ...");
+        return true;
+    }
+    if (m->has_static_tls && i-- == 0) {
+        snprintf(
+            buf, size,
+            "needs static TLS: the loader has little of it, so copies or versions side by side "
+            "may find none; build it without -ftls-model=initial-exec");
+        return true;
+    }
+    if (m->stays_mapped && i-- == 0) {
+        snprintf(buf, size,
+                 "is never unmapped (NODELETE): its memory goes with the worker; reloads are not "
+                 "affected, since workers are replaced");
+        return true;
+    }
+    return false;
+}
+
 int manifest_parse(const void *file, size_t n, const char *path, struct diag *diag,
                    struct manifest **out)
 {
@@ -338,6 +382,8 @@ int manifest_parse(const void *file, size_t n, const char *path, struct diag *di
         r = check_symbols(&rd);
     if (r == 0)
         read_build_id(&rd);
+    if (r == 0)
+        read_traits(&rd);
     elf_fini(&rd.elf);
     if (r < 0)
         manifest_destroy(&rd.m);

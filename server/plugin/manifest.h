@@ -9,6 +9,9 @@
 #define PLUGIN_MANIFEST_H
 
 #include <bulkhead.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct arena;
 struct diag;
@@ -17,6 +20,10 @@ struct manifest {
     const char *path;
     uint16_t abi_major, abi_minor, min_minor; /* of the ELF note */
     const bh_plugin *desc; /* a copy: all strings and options are in arena, and sound */
+    bool stays_mapped;     /* DF_1_NODELETE */
+    bool has_static_tls;   /* DF_STATIC_TLS: initial-exec */
+    uint32_t n_unique;     /* STB_GNU_UNIQUE symbols that it defines */
+    char unique[64];       /* one of them */
     char build_id[65];     /* hexadecimal; empty when there is none */
     const char **needed;   /* DT_NEEDED, NULL at the end */
     struct arena *arena;   /* owns all of the above */
@@ -31,6 +38,9 @@ int manifest_read(const char *path, struct diag *diag, struct manifest **out);
 /* The same for a file in memory. */
 int manifest_parse(const void *file, size_t n, const char *path, struct diag *diag,
                    struct manifest **out);
+/* What the loader makes of it that a plugin's author may not expect; a sentence for trait i, from 0. False:
+ * there are no more. */
+bool manifest_trait(const struct manifest *m, int i, char *buf, size_t size);
 void manifest_destroy(struct manifest **mp);
 
 /* The object file for a module name: the first DIR/NAME.so of dirs that exists; or the path itself

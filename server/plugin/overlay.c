@@ -122,6 +122,21 @@ static int add_candidate(struct config *cfg, const struct overlay *o, struct dia
     return cfg->rollout.key_name != NULL ? 0 : -ENOMEM;
 }
 
+/* Does the file say the same by now? */
+static bool is_as_in_file(const struct config *cfg, int i, const struct overlay_variant *v)
+{
+    const struct config_plugin *p = &cfg->plugin[i];
+    const char *module = strchr(p->module, '/') != NULL ? config_path(cfg, p->module) : p->module;
+    bh_str options = options_json(p->options, cfg->arena);
+    char path[PATH_MAX], sha256[DIGEST_TEXT];
+
+    return module != NULL && options.p != NULL &&
+           (v->options == NULL || strcmp(v->options, options.p) == 0) &&
+           (v->module == NULL || strcmp(v->module, p->module) == 0) &&
+           manifest_find(module, cfg->module_path, cfg->n_module_paths, path, sizeof path) == 0 &&
+           digest_file(path, sha256) == 0 && strcmp(sha256, v->sha256) == 0;
+}
+
 static bool is_of_rollout(const struct overlay *o, const char *plugin)
 {
     return o->rollout.number != 0 && strcmp(o->rollout.candidate.plugin, plugin) == 0;
@@ -140,7 +155,7 @@ int overlay_apply(struct config *cfg, struct overlay *o, struct diag *diag)
 
         if (i >= 0 && v->signature[0] != '\0' && !is_of_rollout(o, v->plugin)) {
             overlay_sign(cfg, i, signature);
-            if (strcmp(signature, v->signature) != 0)
+            if (strcmp(signature, v->signature) != 0 || is_as_in_file(cfg, i, v))
                 i = -1;
         }
         if (i >= 0)

@@ -64,6 +64,9 @@ enum entry_flag {
     ENTRY_DECLINED = 2,  /* wants no later hook */
     ENTRY_OUT = 4,       /* crashed or failed: no later hook */
     ENTRY_RESPONDED = 8, /* has seen on_response */
+    /* Of a shadow (shadow.h): */
+    ENTRY_FAILED = 16,     /* it crashed, failed, or would have answered 5xx */
+    ENTRY_UNFINISHED = 32, /* it wanted to pause */
 };
 
 struct entry { /* one plugin of the chain, for this request */
@@ -148,6 +151,7 @@ struct bh_req {
     uint8_t arm;            /* enum request_arm, of arm_at */
     int arm_at;             /* the entry whose plugin is being rolled out */
     int64_t arm_ns;         /* when it was entered */
+    struct entry *shadow;   /* the candidate's, beside arm_at; NULL: there is none */
     uint64_t bytes_sent;
     bool is_aborted;
 

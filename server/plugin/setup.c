@@ -14,6 +14,7 @@
 #include "base/must.h"
 #include "conf/config.h"
 #include "conf/yaml.h"
+#include "obs/log.h"
 #include "plugin/manifest.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
@@ -205,6 +206,21 @@ int setup_copy(const struct config *cfg, struct setup *s, const struct setup *be
         r = k >= 0 ? take_copy(sp, &s->plugin[k]) : copy_object(sp, before, diag);
     }
     return r;
+}
+
+void setup_tell_traits(const struct config *cfg, const struct setup *s, const struct setup *before)
+{
+    char trait[320];
+
+    for (int i = 0; i < s->n; i++) {
+        const struct setup_plugin *sp = &s->plugin[i];
+
+        if (sp->copy == NULL || find_source(s, i) >= 0 ||
+            (before != NULL && find_copy(before, before->n, sp->object, sp->sha256) >= 0))
+            continue;
+        for (int k = 0; manifest_trait(sp->manifest, k, trait, sizeof trait); k++)
+            log_warn("plugin '%s': %s %s", cfg->plugin[i].name, sp->object, trait);
+    }
 }
 
 void setup_remove_copies(struct setup *s, const struct setup *const *others, int n)

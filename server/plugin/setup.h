@@ -32,6 +32,8 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
  * already, byte for byte, is taken from there. object_dir_remove() when all is over. */
 int setup_copy(const struct config *cfg, struct setup *s, const struct setup *before,
                struct diag *diag);
+/* Logs what the loader makes of objects, as far as `before` (NULL: none) does not have them. */
+void setup_tell_traits(const struct config *cfg, const struct setup *s, const struct setup *before);
 /* Removes the copies that none of the others uses. */
 void setup_remove_copies(struct setup *s, const struct setup *const *others, int n);
 void setup_destroy(struct setup **sp);

@@ -18,7 +18,9 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
+#include "plugin/shadow.h"
 
 #define TICKET_MAGIC 0x7469636bu
 #define POSTS_MAX    4096
@@ -155,6 +157,10 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
 
     if (!request_is(req) || (req->hook != HOOK_REQUEST && req->hook != HOOK_REQUEST_BODY))
         return NULL;
+    if (shadow_runs(req)) { /* nobody waits for it */
+        shadow_give_up(req);
+        return NULL;
+    }
     x = exchange_of(req);
     recover_critical_enter();
     async_forget(x); /* one at a time: an earlier one that was not used is dead */
@@ -384,11 +390,14 @@ static void run_post(const struct post *p)
         return;
     }
     incarnation_run(inc);
-    began_ns = meter_begin(p->inst, HOOK_POST, meter_draw());
+    meter_count(p->inst, HOOK_POST);
+    began_ns = meter_draw() ? meter_begin() : 0;
     came_back = boundary_post(p->inst->id, p->fn, inc->self, p->arg);
-    meter_end(p->inst, HOOK_POST, began_ns);
+    if (began_ns != 0)
+        meter_end(p->inst, HOOK_POST, began_ns);
     if (!came_back) {
         alarm_undo(inc);
+        pending_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
     }
     incarnation_put(inc);

@@ -6,6 +6,7 @@
 
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "plugin/arm.h"
 #include "plugin/heap.h"
 #include "plugin/hook.h"
 #include "plugin/hostfd.h"
@@ -65,6 +66,7 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     if (r == 0 && cfg->rollout.number != 0) {
         bh_inst *stable = out->inst[cfg->rollout.stable];
 
+        arm_is_on = true;
         stable->next = out->inst[cfg->rollout.candidate];
         stable->rollout = stable->next->rollout = &shm->rollout;
     }

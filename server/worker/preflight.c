@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "base/diag.h"
 #include "base/fd.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "ipc/state.h"
 #include "plugin/eject.h"
 #include "plugin/hook.h"
 #include "plugin/host.h"
@@ -30,9 +32,17 @@ static void say_stage(void *arg, const char *plugin, const char *stage, const ch
         fd_write_all(*(int *)arg, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
+static void say_crash(int report_fd, const char *plugin)
+{
+    char line[128];
+    int n = snprintf(line, sizeof line, "crash %s\n", plugin);
+
+    fd_write_all(report_fd, line, (size_t)n);
+}
+
 /* Outcome Q is a refusal here: a thread of the plugin's own has crashed, say. But not in close(),
  * which may fail in the trial run as it may in a worker. */
-static int report_ejected(const struct config *cfg, struct diag *diag)
+static int report_ejected(const struct config *cfg, int report_fd, struct diag *diag)
 {
     uint32_t plugin;
     const char *why;
@@ -43,13 +53,55 @@ static int report_ejected(const struct config *cfg, struct diag *diag)
 
         diag_add(diag, cfg->path, p != NULL ? p->pos.line : 0, p != NULL ? p->pos.column : 0, NULL,
                  "plugin '%s': %s", p != NULL ? p->name : "?", why);
+        if (p != NULL)
+            say_crash(report_fd, p->name);
         r = -EFAULT;
     }
     return r;
 }
 
+/* With what the plugins of a worker have saved just now. One that refuses it loses its state, which is told;
+ * one that crashes over it must not be loaded. */
+static int try_restore(const struct config *cfg, struct plugins *plugins, int *report_fd,
+                       int state_fd, struct diag *diag)
+{
+    const char *map;
+    size_t size;
+    int first = 0;
+
+    if (state_map(state_fd, &map, &size) < 0)
+        return 0; /* nobody had anything */
+    for (int i = 0; i < plugins->n; i++) {
+        const struct config_plugin *p = &cfg->plugin[i];
+        char note[256];
+        int r;
+
+        if (plugins->inst[i] == NULL || plugins->inst[i]->desc->restore == NULL)
+            continue;
+        say_stage(report_fd, p->name, hook_name(HOOK_RESTORE), NULL);
+        r = instance_restore(plugins->inst[i], map, size);
+        if (r == -EFAULT) {
+            diag_add(
+                diag, cfg->path, p->pos.line, p->pos.column, NULL,
+                "plugin '%s': restore() crashed, or ran past its deadline, over the state of the "
+                "version that serves",
+                p->name);
+            say_crash(*report_fd, p->name);
+            first = r;
+        } else if (r < 0) {
+            snprintf(note, sizeof note,
+                     "note plugin '%s': restore() refuses the state of the version that serves: it "
+                     "would be lost\n",
+                     p->name);
+            fd_write_all(*report_fd, note, strlen(note));
+        }
+    }
+    munmap((void *)(uintptr_t)map, size);
+    return first;
+}
+
 static int try_plugins(const struct config *cfg, struct plugins *plugins, int *report_fd,
-                       bool validate_only, struct diag *diag)
+                       bool validate_only, int state_fd, struct diag *diag)
 {
     int r = 0, first = 0;
 
@@ -58,6 +110,8 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
             continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_VALIDATE), NULL);
         r = instance_validate(plugins->inst[i], diag);
+        if (r == -EFAULT)
+            say_crash(*report_fd, cfg->plugin[i].name);
         if (r < 0)
             first = r;
     }
@@ -66,11 +120,15 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
             continue;
         say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_OPEN), NULL);
         r = instance_open(plugins->inst[i], diag);
+        if (r == -EFAULT)
+            say_crash(*report_fd, cfg->plugin[i].name);
         if (r < 0)
             first = r;
     }
+    if (first == 0 && state_fd >= 0)
+        first = try_restore(cfg, plugins, report_fd, state_fd, diag);
     if (first == 0)
-        first = report_ejected(cfg, diag);
+        first = report_ejected(cfg, *report_fd, diag);
     for (int i = plugins->n - 1; first == 0 && i >= 0; i--) {
         if (plugins->inst[i] != NULL) {
             say_stage(report_fd, cfg->plugin[i].name, hook_name(HOOK_CLOSE), NULL);
@@ -81,8 +139,8 @@ static int try_plugins(const struct config *cfg, struct plugins *plugins, int *r
     return first;
 }
 
-int worker_preflight(const struct config *cfg, const struct setup *setup, struct shm *shm,
-                     int report_fd, int validate_only)
+static int run(const struct config *cfg, const struct setup *setup, struct shm *shm, int report_fd,
+               int validate_only, int state_fd)
 {
     struct shm *own = NULL;
     struct plugins plugins;
@@ -108,7 +166,7 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
         r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);
     }
     if (r == 0)
-        r = try_plugins(cfg, &plugins, &report_fd, validate_only != 0, &diag);
+        r = try_plugins(cfg, &plugins, &report_fd, validate_only != 0, state_fd, &diag);
     for (int i = 0; i < diag.n; i++) {
         size_t n;
 
@@ -124,4 +182,16 @@ int worker_preflight(const struct config *cfg, const struct setup *setup, struct
     if (r == 0)
         fd_write_all(report_fd, "ok\n", 3);
     return 0;
+}
+
+int worker_preflight(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                     int report_fd, int validate_only)
+{
+    return run(cfg, setup, shm, report_fd, validate_only, -1);
+}
+
+int worker_rehearse(const struct config *cfg, const struct setup *setup, struct shm *shm,
+                    int report_fd, int state_fd)
+{
+    return run(cfg, setup, shm, report_fd, 0, state_fd);
 }

@@ -176,6 +176,32 @@ await eventually('it serves again', async () => (await ask('/app')) === 200);
 clearInterval(load);
 clearInterval(other);
 
+// ---- another one: the bad version is tried on a part of the requests, and rolled back by itself ----
+
+await eventually('clients are served again', async () => (await ask('/app')) === 200);
+deploy('v2');
+const started = await fetch(`${admin}/api/v1/rollout`, {
+  method: 'POST',
+  headers: { Authorization: `Bearer ${operator}`, 'Content-Type': 'application/json' },
+  body: JSON.stringify({ plugin: 'app', rollout: { key: 'request', steps: [{ canary: '10%', for: '1m', samples: 500 }] } }),
+});
+assert.equal(started.status, 202, await started.text());
+await go(page, 'Releases');
+await page.getByRole('heading', { name: /Rollout of app .*Step 1 of 1/ }).waitFor();
+await page.getByText('canary 10%').first().waitFor();
+await checkReadable(page, 'a rollout');
+await picture(page, 'dashboard-rollout');
+let failed = 0;
+await eventually('it is rolled back', async () => {
+  const answers = await Promise.all(Array.from({ length: 5 }, () => ask('/app')));
+  failed += answers.filter((status) => status === 500).length;
+  return (await page.getByRole('heading', { name: /Rolled back/ }).count()) === 1;
+});
+assert.ok(failed >= 1 && failed <= 15, `${failed} requests failed`);
+assert.equal(await ask('/app'), 200);
+await go(page, 'Events');
+await page.getByRole('row', { name: /rollout rolled back/ }).waitFor();
+
 await go(page, 'Workers');
 const pid = await page.getByRole('row', { name: /serving/ }).first().getByRole('cell').nth(3).textContent();
 await page.getByRole('button', { name: 'Recycle all' }).click();

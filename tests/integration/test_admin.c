@@ -16,7 +16,7 @@ static char *token, *reader;
 static const char *const common =
     "version: 1\n"
     "server: {workers: 1}\n"
-    "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+    "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}] # @PORT2@\n"
     "modules: {path: [@PLUGINS@, @MODULES@]}\n"
     "breaker: {crashes: 2, open: 1h}\n"
     "plugins:\n"
@@ -95,7 +95,7 @@ static int status_of(struct response *res)
 
 static json_t *json_of(struct response *res, int expected)
 {
-    json_t *json = json_loads(res->body, 0, NULL);
+    json_t *json = json_loads(res->body, JSON_DECODE_ANY, NULL);
 
     if (res->status != expected || json == NULL)
         harness_fail(__FILE__, __LINE__, "%d: %s", res->status, res->body);
@@ -312,7 +312,7 @@ static void the_config_is_told_with_defaults_and_without_secrets(void **state)
              "plugins:\n"
              "  s: {module: secret, config: {word: hush-hush-hush}}\n"
              "  h: {module: headers, config: {response_set: {X-Api-Key: hush-hush-hush, A: "
-             "\"http://u:hush-hush-hush@h/\"}}}\n"
+             "\"http://u:hush-hush-hush@h/a?key=hush-hush-hush&n=1#x\"}}}\n"
              "  ok: {module: respond, config: {body: ok}}\n"
              "routes: [{chain: [h, ok]}]\n"
              "crash: {dir: @DIR@/crashes}\n"
@@ -332,7 +332,7 @@ static void the_config_is_told_with_defaults_and_without_secrets(void **state)
     assert_string_equal(text_at(json, "config.limits.timeouts.idle"), "60s");
     assert_string_equal(text_at(json, "config.plugins.ok.config.body"), "ok");
     assert_string_equal(text_at(json, "config.plugins.h.config.response_set.A"),
-                        "http://[redacted]@h/");
+                        "http://[redacted]@h/a?key=[redacted]&n=1#x");
     assert_string_equal(text_at(json, "file"), srv->config);
     json_decref(json);
     assert_int_equal(server_stop(&srv), 0);
@@ -411,6 +411,78 @@ static void not_ready_while_routes_are_out_of_order_or_the_server_drains(void **
     conn_close(&conn);
     assert_int_equal(server_wait_exit(srv), 0);
     server_stop(&srv);
+}
+
+static void metrics_are_for_who_has_a_token_or_for_everybody(void **state)
+{
+    struct server *srv = start("");
+    struct response *res;
+
+    (void)state;
+    assert_int_equal(status_of(send_to(srv, "GET", "/metrics", NULL, NULL)), 401);
+    res = with_token(srv, "GET", "/metrics", reader, NULL);
+    assert_int_equal(res->status, 200);
+    assert_non_null(strstr(response_header(res, "Content-Type"), "version=0.0.4"));
+    assert_non_null(strstr(res->body, "\nbulkhead_workers 1\n"));
+    response_free(&res);
+    res = send_to(srv, "GET", "/metrics", "Authorization: Bearer nothing\r\n", NULL);
+    assert_int_equal(res->status, 401);
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+
+    srv = start(", metrics: open");
+    res = send_to(srv, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", NULL);
+    assert_int_equal(res->status, 200);
+    assert_non_null(strstr(response_header(res, "Content-Type"), "openmetrics-text"));
+    assert_non_null(strstr(res->body, "# EOF\n"));
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* A real one, with the token in a file, as docs/admin.md says. */
+static void prometheus_scrapes_it(void **state)
+{
+    struct server *srv;
+    char path[512], *pid = NULL, *out = NULL;
+
+    (void)state;
+    if (run_command(NULL, "command -v prometheus >/dev/null && command -v curl >/dev/null") != 0) {
+        print_message("skipped: there is no prometheus or curl here\n");
+        skip();
+    }
+    srv = start("");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(get(srv, "/b"), 200);
+    snprintf(path, sizeof path, "%s/prometheus.yml", srv->dir);
+    file_write(path,
+               "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+               "scrape_configs:\n"
+               "  - job_name: bulkhead\n"
+               "    static_configs: [{targets: [\"127.0.0.1:%d\"]}]\n"
+               "    authorization: {credentials_file: %s/read.token}\n",
+               srv->port[1], srv->dir);
+    assert_int_equal(run_command(&pid,
+                                 "cd %s && { prometheus --config.file=prometheus.yml "
+                                 "--storage.tsdb.path=tsdb --web.listen-address=127.0.0.1:%d "
+                                 ">prometheus.log 2>&1 & echo $!; }",
+                                 srv->dir, srv->port[2]),
+                     0);
+    for (int64_t end = harness_deadline_ms(2 * HARNESS_WAIT_MS);;) {
+        free(out);
+        run_command(&out,
+                    "curl -s 'http://127.0.0.1:%d/api/v1/query?query=sum(bulkhead_requests_total)'",
+                    srv->port[2]);
+        if (strstr(out, ",\"3\"]") != NULL)
+            break;
+        if (!harness_pause(end)) {
+            kill(atoi(pid), SIGKILL);
+            harness_fail(__FILE__, __LINE__, "it has not come to 3 requests: %s", out);
+        }
+    }
+    kill(atoi(pid), SIGKILL);
+    free(out);
+    free(pid);
+    assert_int_equal(server_stop(&srv), 0);
 }
 
 /* ---- what it does ---- */
@@ -566,34 +638,51 @@ static void levels_are_changed_and_workers_recycled(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
-static void events_tell_the_status_once_a_second(void **state)
+/* Listens until one text has come, and after it another one. */
+static bool hears(const struct server *srv, const char *headers, const char *first,
+                  const char *second)
 {
-    struct server *srv = start("");
-    struct conn *conn[20];
-    char text[65536];
+    struct conn *conn = conn_open(srv->port[1]);
+    static char text[1 << 20];
+    const char *found;
     size_t n = 0;
-    int n_refused = 0;
 
-    (void)state;
-    conn[0] = conn_open(srv->port[1]);
-    conn_sendf(conn[0],
-               "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+    conn_sendf(conn,
+               "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n%sAuthorization: Bearer "
                "%s\r\n\r\n",
-               reader);
+               headers, reader);
     text[0] = '\0';
     for (int64_t end = harness_deadline_ms(HARNESS_WAIT_MS);
-         strstr(text, "event: status") == NULL ||
-         strstr(strstr(text, "event: status") + 1, "event: status") == NULL;) {
-        ssize_t got = recv(conn_fd(conn[0]), text + n, sizeof text - 1 - n, MSG_DONTWAIT);
+         (found = strstr(text, first)) == NULL || strstr(found + 1, second) == NULL;) {
+        ssize_t got = recv(conn_fd(conn), text + n, sizeof text - 1 - n, MSG_DONTWAIT);
 
         if (got > 0)
             text[n += (size_t)got] = '\0';
         else if (got == 0 || !harness_pause(end))
-            harness_fail(__FILE__, __LINE__, "no second event in: %s", text);
+            harness_fail(__FILE__, __LINE__, "neither %s nor %s in: %.3000s", first, second, text);
     }
-    assert_non_null(strstr(text, "Content-Type: text/event-stream"));
-    assert_non_null(strstr(text, "data: {\"version\""));
-    conn_close(&conn[0]);
+    conn_close(&conn);
+    return strstr(text, "Content-Type: text/event-stream") != NULL;
+}
+
+static bool says_new(struct server *srv)
+{
+    struct response *res = server_get(srv, "/b");
+    bool is_so = strcmp(res->body, "new") == 0;
+
+    response_free(&res);
+    return is_so;
+}
+
+static void events_tell_the_status_once_a_second(void **state)
+{
+    struct server *srv = start("");
+    struct conn *conn[20];
+    int n_refused = 0;
+
+    (void)state;
+    assert_true(hears(srv, "", "\nevent: status\ndata: {\"version\"", "\nevent: status\n"));
+    assert_true(hears(srv, "", "\nevent: numbers\ndata: {\"requests\":", "\"plugins\":{\"f\":{"));
     /* Listeners have a bound; those who leave make room. */
     for (size_t i = 0; i < 20; i++) {
         char head[64] = "";
@@ -612,13 +701,56 @@ static void events_tell_the_status_once_a_second(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void a_rollout_is_started_and_steered(void **state)
+{
+    struct server *srv = start("");
+    json_t *json;
+
+    (void)state;
+    json = ask(srv, "/api/v1/rollout");
+    assert_true(json_is_null(json));
+    json_decref(json);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout", token,
+                                          "{\"plugin\":\"f\",\"module\":\"/tmp/x.so\"}")),
+                     400);
+    assert_int_equal(
+        status_of(with_token(srv, "POST", "/api/v1/rollout", token, "{\"plugin\":\"none\"}")), 400);
+    json = act_on(
+        srv, "POST", "/api/v1/rollout",
+        "{\"plugin\":\"ok\",\"set\":{\"body\":\"new\"},\"rollout\":{\"promote\":\"manual\"}}", 202);
+    json_decref(json);
+    json = NULL;
+    eventually((json_decref(json), json = ask(srv, "/api/v1/rollout"),
+                strcmp(text_at(json, "phase"), "stepping") == 0));
+    json_decref(json);
+    json = act_on(srv, "POST", "/api/v1/rollout/promote", NULL, 202);
+    json_decref(json);
+    eventually(says_new(srv));
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout/explode", token, NULL)),
+                     404);
+    json = NULL;
+    eventually((json_decref(json), json = ask(srv, "/api/v1/rollout"),
+                strcmp(text_at(json, "phase"), "idle") == 0));
+    assert_string_equal(text_at(json, "result"), "promoted");
+    json_decref(json);
+    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout/pause", token, NULL)), 409);
+    /* It stands in the history, and who missed it is told. */
+    json = ask(srv, "/api/v1/history");
+    assert_string_equal(text_at(json, "events.0.kind"), "started");
+    assert_true(json_integer_value(at(json, "last")) >= 3);
+    json_decref(json);
+    assert_true(hears(srv, "Last-Event-ID: 1\r\n", "\nevent: event\ndata: ", "rollout_promoted"));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* Stands in for {name} of a path. */
 static void fill_in(const char *path, const char *method, char *out, size_t size)
 {
     const char *brace = strchr(path, '{');
-    const char *value = strstr(path, "{name}") != NULL   ? "f"
-                        : strstr(path, "{slot}") != NULL ? "0"
-                                                         : "1";
+    const char *value = strstr(path, "{name}") != NULL     ? "f"
+                        : strstr(path, "{slot}") != NULL   ? "0"
+                        : strstr(path, "{action}") != NULL ? "pause"
+                                                           : "1";
 
     (void)method;
     if (brace == NULL)
@@ -718,12 +850,14 @@ static void the_description_is_true(void **state)
                 body = "{\"action\":\"reset\"}";
             else if (strstr(target, "/loglevel") != NULL && strcmp(upper, "PUT") == 0)
                 body = "{\"level\":\"info\"}";
+            else if (strcmp(upper, "POST") == 0 && strcmp(target, "/api/v1/rollout") == 0)
+                body = "{\"plugin\":\"none\"}";
             else if (strcmp(upper, "POST") == 0 && strstr(target, "/reload") != NULL)
                 body = "{\"dry_run\":true}";
             res = with_token(srv, upper, target, token, body);
             check_answer(res, operation, what);
             if (res->status == 200 && ok != NULL) {
-                json_t *value = json_loads(res->body, 0, NULL);
+                json_t *value = json_loads(res->body, JSON_DECODE_ANY, NULL);
 
                 assert_non_null(value);
                 has_required(schemas, ok, value, what);
@@ -794,6 +928,32 @@ static void a_reload_keeps_sessions_and_takes_the_door_along(void **state)
     assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
     free(cookie);
     assert_int_equal(server_stop(&srv), 0);
+}
+
+static void an_upgrade_hands_the_door_to_the_next_server(void **state)
+{
+    struct server *srv = start("");
+    pid_t pid = admin_pid(srv), master = 0;
+    json_t *json;
+    char *cookie = log_in(srv), *out;
+
+    (void)state;
+    kill(srv->pid, SIGUSR2);
+    assert_int_equal(server_wait_exit(srv), 0); /* the old one, when the new one serves */
+    json = ask(srv, "/api/v1/status");
+    master = (pid_t)json_integer_value(at(json, "pid"));
+    assert_int_not_equal(json_integer_value(at(json, "admin.pid")), pid);
+    json_decref(json);
+    assert_true(master > 0);
+    assert_int_equal(kill(pid, 0), -1); /* the old process is gone */
+    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
+    kill(master, SIGTERM);
+    eventually(kill(master, 0) < 0);
+    out = server_log(srv);
+    assert_null(strstr(out, "cannot listen"));
+    free(out);
+    free(cookie);
+    server_stop(&srv);
 }
 
 static void hostile_input_costs_its_connection_and_nothing_else(void **state)
@@ -868,14 +1028,18 @@ int main(void)
         cmocka_unit_test(the_config_is_told_with_defaults_and_without_secrets),
         cmocka_unit_test(plugins_and_crashes_are_told),
         cmocka_unit_test(not_ready_while_routes_are_out_of_order_or_the_server_drains),
+        cmocka_unit_test(metrics_are_for_who_has_a_token_or_for_everybody),
+        cmocka_unit_test(prometheus_scrapes_it),
         cmocka_unit_test(readers_may_not_act),
         cmocka_unit_test(a_reload_is_looked_at_first_and_then_done),
         cmocka_unit_test(a_breaker_is_opened_until_it_is_reset),
         cmocka_unit_test(levels_are_changed_and_workers_recycled),
         cmocka_unit_test(events_tell_the_status_once_a_second),
+        cmocka_unit_test(a_rollout_is_started_and_steered),
         cmocka_unit_test(the_description_is_true),
         cmocka_unit_test(a_dead_admin_process_is_replaced_and_takes_nobody_along),
         cmocka_unit_test(a_reload_keeps_sessions_and_takes_the_door_along),
+        cmocka_unit_test(an_upgrade_hands_the_door_to_the_next_server),
         cmocka_unit_test(hostile_input_costs_its_connection_and_nothing_else),
     };
 

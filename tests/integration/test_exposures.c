@@ -3,6 +3,7 @@
  * librdkafka's own mock cluster. What is not installed is skipped.
  */
 #include "harness.h"
+#include "postgres.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -23,113 +24,6 @@
 #include <librdkafka/rdkafka_mock.h>
 #endif
 
-/* ---- PostgreSQL --------------------------------------------------------------------------- */
-
-struct postgres {
-    char *dir; /* data in DIR/data, socket in DIR */
-    char bin[4096];
-    pid_t pid;
-};
-
-/* Its programs refuse to run as root. It ends with this test, also when that dies. */
-static const char *as_nobody(void)
-{
-    return geteuid() == 0 ? "setpriv --pdeathsig=QUIT --reuid=65534 --regid=65534 --clear-groups"
-                          : "setpriv --pdeathsig=QUIT";
-}
-
-static int sql(const struct postgres *pg, char **out, const char *query)
-{
-    return run_command(out, "psql -X -q -A -t -h %s -p 5432 -U pg -d postgres -c \"%s\" 2>&1",
-                       pg->dir, query);
-}
-
-static void postgres_start(struct postgres *pg)
-{
-    char log[500], *command;
-
-    snprintf(log, sizeof log, "%s/log", pg->dir);
-    assert_true(asprintf(&command,
-                         "exec %s %s/postgres -D %s/data -k %s -c listen_addresses= -c fsync=off "
-                         "-c shared_buffers=8MB",
-                         as_nobody(), pg->bin, pg->dir, pg->dir) > 0);
-    pg->pid = fork();
-    if (pg->pid == 0) {
-        dup2(open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644), STDOUT_FILENO);
-        dup2(STDOUT_FILENO, STDERR_FILENO);
-        execl("/bin/sh", "sh", "-c", command, NULL);
-        _exit(127);
-    }
-    free(command);
-    eventually(sql(pg, NULL, "SELECT 1") == 0);
-}
-
-/* Immediately: as after a power cut. */
-static void postgres_stop(struct postgres *pg)
-{
-    kill(pg->pid, SIGQUIT);
-    waitpid(pg->pid, NULL, 0);
-}
-
-static struct postgres shared;
-
-/* One for all tests, started by the first, without the table. */
-static struct postgres *postgres(void)
-{
-    struct postgres *pg = &shared;
-    const char *sdk = getenv("BULKHEAD_SDK");
-    char unpacked[4096], path[8192];
-    glob_t found = {0};
-
-    if (pg->pid > 0) {
-        assert_int_equal(sql(pg, NULL, "DROP TABLE IF EXISTS exposures"), 0);
-        return pg;
-    }
-    /* `make test` unpacks it there, if it is not installed. */
-    snprintf(unpacked, sizeof unpacked, "%s/../build/unpacked/usr/lib/postgresql/*/bin", sdk);
-    if ((glob("/usr/lib/postgresql/*/bin", 0, NULL, &found) != 0 &&
-         glob(unpacked, 0, NULL, &found) != 0) ||
-        run_command(NULL, "ldd %s/postgres %s/psql | grep 'not found'", found.gl_pathv[0],
-                    found.gl_pathv[0]) == 0) {
-        globfree(&found);
-        print_message("PostgreSQL is not installed\n");
-        skip();
-    }
-    snprintf(pg->bin, sizeof pg->bin, "%s", found.gl_pathv[0]);
-    globfree(&found);
-    snprintf(path, sizeof path, "%s:%s", pg->bin, getenv("PATH"));
-    setenv("PATH", path, 1);
-    pg->dir = tmp_dir();
-    if (geteuid() == 0)
-        assert_int_equal(chown(pg->dir, 65534, 65534), 0);
-    assert_int_equal(
-        run_command(NULL,
-                    "cd %s && HOME=%s %s %s/initdb -D %s/data -U pg -A trust -N -E UTF8 "
-                    "--no-locale --no-instructions >%s/initdb.log 2>&1",
-                    pg->dir, pg->dir, as_nobody(), pg->bin, pg->dir, pg->dir),
-        0);
-    postgres_start(pg);
-    return pg;
-}
-
-static int postgres_end(void **state)
-{
-    (void)state;
-    if (shared.pid > 0)
-        postgres_stop(&shared);
-    free(shared.dir);
-    return 0;
-}
-
-static long number(const struct postgres *pg, const char *query)
-{
-    char *out = NULL;
-    long n = sql(pg, &out, query) == 0 ? strtol(out, NULL, 10) : -1;
-
-    free(out);
-    return n;
-}
-
 /* ---- the server --------------------------------------------------------------------------- */
 
 static struct server *start(const char *options)
@@ -141,8 +35,9 @@ static struct server *start(const char *options)
         "modules: {path: [@PLUGINS@]}\n"
         "plugins:\n"
         "  seen: {module: exposure_log, config: {linger: 20ms, retry: 50ms, %s}}\n"
-        "  time: {module: trace_time}\n"
+        "  time: {module: trace_time, config: {tolerance: 5s}}\n" /* machines are busy */
         "  colour: {module: ab_test, config: {name: colour, id: \"header:X-User\",\n"
+        "           tolerance: 5s,\n"
         "           groups: {red: 1, blue: 1}}}\n"
         "  site: {module: respond, config: {body: hello}}\n"
         "  fault: {module: fault, config: {from_request: true}}\n"
@@ -192,7 +87,7 @@ static void exposures_are_in_the_log(void **state)
 
 static void all_are_in_postgres_and_each_once(void **state)
 {
-    struct postgres *pg = postgres();
+    struct postgres *pg = postgres_shared();
     char options[300], *out = NULL;
     struct server *srv;
 
@@ -200,23 +95,23 @@ static void all_are_in_postgres_and_each_once(void **state)
     snprintf(options, sizeof options, "postgres: \"host=%s user=pg dbname=postgres\"", pg->dir);
     srv = start(options);
     requests(srv, 0, 50);
-    eventually(number(pg, "SELECT count(*) FROM exposures") == 50);
-    assert_int_equal(number(pg,
-                            "SELECT count(DISTINCT id) FROM exposures WHERE experiment = 'colour' "
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") == 50);
+    assert_int_equal(
+        postgres_number(pg, "SELECT count(DISTINCT id) FROM exposures WHERE experiment = 'colour' "
                             "AND status = 200 AND reason = 'assigned' AND NOT fallback AND "
                             "abs(extract(epoch FROM gateway_time - time)) < 60"),
-                     50);
+        50);
     /* What was sent, but not acknowledged, comes again: the state is set back, as if it had been lost. */
     assert_int_equal(server_stop(&srv), 0);
-    assert_int_equal(sql(pg, &out, "SELECT \\\"group\\\", id FROM exposures ORDER BY id LIMIT 1"),
-                     0);
+    assert_int_equal(
+        postgres_sql(pg, &out, "SELECT \\\"group\\\", id FROM exposures ORDER BY id LIMIT 1"), 0);
     assert_non_null(strstr(out, "|u0"));
     free(out);
 }
 
 static void sending_the_whole_log_again_changes_nothing(void **state)
 {
-    struct postgres *pg = postgres();
+    struct postgres *pg = postgres_shared();
     char options[300], path[500];
     struct server *srv;
     char *copy, *text;
@@ -225,7 +120,7 @@ static void sending_the_whole_log_again_changes_nothing(void **state)
     snprintf(options, sizeof options, "postgres: \"host=%s user=pg dbname=postgres\"", pg->dir);
     srv = start(options);
     requests(srv, 0, 30);
-    eventually(number(pg, "SELECT count(*) FROM exposures") == 30);
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") == 30);
     snprintf(path, sizeof path, "%s/exposures.jsonl", srv->dir);
     copy = file_read(path);
     assert_int_equal(server_stop(&srv), 0);
@@ -235,7 +130,7 @@ static void sending_the_whole_log_again_changes_nothing(void **state)
     file_write(path, "%s", copy);
     free(copy);
     requests(srv, 100, 5);
-    eventually(number(pg, "SELECT count(*) FROM exposures") == 35);
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") == 35);
     text = server_log(srv);
     assert_null(strstr(text, "left out")); /* they are no faults, either */
     free(text);
@@ -244,7 +139,7 @@ static void sending_the_whole_log_again_changes_nothing(void **state)
 
 static void nothing_is_lost_while_postgres_and_workers_die(void **state)
 {
-    struct postgres *pg = postgres();
+    struct postgres *pg = postgres_shared();
     char options[300], path[500], *text;
     struct server *srv;
     pid_t workers[8];
@@ -254,7 +149,7 @@ static void nothing_is_lost_while_postgres_and_workers_die(void **state)
              pg->dir);
     srv = start(options);
     requests(srv, 0, 40);
-    eventually(number(pg, "SELECT count(*) FROM exposures") >= 1);
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") >= 1);
     postgres_stop(pg);
     requests(srv, 40, 40);
     server_wait_log(srv, "exposures wait in the log until it works again");
@@ -264,13 +159,13 @@ static void nothing_is_lost_while_postgres_and_workers_die(void **state)
     eventually(server_children(srv, "worker", NULL, 0) >= 2);
     requests(srv, 80, 40);
     postgres_start(pg);
-    eventually(number(pg, "SELECT count(*) FROM exposures") == 120);
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") == 120);
     for (size_t n = server_children(srv, "worker", workers, 8); n > 0; n--)
         kill(workers[n - 1], SIGKILL);
     requests(srv, 120, 40);
-    eventually(number(pg, "SELECT count(*) FROM exposures") == 160);
-    assert_int_equal(number(pg, "SELECT count(DISTINCT id) FROM exposures"), 160);
-    assert_int_equal(number(pg, "SELECT count(DISTINCT event_id) FROM exposures"), 160);
+    eventually(postgres_number(pg, "SELECT count(*) FROM exposures") == 160);
+    assert_int_equal(postgres_number(pg, "SELECT count(DISTINCT id) FROM exposures"), 160);
+    assert_int_equal(postgres_number(pg, "SELECT count(DISTINCT event_id) FROM exposures"), 160);
     snprintf(path, sizeof path, "%s/exposures.jsonl.postgres", srv->dir);
     text = file_read(path);
     assert_non_null(text);
@@ -298,23 +193,24 @@ static void a_request_that_crashed_is_an_exposure_too(void **state)
 
 static void one_line_that_postgres_refuses_holds_up_no_other(void **state)
 {
-    struct postgres *pg = postgres();
+    struct postgres *pg = postgres_shared();
     char options[300];
     struct server *srv;
 
     (void)state;
-    assert_int_equal(sql(pg, NULL,
-                         "CREATE TABLE seen (event_id uuid PRIMARY KEY, time timestamptz, "
-                         "experiment text, \\\"group\\\" text, id text CHECK (id <> 'u13'), "
-                         "reason text, bucket integer, fallback boolean, request_time "
-                         "timestamptz, gateway_time timestamptz, status integer, "
-                         "request_id text)"),
-                     0);
+    assert_int_equal(
+        postgres_sql(pg, NULL,
+                     "CREATE TABLE seen (event_id uuid PRIMARY KEY, time timestamptz, "
+                     "experiment text, \\\"group\\\" text, id text CHECK (id <> 'u13'), "
+                     "reason text, bucket integer, fallback boolean, request_time "
+                     "timestamptz, gateway_time timestamptz, status integer, "
+                     "request_id text)"),
+        0);
     snprintf(options, sizeof options,
              "postgres: \"host=%s user=pg dbname=postgres\", table: seen, create: false", pg->dir);
     srv = start(options);
     requests(srv, 0, 30);
-    eventually(number(pg, "SELECT count(*) FROM seen") == 29);
+    eventually(postgres_number(pg, "SELECT count(*) FROM seen") == 29);
     server_wait_log(srv, "postgres: 1 lines were left out: it does not take them");
     assert_int_equal(server_stop(&srv), 0);
 }

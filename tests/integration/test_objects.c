@@ -276,6 +276,34 @@ static void a_program_is_refused(void **state)
     }
 }
 
+static void what_the_loader_makes_of_it_is_told(void **state)
+{
+    static const char odd[] =
+        "#include <bulkhead.h>\n"
+        "static __thread char tls[200] __attribute__((tls_model(\"initial-exec\")));\n"
+        "__asm__(\".type unique, @gnu_unique_object\\n.globl unique\\n\"\n"
+        "        \".data\\nunique: .long 1\\n.size unique, 4\\n.text\\n\");\n"
+        "static bh_rc answer(void *self, bh_req *req, void *ctx)\n"
+        "{ (void)self; (void)ctx; tls[0]++; return bh_reply(req, 200, NULL, tls); }\n"
+        "BH_PLUGIN(\"x\", \"1\", .on_request = answer)\n";
+    char *out;
+
+    (void)state;
+    free(plugin_build(dir, "x", odd));
+    assert_int_equal(run_command(&out, "cd %s && \"$BULKHEAD\" inspect ./x.so", dir), 0);
+    assert_non_null(strstr(out, "defines 1 unique symbol (unique)"));
+    assert_non_null(strstr(out, "needs static TLS"));
+    assert_null(strstr(out, "never unmapped"));
+    free(out);
+    assert_int_equal(
+        run_command(NULL, "cd %s && cc -shared -fPIC -w -Wl,-z,nodelete -I%s/include x.c -o x.so",
+                    dir, getenv("BULKHEAD_SDK")),
+        0);
+    assert_int_equal(run_command(&out, "cd %s && \"$BULKHEAD\" inspect ./x.so", dir), 0);
+    assert_non_null(strstr(out, "never unmapped (NODELETE)"));
+    free(out);
+}
+
 /* Whatever byte is wrong, nothing crashes and nothing hangs. */
 static void damaged_objects_are_refused_or_sound(void **state)
 {
@@ -307,6 +335,7 @@ int main(void)
 #define T(NAME) cmocka_unit_test_setup_teardown(NAME, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(a_good_one_is_sound_and_inspected_without_running),
+        T(what_the_loader_makes_of_it_is_told),
         T(another_abi_major_is_refused),
         T(a_plugin_that_needs_a_newer_minor_is_refused),
         T(an_object_without_a_note_is_refused),

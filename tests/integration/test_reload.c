@@ -236,6 +236,35 @@ static void a_request_that_sleeps_ends_in_its_own_version(void **state)
     free(two);
 }
 
+/* One that waits for a ticket, one whose body is on its way: 300 times 64 KiB, which nobody reads yet. */
+static void suspended_and_streaming_requests_end_where_they_began(void **state)
+{
+    struct server *srv = start("");
+    struct conn *paused = conn_open(srv->port[0]), *stream = conn_open(srv->port[0]);
+    char *next = make(srv->dir, "next", "2", "", "");
+    struct response *res;
+
+    (void)state;
+    conn_sendf(paused, "GET /pause/x?do=reply&delay=700 HTTP/1.1\r\nHost: a\r\n\r\n");
+    conn_sendf(stream, "GET /stream/x?n=300&size=65536&via=pull HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(!conn_is_idle(stream));
+    put_object(srv, "mv", next);
+    reload(srv, 0, NULL);
+    check_says(srv, "2 one");
+    res = conn_response(stream, "GET");
+    assert_int_equal(res->status, 200);
+    assert_false(res->truncated);
+    assert_int_equal(res->body_len, 300 * 65536);
+    response_free(&res);
+    res = conn_response(paused, "GET");
+    assert_int_equal(res->status, 201);
+    response_free(&res);
+    conn_close(&paused);
+    conn_close(&stream);
+    free(next);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void listeners_come_and_go(void **state)
 {
     struct server *srv = start("");
@@ -351,6 +380,21 @@ static void state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else(void
     use_counter(srv, "4", "", "abort();"); /* which is not called: save() of 3 never came back */
     server_wait_log(srv, "save() ran past its deadline");
     check_says(srv, "v4 1");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_restore_that_crashes_over_the_real_state_is_refused(void **state)
+{
+    struct server *srv = start_counter();
+    char *object = make_counter(srv->dir, "next", "2", "",
+                                "if (((const long *)p)[0] == 20) abort();");
+
+    (void)state;
+    put_object(srv, "cp", object);
+    reload(srv, 2, "restore() crashed, or ran past its deadline, over the state of the version");
+    reload(srv, 2, "is in quarantine since");
+    check_says(srv, "v1 21");
+    free(object);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -790,9 +834,11 @@ int main(void)
         cmocka_unit_test(an_object_moved_into_place_runs_new_code),
         cmocka_unit_test(an_object_copied_over_the_old_one_leaves_running_code_alone),
         cmocka_unit_test(a_request_that_sleeps_ends_in_its_own_version),
+        cmocka_unit_test(suspended_and_streaming_requests_end_where_they_began),
         cmocka_unit_test(listeners_come_and_go),
         cmocka_unit_test(state_goes_to_the_next_version_and_back),
         cmocka_unit_test(state_that_cannot_be_saved_or_restored_is_lost_and_nothing_else),
+        cmocka_unit_test(a_restore_that_crashes_over_the_real_state_is_refused),
         cmocka_unit_test(a_hundred_reloads_under_load_lose_nothing),
         cmocka_unit_test(who_has_connected_to_a_listener_that_goes_is_answered),
         cmocka_unit_test(objects_that_cannot_be_unloaded_are_reloaded_ever_again),

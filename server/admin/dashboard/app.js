@@ -102,14 +102,13 @@ const loadLevels = () => quietly(async () => {
 const loadConfig = () => quietly(async () => {
   app.state.config = await api.get('/config');
 });
-const HAS_ROLLOUTS = false;
 const loadRollout = () => quietly(async () => {
-  if (!HAS_ROLLOUTS) return;
-  try {
-    app.state.rollout = (await api.get('/rollout')) ?? null;
-  } catch (problem) {
-    if (problem.status !== 404) throw problem;
-  }
+  app.state.rollout = await api.get('/rollout');
+});
+const loadHistory = () => quietly(async () => {
+  const { events } = await api.get('/history');
+  const known = app.state.events.at(-1)?.number ?? 0;
+  if (!events.length || events.at(-1).number >= known) app.state.events = events;
 });
 async function loadRecord(id) {
   app.state.recordError = null;
@@ -143,7 +142,7 @@ function takeStatus(status) {
     const { numbers } = app.state;
     push(app.series.rate, isSame ? Math.max(0, (status.requests - before.requests) / seconds) : null);
     push(app.series.failed, isSame ? Math.max(0, (sum - before.sum) / seconds) : null);
-    push(app.series.p50, numbers?.p50_us ?? null);
+    push(app.series.p50, numbers?.p50_us ?? null); // null: there was no request
     push(app.series.p99, numbers?.p99_us ?? null);
     app.history.push({ trouble });
     if (app.history.length > KEEP) app.history.shift();
@@ -160,7 +159,7 @@ function takeStatus(status) {
     setTimeout(loadCrashes, 1200); // the recorder writes them a moment later
   }
   app.state.status = status;
-  if (app.state.rollout !== undefined && view().name === 'releases') loadRollout();
+  if (app.state.rollout?.result === 'running') loadRollout();
   draw();
 }
 
@@ -168,9 +167,10 @@ function told(name, data) {
   if (name === 'status') takeStatus(data);
   else if (name === 'numbers') app.state.numbers = data;
   else if (name === 'event') {
+    if (data.number <= (app.state.events.at(-1)?.number ?? 0)) return;
     app.state.events.push(data);
-    if (app.state.events.length > 500) app.state.events.shift();
-    if (/rollout|promot|rolled/i.test(data.kind ?? '')) loadRollout();
+    if (app.state.events.length > 512) app.state.events.shift();
+    if (data.kind.startsWith('rollout')) loadRollout();
     draw();
   } else if (name === 'trouble') toast('bad', data.detail);
 }
@@ -316,13 +316,18 @@ async function start() {
   stop = listen(told, (isConnected) => {
     const was = app.state.isConnected;
     app.state.isConnected = isConnected;
-    if (isConnected && !was && app.state.status) loadPlugins();
+    if (isConnected && !was && app.state.status) { // what has happened meanwhile
+      loadPlugins();
+      loadHistory();
+      loadRollout();
+    }
     if (!isConnected) quietly(() => api.get('/session').then((session) => { if (!session.role) start(); }));
     draw();
   });
   loadPlugins();
   loadCrashes();
   loadRollout();
+  loadHistory();
   moved();
 }
 

@@ -142,7 +142,7 @@ export function plugin(app, name) {
     h('h1', null, `${p.name} `, state(health.kind, health.sign, health.text)),
     h('div', { class: 'grid-2' },
       h('div', { class: 'card' }, h('h2', null, 'What it is'), h('dl', { class: 'facts' },
-        fact('Module', `${p.module} ${p.version ?? ''}`), fact('Does', p.summary), fact('Object', p.object && h('code', null, p.object)),
+        fact('Module', `${p.module} ${p.version ?? ''}`), fact('Does', p.summary), fact('Hooks', p.hooks), fact('Object', p.object && h('code', null, p.object)),
         fact('SHA-256', p.sha256 && h('code', { title: p.sha256 }, `${p.sha256.slice(0, 16)}…`)),
         fact('In the chains of', (p.routes ?? []).join(', ') || 'none'), fact('When it fails', p.on_error === 'fail_open' ? 'the request goes on without it' : 'the request fails'))),
       h('div', { class: 'card' }, h('h2', null, 'How it is'), h('dl', { class: 'facts' },
@@ -251,25 +251,34 @@ export function crash(app, id) {
 
 // ---- releases ----
 
-function rolloutCard(app) {
-  const r = app.state.rollout;
-  if (r === undefined) return null; // this server has none
-  if (!r) return h('div', { class: 'card' }, h('h2', null, 'Rollout'), h('p', { class: 'dim' }, 'None has been started. ', h('code', null, 'bulkhead rollout start PLUGIN --module FILE'), ' tries a new version on a part of the requests.'));
-  const isRunning = !['promoted', 'rolled back', 'aborted', 'failed', 'done'].includes(r.state);
-  const act = (what, text, kind, question) => h('button', { class: kind, onclick: () => (question ? app.ask(question, () => app.rollout(what)) : app.rollout(what)) }, text);
-  return h('div', { class: 'card', 'data-key': 'rollout' }, h('h2', null, `Rollout of ${r.plugin ?? '?'} `, state(r.state === 'promoted' ? 'good' : isRunning ? 'warn' : 'bad', isRunning ? '◐' : r.state === 'promoted' ? '✓' : '↩', r.state)),
-    r.steps?.length ? h('ol', { class: 'steps' }, r.steps.map((step, i) => h('li', { class: i === r.step ? 'now' : i < r.step ? 'past' : '', 'aria-current': i === r.step ? 'step' : null }, h('b', null, step.kind ?? step.name ?? `step ${i + 1}`), h('div', null, step.weight !== undefined ? `${step.weight} %` : step.percent !== undefined ? `${step.percent} %` : '')))) : null,
-    h('dl', { class: 'facts' }, fact('Old version', r.from ?? r.stable?.version), fact('New version', r.to ?? r.candidate?.version), r.why ? fact('Why', r.why) : null, r.says ? fact('Says', r.says) : null),
-    arms(r),
-    isRunning && app.can() ? h('div', { class: 'row' }, act('promote', 'Promote', 'main', 'Serve all requests with the new version?'), act('pause', 'Pause'), act('resume', 'Resume'), act('abort', 'Abort', 'danger', 'Go back to the old version?')) : null);
+// How a rollout is, in a word.
+function rolloutState(r) {
+  if (r.result === 'running') return r.paused ? state('warn', '‖', 'Paused') : state('warn', '◐', r.phase === 'stepping' ? `Step ${r.step} of ${r.steps.length}` : r.phase);
+  return r.result === 'promoted' ? state('good', '✓', 'Promoted') : state('bad', '↩', r.result === 'rolled back' ? 'Rolled back' : r.result === 'aborted' ? 'Aborted' : 'Not started');
 }
 
 function arms(r) {
-  const list = [['stable', r.stable], ['candidate', r.candidate]].filter(([, arm]) => arm && typeof arm === 'object');
-  const keys = ['requests', 'errors', 'crashes', 'failures', 'p50_ms', 'p99_ms'].filter((k) => list.some(([, arm]) => arm[k] !== undefined));
-  if (!keys.length) return null;
-  return h('div', { class: 'scroll' }, h('table', null, h('thead', null, h('tr', null, h('th', null, 'Arm'), keys.map((k) => h('th', { class: 'num' }, k.replace('_ms', ' (ms)'))))),
-    h('tbody', null, list.map(([name, arm]) => h('tr', null, h('td', null, name), keys.map((k) => h('td', { class: 'num' }, number(arm[k]))))))));
+  const columns = [['requests', 'Requests', number], ['errors', 'Errors', number], ['unfinished', 'Unfinished', number], ['p50_ms', 'p50', (ms) => micros(ms === null ? null : ms * 1000)], ['p99_ms', 'p99', (ms) => micros(ms === null ? null : ms * 1000)]];
+  return h('div', { class: 'scroll' }, h('table', null,
+    h('thead', null, h('tr', null, h('th', null, 'Arm'), h('th', null, 'Version'), columns.map(([, title]) => h('th', { class: 'num' }, title)))),
+    h('tbody', null, [['stable', r.stable], ['candidate', r.candidate]].map(([name, arm]) => h('tr', { 'data-key': name }, h('td', null, name), h('td', null, `${arm.version} `, h('code', { class: 'dim' }, arm.sha256.slice(0, 12))), columns.map(([key, , format]) => h('td', { class: 'num' }, format(arm[key]))))))));
+}
+
+function rolloutCard(app) {
+  const r = app.state.rollout;
+  if (r === undefined) return null;
+  if (!r) {
+    return h('div', { class: 'card', 'data-key': 'rollout' }, h('h2', null, 'Rollout'), h('p', { class: 'dim' }, 'None has been started. ', h('code', null, 'bulkhead rollout start PLUGIN'), ' tries a new version on a part of the requests, and takes it back when it fails.'));
+  }
+  const isRunning = r.result === 'running';
+  const can = isRunning && r.phase === 'stepping' && app.can();
+  const act = (what, text, kind, question) => h('button', { class: kind ?? '', onclick: () => (question ? app.ask(question, () => app.rollout(what)) : app.rollout(what)) }, text);
+  return h('div', { class: 'card', 'data-key': 'rollout' }, h('h2', null, `Rollout of ${r.plugin} `, rolloutState(r)),
+    h('ol', { class: 'steps' }, r.steps.map((step, i) => h('li', { class: !isRunning ? '' : i + 1 === r.step ? 'now' : i + 1 < r.step ? 'past' : '', 'aria-current': isRunning && i + 1 === r.step ? 'step' : null },
+      h('b', null, `${step.mode} ${step.weight}`), h('div', { class: 'dim' }, step.for_ms ? `at least ${span(step.for_ms / 1000)}, ${number(step.samples)} requests` : `${number(step.samples)} requests`)))),
+    h('dl', { class: 'facts' }, isRunning ? fact('Share', `${r.mode} ${r.weight}`) : null, r.waits_for ? fact('Waits for', r.waits_for) : null, r.why ? fact('Because', r.why) : null, fact('Begun', r.began ? `${ago(r.began)} by ${r.by || 'hand'}` : null), r.ended ? fact('Ended', ago(r.ended)) : null),
+    arms(r),
+    can ? h('div', { class: 'row actions' }, act('promote', 'Promote', 'main', `Serve all requests with ${r.plugin} ${r.candidate.version}?`), act('step', 'Next step'), r.paused ? act('resume', 'Resume') : act('pause', 'Pause'), act('abort', 'Abort', 'danger', `Go back to ${r.plugin} ${r.stable.version}?`)) : null);
 }
 
 export function releases(app) {
@@ -355,6 +364,6 @@ export function events(app) {
   const list = [...app.state.events].reverse();
   return [h('h1', null, 'Events'), h('div', { class: 'card scroll' }, list.length ? h('table', null,
     h('thead', null, h('tr', null, ['When', 'What', 'Plugin', ''].map((t) => h('th', null, t)))),
-    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind ?? e.event), h('td', null, e.plugin ?? ''), h('td', null, e.text)))))
-    : h('p', { class: 'empty' }, 'Nothing since this page was opened.'))];
+    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', null, e.plugin ?? ''), h('td', null, e.text)))))
+    : h('p', { class: 'empty' }, 'Nothing has happened yet.'))];
 }

@@ -1,0 +1,14 @@
+/*
+ * kept_internal.h - files that are kept, for kept.c and bans.c.
+ */
+#ifndef MASTER_KEPT_INTERNAL_H
+#define MASTER_KEPT_INTERNAL_H
+
+#include <jansson.h>
+
+/* In the place of what is there, in one step. 0 or -errno. */
+int kept_write(const char *path, const char *text);
+/* An object of "version" 1; NULL: there is none, or it made no sense and was moved aside. */
+json_t *kept_read(const char *path);
+
+#endif
