@@ -597,10 +597,14 @@ static const struct schema redis_keys[] = {
 
 static const struct schema store_keys[] = {
     {"backend", SCHEMA_ENUM, OFF(struct config, store.backend), .def = "memory",
-     .form = "memory|redis",
-     .help = "memory: shared by all workers, empty after a restart. redis: by machines; slower"},
+     .form = "memory|lmdb|redis",
+     .help = "memory: shared by workers, empty after a restart. lmdb: a file. redis: for machines"},
+    {"path", SCHEMA_STRING, OFF(struct config, store.path), .form = "a path",
+     .help = "lmdb: its file, in a folder that the workers' user may write to"},
+    {"sync", SCHEMA_DURATION, OFF(struct config, store.sync_ms), .def = "1s", .min = 0, .max = HOUR,
+     .help = "lmdb: how often it is written out to the disk; 0: the kernel decides"},
     {"size", SCHEMA_SIZE, OFF(struct config, store.size), .def = "32MiB", .min = 2 * MIB,
-     .max = 2 * GIB, .help = "Of the memory store; pages are taken as they are needed"},
+     .max = 2 * GIB, .help = "Of the store in memory or of LMDB's; taken as it is needed"},
     {"quota", SCHEMA_SIZE, OFF(struct config, store.quota), .def = "8MiB", .min = 0,
      .max = 1024 * GIB,
      .help = "Bytes that a namespace may take, where its plugin says nothing else; 0: no limit"},
