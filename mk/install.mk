@@ -27,6 +27,11 @@ fill-paths = sed -e 's|/usr/bin/|$(bindir)/|g' -e 's|/etc/bulkhead|$(confdir)|g'
 # Of a file in config/: modules are looked for where they are installed by default.
 fill-example = sed -e '/^modules: {path: \[\(\.\.\/\)*build\/plugins\]}/d' -e 's|config/bulkhead.yaml|$(docdir)/examples/bulkhead.yaml|' \
                    -e 's|^crash: {dir: crashes|crash: {dir: /var/lib/bulkhead/crashes|'
+# What the server says of itself: FOLDER/NAME:ARGUMENTS.
+zshdir := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+generated-files = share/man/man1/bulkhead.1:manual,1 share/man/man5/bulkhead.yaml.5:manual,5 \
+    share/bash-completion/completions/bulkhead:completion,bash $(zshdir:$(PREFIX)/%=%)/_bulkhead:completion,zsh \
+    share/fish/vendor_completions.d/bulkhead.fish:completion,fish
 # PACKAGING-FILE:FOLDER:NAME
 system-files = service:$(libdir)/systemd/system:bulkhead.service sysusers:$(libdir)/sysusers.d:bulkhead.conf \
                tmpfiles:$(libdir)/tmpfiles.d:bulkhead.conf
@@ -56,12 +61,17 @@ install: all
 	    from=packaging/bulkhead.$${file%%:*} name=$${file##*:}; dir=$${file#*:}; dir=$(DESTDIR)$${dir%:*}; \
 	    install -d $$dir && $(fill-paths) $$from > $$dir/$$name && chmod 644 $$dir/$$name || exit 1; \
 	done
+	$(Q)for file in $(generated-files); do \
+	    to=$(DESTDIR)$(PREFIX)/$${file%:*}; \
+	    install -d "$${to%/*}" && $(BULKHEAD) $$(echo $${file#*:} | tr , ' ') > "$$to" && chmod 644 "$$to" || exit 1; \
+	done
 	$(Q)install -D -m 644 packaging/bulkhead.logrotate $(DESTDIR)$(sysconfdir)/logrotate.d/bulkhead
 	@echo "installed in $(DESTDIR)$(PREFIX); start it with: $(bindir)/bulkhead run -c $(confdir)/bulkhead.yaml"
 
 uninstall:
 	$(Q)rm -f $(DESTDIR)$(bindir)/bulkhead $(DESTDIR)$(includedir)/bulkhead.h $(DESTDIR)$(PREFIX)/share/pkgconfig/bulkhead.pc \
 	    $(foreach f,$(system-files),$(DESTDIR)$(word 2,$(subst :, ,$f))/$(word 3,$(subst :, ,$f))) \
+	    $(foreach f,$(generated-files),$(DESTDIR)$(PREFIX)/$(firstword $(subst :, ,$f))) \
 	    $(DESTDIR)$(sysconfdir)/logrotate.d/bulkhead
 	$(Q)$(if $(PLUGIN_NAMES),rm -f $(PLUGIN_NAMES:%=$(DESTDIR)$(pluginsdir)/%.so))
 	$(Q)rm -rf $(DESTDIR)$(datadir) $(DESTDIR)$(docdir)

@@ -47,6 +47,8 @@ for object in "$main"/usr/bin/bulkhead "$main"/usr/lib/bulkhead/plugins/*.so; do
     strip --strip-debug --remove-section=.comment "$object"
 done
 
+gzip -9n "$main"/usr/share/man/man*/*
+
 # ---- What Debian wants of every package
 document() { # PACKAGE FOLDER
     doc=$2/usr/share/doc/$1

@@ -3,9 +3,11 @@
  *
  * Keys, limits and answers are here. Whose requests count together says `scope`: with `worker`, a
  * bounded table of token buckets in each of them (buckets.c); with `machine`, the server's store, and
- * that table for what the store has no room for.
+ * that table for what the store has no room for; with `cluster`, the store that machines share, by way
+ * of leases (cluster.c).
  */
 #include "buckets.h"
+#include "cluster.h"
 
 #include <arpa/inet.h>
 #include <bulkhead.h>
@@ -24,17 +26,33 @@ struct config {
     bh_cidrlist exempt;
     int32_t headers;
     int32_t scope;
+    int64_t lease; /* ms */
 };
 
-enum scope { SCOPE_WORKER, SCOPE_MACHINE };
+enum scope { SCOPE_WORKER, SCOPE_MACHINE, SCOPE_CLUSTER };
 
 struct rate_limit {
     bh_inst *inst;
     const struct config *cfg;
     struct buckets *buckets;
-    const char *header; /* NULL: by client address */
-    bh_str policy;      /* RateLimit-Policy */
+    struct cluster *cluster; /* NULL: another scope */
+    const char *header;      /* NULL: by client address */
+    bh_str policy;           /* RateLimit-Policy */
     char policy_text[80];
+};
+
+/* Whom a request is charged to, in bytes. The first one keeps kinds of keys apart: a header's value is
+ * no address. */
+#define KEY_MAX 200
+
+struct key {
+    char p[1 + KEY_MAX];
+    size_t n;
+};
+
+struct ctx { /* of a request that waits, or waited; all zero: of any other */
+    struct waiter waiter;
+    struct key key;
 };
 
 static const char *header_of(const char *key)
@@ -62,6 +80,35 @@ static bh_rc rate_limit_validate(const void *cfg, bh_errs *errs)
     return BH_OK;
 }
 
+static void rate_limit_close(void *self)
+{
+    struct rate_limit *l = self;
+
+    cluster_destroy(l->cluster);
+    buckets_destroy(l->buckets);
+    free(l);
+}
+
+/* ---- requests that have waited (cluster.h) ---- */
+
+static void decided(struct waiter *w)
+{
+    if (w->left >= 0)
+        bh_resume(w->ticket, BH_CONTINUE);
+    else /* the headers come in on_response */
+        bh_resume_reply(w->ticket, 429, "application/problem+json", problem, sizeof problem - 1);
+}
+
+static void failed(struct waiter *w)
+{
+    bh_resume(w->ticket, BH_FAIL);
+}
+
+static void leave(void *arg)
+{
+    cluster_leave(arg);
+}
+
 static bh_rc rate_limit_open(bh_inst *inst, const void *cfg, void **self)
 {
     const struct config *c = cfg;
@@ -86,16 +133,20 @@ static bh_rc rate_limit_open(bh_inst *inst, const void *cfg, void **self)
         free(l);
         return BH_FAIL;
     }
+    if (c->scope == SCOPE_CLUSTER) {
+        double lease = c->rate * (double)c->lease / 1000;
+
+        lease = fmax(1, floor(fmin(lease, c->burst / 4)));
+        l->cluster = cluster_create(inst, (size_t)c->max_keys, c->rate, c->burst, lease, decided,
+                                    failed);
+        if (l->cluster == NULL) {
+            bh_log(inst, BH_LOG_ERROR, "no memory for max_keys leases");
+            rate_limit_close(l);
+            return BH_FAIL;
+        }
+    }
     *self = l;
     return BH_OK;
-}
-
-static void rate_limit_close(void *self)
-{
-    struct rate_limit *l = self;
-
-    buckets_destroy(l->buckets);
-    free(l);
 }
 
 /* An address as 16 bytes, IPv4 as ::ffff:a.b.c.d. 0 when it is none (a Unix socket). */
@@ -146,15 +197,6 @@ static bh_rc tell(const struct rate_limit *l, bh_req *req, double left)
 
 /* ---- keys and tokens ---- */
 
-#define KEY_MAX 200
-
-/* Whom a request is charged to, in bytes. The first one keeps kinds of keys apart: a header's value is
- * no address. */
-struct key {
-    char p[1 + KEY_MAX];
-    size_t n;
-};
-
 static void set_key(struct key *key, char kind, const void *p, size_t n)
 {
     key->p[0] = kind;
@@ -196,7 +238,7 @@ static double take(struct rate_limit *l, const struct key *key)
     int64_t left = 0;
     bh_rc rc = BH_ELIMIT;
 
-    if (l->cfg->scope != SCOPE_WORKER) {
+    if (l->cfg->scope == SCOPE_MACHINE) {
         left = bh_bucket_take(l->inst, bh_sn(key->p, key->n), l->cfg->rate, l->cfg->burst, 1);
         rc = bh_bucket_rc(left);
     }
@@ -207,6 +249,42 @@ static double take(struct rate_limit *l, const struct key *key)
                         bh_now_ns(BH_CLOCK_LOOP));
 }
 
+static bh_rc tell_wait(const struct rate_limit *l, bh_req *req, double left)
+{
+    char wait[32];
+
+    snprintf(wait, sizeof wait, "%.0f", fmax(1, ceil(-left / l->cfg->rate)));
+    return bh_resp_header(req, "Retry-After", wait);
+}
+
+static bh_rc decide(const struct rate_limit *l, bh_req *req, double left)
+{
+    if (l->cfg->headers && tell(l, req, left) != BH_OK)
+        return BH_FAIL;
+    if (left >= 0)
+        return BH_CONTINUE;
+    if (tell_wait(l, req, left) != BH_OK)
+        return BH_FAIL;
+    return bh_reply_n(req, 429, "application/problem+json", problem, sizeof problem - 1);
+}
+
+static bh_rc ask_cluster(struct rate_limit *l, bh_req *req, const struct key *key, struct ctx *ctx)
+{
+    uint64_t hash = buckets_key(l->buckets, key->p[0], key->p + 1, key->n - 1);
+    int64_t now_ns = bh_now_ns(BH_CLOCK_LOOP);
+    struct waiter *w = &ctx->waiter;
+    double left;
+
+    if (cluster_take(l->cluster, hash, now_ns, &left))
+        return decide(l, req, left);
+    ctx->key = *key;
+    w->key = bh_sn(ctx->key.p, ctx->key.n);
+    w->ticket = bh_ticket_take(req, 0);
+    if (w->ticket == NULL || bh_defer(req, leave, w) != BH_OK)
+        return BH_FAIL;
+    return cluster_wait(l->cluster, hash, now_ns, w) == BH_OK ? BH_PAUSE : BH_FAIL;
+}
+
 static bh_rc rate_limit_on_request(void *self, bh_req *req, void *ctx)
 {
     struct rate_limit *l = self;
@@ -214,23 +292,25 @@ static bh_rc rate_limit_on_request(void *self, bh_req *req, void *ctx)
     uint8_t addr[16];
     int has_addr = parse_client(client, addr);
     struct key key;
-    double left;
-    char wait[32];
 
-    (void)ctx;
     if (has_addr && is_exempt(&l->cfg->exempt, addr))
         return BH_CONTINUE;
     find_key(l, req, has_addr ? addr : NULL, &key);
-    left = take(l, &key);
-    if (l->cfg->headers && tell(l, req, left) != BH_OK)
-        return BH_FAIL;
-    if (left >= 0)
-        return BH_CONTINUE;
+    return l->cluster != NULL ? ask_cluster(l, req, &key, ctx) : decide(l, req, take(l, &key));
+}
 
-    snprintf(wait, sizeof wait, "%.0f", fmax(1, ceil(-left / l->cfg->rate)));
-    if (bh_resp_header(req, "Retry-After", wait) != BH_OK)
+/* What a request that has waited is to be told. */
+static bh_rc rate_limit_on_response(void *self, bh_req *req, void *ctx)
+{
+    const struct rate_limit *l = self;
+    const struct waiter *w = &((const struct ctx *)ctx)->waiter;
+
+    if (!w->is_decided)
+        return BH_CONTINUE;
+    if ((l->cfg->headers && tell(l, req, w->left) != BH_OK) ||
+        (w->left < 0 && tell_wait(l, req, w->left) != BH_OK))
         return BH_FAIL;
-    return bh_reply_n(req, 429, "application/problem+json", problem, sizeof problem - 1);
+    return BH_CONTINUE;
 }
 
 static const bh_opt rate_limit_options[] = {
@@ -240,8 +320,10 @@ static const bh_opt rate_limit_options[] = {
     BH_INT(struct config, max_keys, "65536", 8, 1 << 24,
            "keys remembered in each worker; 24 bytes each"),
     BH_CIDRLIST(struct config, exempt, "client networks without a limit"),
-    BH_ENUM(struct config, scope, "machine", "worker|machine",
-            "whose requests count together: those of each worker, or of all workers"),
+    BH_ENUM(struct config, scope, "machine", "worker|machine|cluster",
+            "whose requests count together: of each worker, of all, of all who share a store"),
+    BH_DURATION(struct config, lease, "20ms", 1, 10000,
+                "cluster: a worker takes tokens for so long at a time"),
     BH_BOOL(struct config, headers, "true", "tell clients with RateLimit and RateLimit-Policy"),
     BH_OPT_END,
 };
@@ -249,4 +331,5 @@ static const bh_opt rate_limit_options[] = {
 BH_PLUGIN("rate_limit", "1.0.0", .summary = "limits requests per client or header",
           .options = rate_limit_options, .cfg_size = sizeof(struct config),
           .validate = rate_limit_validate, .open = rate_limit_open, .close = rate_limit_close,
-          .on_request = rate_limit_on_request)
+          .ctx_size = sizeof(struct ctx), .on_request = rate_limit_on_request,
+          .on_response = rate_limit_on_response)

@@ -255,6 +255,68 @@ static void long_values_of_a_header_are_told_apart(void **state)
     bht_close(t);
 }
 
+static void machines_of_a_cluster_share_one_limit(void **state)
+{
+    bht *one = bht_open("rate=2", "burst=8", "scope=cluster", NULL);
+    bht *two = bht_open("rate=2", "burst=8", "scope=cluster", NULL);
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(bht_passed(from(one, "192.0.2.1")) + bht_passed(from(two, "192.0.2.1")),
+                         2);
+    assert_int_equal(passed(one, "192.0.2.1") + passed(two, "192.0.2.1"), 0);
+    bht_advance(SECOND);
+    assert_int_equal(passed(two, "192.0.2.1") + passed(one, "192.0.2.1"), 2);
+    bht_close(one);
+    bht_close(two);
+}
+
+static void a_lease_spares_questions_and_so_does_a_refusal(void **state)
+{
+    bht *t = bht_open("rate=1000", "burst=400", "scope=cluster", "lease=50ms", NULL);
+    unsigned before = bht_store_asked();
+    bh_req *r;
+
+    (void)state;
+    for (int i = 0; i < 400; i++)
+        assert_true(bht_passed(from(t, "192.0.2.1")));
+    assert_int_equal(bht_store_asked() - before, 8); /* 50 at a time */
+    for (int i = 0; i < 50; i++) {
+        r = from(t, "192.0.2.1");
+        assert_int_equal(bht_status(r), 429);
+        assert_string_equal(bht_resp_header(r, "Retry-After"), "1");
+        assert_non_null(strstr(bht_resp_header(r, "RateLimit"), ";r=0;"));
+    }
+    assert_int_equal(bht_store_asked() - before, 9);
+    bht_close(t);
+}
+
+static void an_old_lease_is_forgotten(void **state)
+{
+    bht *t = bht_open("rate=10", "burst=8", "scope=cluster", "lease=200ms", NULL);
+
+    (void)state;
+    assert_true(bht_passed(from(t, "192.0.2.1"))); /* one of two that were taken */
+    bht_advance(2 * SECOND);
+    assert_int_equal(passed(t, "192.0.2.1"), 8); /* not nine */
+    bht_close(t);
+}
+
+static void without_the_clusters_store_it_fails(void **state)
+{
+    bht *t = bht_open("scope=cluster", NULL);
+    bh_req *r;
+
+    (void)state;
+    bht_store_down(true);
+    r = from(t, "192.0.2.1");
+    assert_false(bht_passed(r));
+    assert_int_equal(bht_status(r), 500); /* or goes on, with on_error: fail_open */
+    bht_store_down(false);
+    assert_true(bht_passed(from(t, "192.0.2.1")));
+    bht_close(t);
+}
+
 static void keys_of_different_kinds_and_lengths_differ(void **state)
 {
     const uint64_t seed[2] = {1, 2};
@@ -289,6 +351,10 @@ int main(void)
         cmocka_unit_test(each_worker_for_itself_when_told_so),
         cmocka_unit_test(a_full_store_leaves_each_worker_its_own_table),
         cmocka_unit_test(long_values_of_a_header_are_told_apart),
+        cmocka_unit_test(machines_of_a_cluster_share_one_limit),
+        cmocka_unit_test(a_lease_spares_questions_and_so_does_a_refusal),
+        cmocka_unit_test(an_old_lease_is_forgotten),
+        cmocka_unit_test(without_the_clusters_store_it_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

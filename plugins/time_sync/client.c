@@ -1,10 +1,12 @@
 /*
  * client.c - the thread that asks.
  *
- * Each worker has one: no process depends on another, and a worker that was just started knows the
- * time after one round. What that costs is a question per worker, server and interval.
+ * Each worker has one: no process depends on another. What that costs is a question per worker, server
+ * and interval.
  */
 #include "client.h"
+
+#include "keep.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -163,6 +165,8 @@ static void ask_all(struct client *c)
     }
     why = rules_round(&c->rules, answers, n, bh_now_ns(BH_CLOCK_REAL), bh_now_ns(BH_CLOCK_MONO));
     publish(c);
+    if (why == NULL || c->rules.state != before)
+        keep_save(c->inst, &c->rules);
     result = bh_s(why == NULL ? "ok" : "failed");
     bh_metric_add(c->inst, c->m.rounds, &result, 1);
     tell_state(c, before, why);
@@ -231,6 +235,7 @@ static void destroy(struct client *c)
 struct client *client_start(bh_inst *inst, const struct client_options *options)
 {
     struct client *c = calloc(1, sizeof *c);
+    int64_t real_ns, mono_ns;
 
     if (c == NULL)
         return NULL;
@@ -240,7 +245,11 @@ struct client *client_start(bh_inst *inst, const struct client_options *options)
     define_metrics(c);
     c->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->step_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-    rules_begin(&c->rules, bh_now_ns(BH_CLOCK_REAL), bh_now_ns(BH_CLOCK_MONO));
+    real_ns = bh_now_ns(BH_CLOCK_REAL);
+    mono_ns = bh_now_ns(BH_CLOCK_MONO);
+    rules_begin(&c->rules, real_ns, mono_ns);
+    if (options->n_servers > 0)
+        keep_load(inst, &c->rules, real_ns, mono_ns);
     publish(c);
     if (c->stop_fd < 0 || c->step_fd < 0)
         goto fail;

@@ -483,6 +483,33 @@ static void an_offset_of_three_seconds_is_corrected(void **state)
     fake_stop();
 }
 
+static void a_fresh_worker_begins_with_what_another_knows(void **state)
+{
+    bht *t, *fresh;
+    bh_req *r;
+
+    (void)state;
+    fake_start(3 * SECOND, NULL, 0);
+    t = open_with("", fake.port);
+    until(t, "\"offset_ms\":3000.000");
+    fake_stop(); /* nobody answers any more */
+    fresh = open_with("", fake.port);
+    r = bht_request(fresh, "GET", "/time");
+    bht_run(r);
+    assert_non_null(strstr(bht_resp_body(r), "{\"time_ms\":1767225603000.000,\"state\":\"synced\","
+                                             "\"offset_ms\":3000.000,\"error_ms\":31.250"));
+    /* Somebody has set the machine's clock meanwhile, and servers have not answered for long. */
+    until(t, "\"state\":\"compensating\"");
+    bht_close(fresh);
+    fresh = open_with("", fake.port);
+    bht_clock(BHT_EPOCH_NS + 7200 * SECOND, 11 * SECOND);
+    r = bht_request(fresh, "GET", "/time");
+    bht_run(r);
+    assert_non_null(strstr(bht_resp_body(r), "{\"time_ms\":1767225613000.000,"));
+    bht_close(fresh);
+    bht_close(t);
+}
+
 static void a_server_that_says_rate_is_left_alone(void **state)
 {
     bht *t;
@@ -676,6 +703,7 @@ int main(void)
         cmocka_unit_test(what_nobody_checks_gets_worse),
         cmocka_unit_test(servers_are_named_like_urls),
         cmocka_unit_test(an_offset_of_three_seconds_is_corrected),
+        cmocka_unit_test(a_fresh_worker_begins_with_what_another_knows),
         cmocka_unit_test(a_server_that_says_rate_is_left_alone),
         cmocka_unit_test(a_server_that_says_deny_is_never_asked_again),
         cmocka_unit_test(each_rate_doubles_the_pause),

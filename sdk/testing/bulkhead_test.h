@@ -103,6 +103,10 @@ BHT_FN void bht_clock(int64_t real_ns, int64_t mono_ns);
 BHT_FN void bht_advance(int64_t ns);
 /* Lets the store refuse what is new (BH_ELIMIT) from now on, or again not. */
 BHT_FN void bht_store_full(bool full);
+/* kv_async() answers BH_EAGAIN from now on, as when a store on another machine is down; or again not. */
+BHT_FN void bht_store_down(bool down);
+/* How often kv_async() was called. */
+BHT_FN unsigned bht_store_asked(void);
 /* How many timers of the instance are set. */
 BHT_FN unsigned bht_timers(const bht *t);
 /* How often now_ns() was asked for that clock since bht_open(). */
@@ -323,7 +327,9 @@ static struct {
     uint64_t last_timer;
     struct bht__kv *kv;
     uint64_t last_cas;
-    bool kv_full;
+    bool kv_full, kv_down;
+    struct bht__ask *asks;
+    uint64_t last_ask;
 } bht__world;
 
 static pthread_mutex_t bht__lock = PTHREAD_MUTEX_INITIALIZER;
@@ -1298,6 +1304,115 @@ BHT_FN int64_t bht__h_bucket(bh_inst *t, bh_str key, double per_s, double burst,
     return (int64_t)(((double)(now + depth - full - price) + 1) * per_s / 1e9);
 }
 
+BHT_FN bh_rc bht__h_post(bh_inst *t, void (*fn)(void *self, void *arg), void *arg);
+
+struct bht__ask {
+    bh_kv_op op;
+    void (*done)(void *self, const bh_kv_result *result, void *arg);
+    void *arg;
+    uint64_t id;
+    bht *t;
+    struct bht__ask *next;
+};
+
+/* As a posted job: after the hook that asked. */
+BHT_FN void bht__kv_answer(void *self, void *arg)
+{
+    struct bht__ask *a = (struct bht__ask *)arg;
+    bh_kv_result r = {.struct_size = sizeof r};
+    const bh_kv_op *op = &a->op;
+    char *value = (char *)bht__must(malloc(63000));
+    size_t n = 63000;
+    double cost = op->cost;
+    int64_t have;
+
+    switch (op->op) {
+    case BH_KV_GET:
+        r.rc = bht__h_kv_get(a->t, op->key, value, &n, &r.cas);
+        if (r.rc == BH_OK)
+            r.value = bh_sn(value, n);
+        break;
+    case BH_KV_SET:
+        r.rc = bht__h_kv_set(a->t, op->key, op->value.p, op->value.n, op->ttl_ms, op->cas);
+        break;
+    case BH_KV_DEL: r.rc = bht__h_kv_del(a->t, op->key); break;
+    case BH_KV_ADD: r.rc = bht__h_kv_add(a->t, op->key, op->delta, op->ttl_ms, &r.number); break;
+    default:
+        have = bht__h_bucket(a->t, op->key, op->per_s, op->burst, 0);
+        if (op->most > cost && (double)have > cost)
+            cost = (double)have < op->most ? (double)have : op->most;
+        r.number = bht__h_bucket(a->t, op->key, op->per_s, op->burst, cost);
+        r.rc = bh_bucket_rc(r.number);
+        r.taken = r.rc == BH_OK && r.number >= 0 ? cost : 0;
+    }
+    if (bht__world.kv_down)
+        r.rc = BH_EAGAIN;
+    if (a->id != 0)
+        a->done(self, &r, a->arg);
+    for (struct bht__ask **at = &bht__world.asks; *at != NULL; at = &(*at)->next)
+        if (*at == a) {
+            *at = a->next;
+            break;
+        }
+    free(value);
+    free((void *)(uintptr_t)op->key.p);
+    free((void *)(uintptr_t)op->value.p);
+    free(a);
+}
+
+BHT_FN bh_str bht__kv_dup(bh_str s)
+{
+    char *p = (char *)bht__must(malloc(s.n + 1));
+
+    if (s.n > 0)
+        memcpy(p, s.p, s.n);
+    return bh_sn(p, s.n);
+}
+
+BHT_FN bh_rc bht__h_kv_async(bh_inst *t, const bh_kv_op *op,
+                             void (*done)(void *self, const bh_kv_result *result, void *arg),
+                             void *arg, uint64_t *id)
+{
+    struct bht__ask *a;
+
+    if (op == NULL || done == NULL || !bht__kv_is_key(op->key) || op->op < BH_KV_GET ||
+        op->op > BH_KV_TAKE)
+        return BH_EINVAL;
+    a = (struct bht__ask *)bht__must(calloc(1, sizeof *a));
+    a->op = *op;
+    a->op.key = bht__kv_dup(op->key);
+    a->op.value = bht__kv_dup(op->value);
+    a->done = done;
+    a->arg = arg;
+    a->t = t;
+    a->id = ++bht__world.last_ask;
+    a->next = bht__world.asks;
+    bht__world.asks = a;
+    if (id != NULL)
+        *id = a->id;
+    return bht__h_post(t, bht__kv_answer, a);
+}
+
+BHT_FN bh_rc bht__h_kv_cancel(bh_inst *t, uint64_t id)
+{
+    for (struct bht__ask *a = bht__world.asks; a != NULL; a = a->next)
+        if (a->id == id && a->t == t) {
+            a->id = 0;
+            return BH_OK;
+        }
+    return BH_ENOENT;
+}
+
+BHT_FN unsigned bht_store_asked(void)
+{
+    return (unsigned)bht__world.last_ask;
+}
+
+BHT_FN void bht_store_down(bool down)
+{
+    bht__world.kv_down = down;
+}
+
 BHT_FN void bht_store_full(bool full)
 {
     bht__world.kv_full = full;
@@ -1643,6 +1758,8 @@ static const bh_host bht__host = {
     .kv_del = bht__h_kv_del,
     .kv_add = bht__h_kv_add,
     .bucket = bht__h_bucket,
+    .kv_async = bht__h_kv_async,
+    .kv_cancel = bht__h_kv_cancel,
     .metric = bht__h_metric,
     .metric_add = bht__h_metric_add,
     .metric_set = bht__h_metric_set,

@@ -38,16 +38,53 @@ static bool sounds_secret(const char *name)
                                redact_is_secret_header(name, strlen(name)));
 }
 
-/* "redis://user:pass@host" without the part before the '@'. */
-static json_t *text_json(const char *text, size_t n)
+/* What a URL may carry that is nobody's business: "redis://user:pass@host", "https://host/hook?key=...".
+ */
+static void add(char **at, const char *end, const char *p, size_t n)
 {
-    const char *at = memchr(text, '@', n), *scheme = strstr(text, "://");
+    n = n < (size_t)(end - *at) ? n : (size_t)(end - *at);
+    memcpy(*at, p, n);
+    *at += n;
+}
+
+static json_t *url_json(const char *text, size_t n, const char *host)
+{
+    char *out = malloc(4 * n + 64), *at = out; /* "a=b" grows most */
+    const char *end = text + n, *to_end = out + 4 * n + 63;
+    const char *path = host + strcspn(host, "/?#"), *sign, *arg;
     json_t *json;
 
-    if (at != NULL && scheme != NULL && scheme < at &&
-        memchr(scheme + 3, '/', (size_t)(at - scheme - 3)) == NULL)
-        return json_sprintf("%.*s%s%s", (int)(scheme + 3 - text), text, hidden, at);
-    json = json_stringn(text, n);
+    if (out == NULL)
+        return NULL;
+    sign = memrchr(host, '@', (size_t)(path - host));
+    add(&at, to_end, text, (size_t)(host - text));
+    if (sign != NULL)
+        add(&at, to_end, hidden, strlen(hidden));
+    arg = path + strcspn(path, "?");
+    add(&at, to_end, sign != NULL ? sign : host, (size_t)(arg - (sign != NULL ? sign : host)));
+    while (arg < end) {
+        size_t name = strcspn(arg + 1, "=&#"), whole = strcspn(arg + 1, "&#");
+
+        add(&at, to_end, arg, 1 + name);
+        if (name < whole && redact_is_secret_argument(arg + 1, name)) {
+            add(&at, to_end, "=", 1);
+            add(&at, to_end, hidden, strlen(hidden));
+        } else {
+            add(&at, to_end, arg + 1 + name, whole - name);
+        }
+        arg += 1 + whole;
+    }
+    json = json_stringn(out, (size_t)(at - out));
+    free(out);
+    return json;
+}
+
+static json_t *text_json(const char *text, size_t n)
+{
+    const char *scheme = strstr(text, "://");
+    json_t *json = scheme != NULL && strchr(text, ' ') == NULL ? url_json(text, n, scheme + 3)
+                                                               : json_stringn(text, n);
+
     return json != NULL ? json : json_string("[not UTF-8]");
 }
 

@@ -33,7 +33,7 @@ struct listener {
     size_t n, at, room;
     int64_t end_ms;
     uint32_t seen; /* the last event that it knows; UINT32_MAX: those of before are none of its */
-    bool is_suspended, is_over;
+    bool is_suspended, is_over, is_by_cookie;
 };
 
 static struct list listeners;
@@ -219,6 +219,17 @@ static void tell_numbers(struct admin *a, int64_t now_ms)
     free(text);
 }
 
+void events_end_sessions(void)
+{
+    for (struct list *at = listeners.next; at != &listeners; at = at->next) {
+        struct listener *l = list_entry(at, struct listener, node);
+
+        l->is_over = l->is_over || l->is_by_cookie;
+        if (l->is_over)
+            wake(l);
+    }
+}
+
 void events_init(void)
 {
     list_init(&listeners);
@@ -259,6 +270,7 @@ void get_events(struct request *req)
     *l = (struct listener){.admin = req->admin,
                            .mhd = req->mhd,
                            .fd = req->visitor->fd,
+                           .is_by_cookie = req->is_by_cookie,
                            .seen = seen != NULL ? (uint32_t)strtoul(seen, NULL, 10) : UINT32_MAX,
                            .end_ms = clock_mono_ms() + LONGEST_MS};
     list_init(&l->node);

@@ -190,6 +190,8 @@ char *numbers_text(struct admin *a, int64_t now_ms);
 
 void events_init(void);
 void events_tick(struct admin *a, int64_t now_ms);
+/* Streams of browsers end; those that are still logged in come again. */
+void events_end_sessions(void);
 
 /* ---- actions.c ---- */
 

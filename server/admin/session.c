@@ -37,4 +37,5 @@ void post_session(struct request *req)
 void delete_session(struct request *req)
 {
     auth_logout(req->admin->auth, req);
+    events_end_sessions();
 }

@@ -46,6 +46,8 @@ int cli_worker(int argc, char **argv);
 int cli_loglevel(int argc, char **argv);
 int cli_breaker(int argc, char **argv);
 int cli_new(int argc, char **argv);
+int cli_completion(int argc, char **argv);
+int cli_manual(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_help(int argc, char **argv);
 
@@ -70,6 +72,9 @@ void cli_show_workers(const struct json_t *workers);
 /* [{"file", "line", "column", "message", "hint"}] */
 struct json_t *cli_diag_json(const struct diag *diag);
 
+struct schema;
+/* What may be written as a key's value: "size, 1KiB to 8GiB". */
+void cli_describe_type(const struct schema *s, char *buf, size_t size);
 /* The reference of the config file in Markdown. */
 void cli_print_markdown(void);
 

@@ -25,6 +25,8 @@ const struct cli_command cli_commands[] = {
     {"crashes", cli_crashes, "list crash records, show one, watch them come"},
     {"replay", cli_replay, "send the request of a crash record once more, or debug it"},
     {"new", cli_new, "make a folder with a new plugin that builds and tests"},
+    {"completion", cli_completion, "print a completion script for bash, zsh or fish"},
+    {"manual", cli_manual, "print a manual page"},
     {"version", cli_version, "print the version"},
     {"help", cli_help, "print this"},
     {0},

@@ -18,7 +18,7 @@ static void print_cell(const char *s)
     }
 }
 
-static void print_range(const struct schema *s)
+static void put_range(const struct schema *s, char *buf, size_t size)
 {
     char min[32], max[32];
 
@@ -35,35 +35,40 @@ static void print_range(const struct schema *s)
         snprintf(max, sizeof max, "%lld", s->max);
     }
     if (s->min == s->max)
-        printf(": %s", min);
+        snprintf(buf, size, ": %s", min);
     else
-        printf(", %s to %s", min, max);
+        snprintf(buf, size, ", %s to %s", min, max);
 }
 
-static void print_type(const struct schema *s)
+void cli_describe_type(const struct schema *s, char *buf, size_t size)
 {
-    char choices[256];
+    static const char *const names[] = {
+        [SCHEMA_INT] = "number",
+        [SCHEMA_SIZE] = "size",
+        [SCHEMA_DURATION] = "duration",
+        [SCHEMA_STRINGS] = "list of words",
+        [SCHEMA_NODE] = "mapping",
+        [SCHEMA_LIST] = "list of mappings",
+        [SCHEMA_NAMED] = "mapping by name",
+        [SCHEMA_MAP] = "mapping",
+        [SCHEMA_ABSENT] = NULL,
+    };
+    const char *name = names[s->kind];
+    size_t n;
 
-    switch (s->kind) {
-    case SCHEMA_INT: printf("number"), print_range(s); break;
-    case SCHEMA_SIZE: printf("size"), print_range(s); break;
-    case SCHEMA_DURATION: printf("duration"), print_range(s); break;
-    case SCHEMA_ENUM:
-        schema_print_choices(s->form, " or ", choices, sizeof choices);
-        print_cell(choices);
-        break;
-    case SCHEMA_STRINGS: printf("list of words"); break;
-    case SCHEMA_NODE: printf("mapping"); break;
-    case SCHEMA_LIST: printf("list of mappings"); break;
-    case SCHEMA_NAMED: printf("mapping by name"); break;
-    case SCHEMA_MAP: printf("mapping"); break;
-    default: print_cell(s->form != NULL ? s->form : "text"); break;
+    if (s->kind == SCHEMA_ENUM) {
+        schema_print_choices(s->form, " or ", buf, size);
+        return;
     }
+    snprintf(buf, size, "%s", name != NULL ? name : s->form != NULL ? s->form : "text");
+    n = strlen(buf);
+    if (s->kind == SCHEMA_INT || s->kind == SCHEMA_SIZE || s->kind == SCHEMA_DURATION)
+        put_range(s, buf + n, size - n);
 }
 
 static void print_keys(const struct schema *keys, const char *path)
 {
-    char sub[128];
+    char sub[128], type[256];
 
     printf("\n### %s\n\n| Key | Value | Default | |\n|---|---|---|---|\n",
            path[0] != '\0' ? path : "Top level");
@@ -71,7 +76,8 @@ static void print_keys(const struct schema *keys, const char *path)
         if (s->kind == SCHEMA_ABSENT)
             continue;
         printf("| `%s` | ", s->key);
-        print_type(s);
+        cli_describe_type(s, type, sizeof type);
+        print_cell(type);
         printf(" | %s%s%s | ", s->def != NULL ? "`" : "",
                s->def != NULL   ? s->def
                : s->is_required ? "*required*"

@@ -71,26 +71,57 @@ static bool is_secret(const void *context, int i, const char *option)
     return false;
 }
 
+/* "on_request on_log" */
+static void list_hooks(const bh_plugin *desc, char *buf, size_t size)
+{
+    const struct {
+        const char *name;
+        bool is_there;
+    } hooks[] = {{"on_request", desc->on_request != NULL},
+                 {"on_request_body", desc->on_request_body != NULL},
+                 {"on_response", desc->on_response != NULL},
+                 {"on_response_body", desc->on_response_body != NULL},
+                 {"on_error", desc->on_error != NULL},
+                 {"on_log", desc->on_log != NULL}};
+    size_t n = 0;
+
+    buf[0] = '\0';
+    for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++)
+        if (hooks[i].is_there && n < size)
+            n += (size_t)snprintf(buf + n, size - n, "%s%s", n > 0 ? " " : "", hooks[i].name);
+}
+
 static int run_admin(const struct config *cfg, const struct setup *setup, struct shm *shm,
                      const struct admin_seat *seat)
 {
     struct admin_view view = {.cfg = cfg, .is_secret = is_secret, .context = setup};
     struct admin_plugin *plugin = calloc((size_t)cfg->n_plugins + 1, sizeof *plugin);
 
-    if (plugin == NULL)
+    char(*hooks)[128] = calloc((size_t)cfg->n_plugins + 1, sizeof *hooks);
+    int r;
+
+    if (plugin == NULL || hooks == NULL) {
+        free(plugin);
+        free(hooks);
         return 1;
+    }
     for (int i = 0; i < cfg->n_plugins; i++) {
         const struct setup_plugin *s = &setup->plugin[i];
 
         if (s->manifest == NULL)
             continue; /* the place of a removed one */
+        list_hooks(s->manifest->desc, hooks[i], sizeof hooks[i]);
         plugin[i] = (struct admin_plugin){.version = s->manifest->desc->version,
                                           .summary = s->manifest->desc->summary,
                                           .object = s->object,
-                                          .sha256 = s->sha256};
+                                          .sha256 = s->sha256,
+                                          .hooks = hooks[i]};
     }
     view.plugin = plugin;
-    return admin_run(&view, shm, seat);
+    r = admin_run(&view, shm, seat);
+    free(hooks);
+    free(plugin);
+    return r;
 }
 
 /* ---- reload ---- */

@@ -163,28 +163,6 @@ static void heaps_settle(struct schema_reader *r, struct draft *d)
     }
 }
 
-/* A plugin's namespace is its own, and as large as any, unless it says something else. */
-static void stores_settle(struct schema_reader *r, struct draft *d)
-{
-    struct config *cfg = &d->cfg;
-
-    for (int i = 0; i < cfg->n_plugins; i++) {
-        struct config_plugin *p = &cfg->plugin[i];
-        const struct yaml_node *node = yaml_get(yaml_get(cfg->root, "plugins"), p->name);
-        const struct yaml_node *own = yaml_get(node, "store");
-
-        if (yaml_get(own, "quota") == NULL)
-            p->store.quota = cfg->store.quota;
-        if (p->store.ns != NULL)
-            continue;
-        p->store.ns = p->name;
-        p->store.ns_pos = p->pos;
-        if (own != NULL && (strlen(p->name) >= CONFIG_STORE_NAME || strchr(p->name, ':') != NULL))
-            schema_error(r, own, "store", "namespace: a name of at most 63 bytes without a colon",
-                         "the plugin's own name cannot be that of a namespace");
-    }
-}
-
 static void rollouts_settle(struct schema_reader *r, struct draft *d)
 {
     for (int i = 0; i < d->cfg.n_plugins; i++) {
@@ -229,7 +207,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     heaps_settle(r, d);
     if (tracing_settle(r, d) < 0)
         return -ENOMEM;
-    stores_settle(r, d);
+    if (store_settle(r, d) < 0)
+        return -ENOMEM;
     rollouts_settle(r, d);
     if (cfg->log.path != NULL && strcmp(cfg->log.path, "-") != 0)
         cfg->log.path = config_path(cfg, cfg->log.path);

@@ -104,7 +104,13 @@ enum config_heap {
     CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
 };
 
-enum config_store_backend { CONFIG_STORE_MEMORY };
+enum config_store_backend { CONFIG_STORE_MEMORY, CONFIG_STORE_REDIS };
+
+/* What plugins are told while Redis cannot be had. */
+enum config_when_down {
+    CONFIG_DOWN_LOCAL, /* the memory store answers */
+    CONFIG_DOWN_ERROR,
+};
 
 #define CONFIG_STORE_NAME 64 /* of a namespace, with its NUL */
 
@@ -116,6 +122,7 @@ struct config_plugin {
     uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
     uint32_t threads;             /* of its own, alive at a time, in one worker */
     uint32_t descriptors;         /* open at a time, in one worker */
+    uint32_t outbound;            /* requests to other servers at a time, in one worker */
     uint64_t memory;              /* of its heap, in one worker, bytes; 0: no limit */
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
@@ -280,6 +287,15 @@ struct config {
         enum config_store_backend backend;
         uint64_t size;  /* bytes, of the memory segment */
         uint64_t quota; /* bytes, of a namespace */
+        struct {
+            const char *host, *port; /* NULL: a Unix socket */
+            const char *path;        /* of that; absolute */
+            const char *user, *password, *prefix;
+            uint32_t database, timeout_ms;
+            enum config_when_down when_down;
+            bool tls;
+            const char *ca, *name; /* NULL: the system's; as host */
+        } redis;
     } store;
 
     struct {             /* a rollout that is under way (conf/overlay.h): not from the file */

@@ -48,7 +48,8 @@ static enum change_how judge(const char *path)
 /* Values that are never told. */
 static bool is_secret(const char *path)
 {
-    return begins_with_key(path, "tracing.headers");
+    return begins_with_key(path, "tracing.headers") ||
+           begins_with_key(path, "store.redis.password");
 }
 
 static bool is_option(const char *path)

@@ -86,6 +86,10 @@ void listener_settle_unix(struct schema_reader *r, const struct config *cfg,
 int admin_settle(struct schema_reader *r, struct draft *d);
 /* server.trusted_proxies, and whether listeners with proxy_protocol can do with it. 0 or -ENOMEM. */
 int proxies_settle(struct schema_reader *r, struct draft *d);
+int store_read_address(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                       void *config);
+/* Namespaces and quotas of plugins; paths. 0 or -ENOMEM. */
+int store_settle(struct schema_reader *r, struct draft *d);
 /* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */
 void listeners_settle(struct schema_reader *r, struct draft *d);
 /* One listener's `tls:`, which may be absent. node: the listener's mapping. */

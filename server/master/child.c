@@ -23,6 +23,7 @@
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "obs/log.h"
+#include "store/memory.h"
 
 static bool is_recorder(const struct child *c)
 {
@@ -185,8 +186,11 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
     int status;
 
     child_name(c, role, sizeof role);
-    if (is_admin(c))
+    if (is_admin(c)) {
         admin = admin_take_seat(&m->admin, channel_fd);
+        store_memory_destroy(
+            &m->store); /* our view of it: what plugins keep is none of its business */
+    }
     child_close_masters(m);
     keys_close(m, is_worker(c) ? seat.keys_fd : -1);
     if (c->gen->cfg != m->cfg) /* with the log of its own config; it has been opened by us before */

@@ -14,6 +14,7 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 
 #define NS_PER_MS 1000000
@@ -279,6 +280,7 @@ static void settle_crash(bh_inst *inst, struct incarnation *inc)
     inst->alarm_held_ns = host_loop_mono_ns + (int64_t)inst->alarm_hold_ms * NS_PER_MS;
     /* Nobody writes to its streams any more: their clients are to know, and to come again. */
     alarm_drop_all(inc);
+    pending_undo(inc);
     incarnation_break_streams(inc);
     failure_note(NULL, inst, inc, HOOK_TIMER);
 }

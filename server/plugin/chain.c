@@ -13,6 +13,7 @@
 #include "plugin/failure.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/shadow.h"
@@ -67,6 +68,7 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
         trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(req->entry[req->at].inc);
+        pending_undo(req->entry[req->at].inc);
         request_undo(req);
         return FAILURE_CRASHED;
     }

@@ -14,6 +14,7 @@
 #include "plugin/chain.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/request.h"
 #include "plugin/trace.h"
@@ -110,6 +111,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         trace_hook_end(req, came_back, verdict);
     if (!came_back) {
         alarm_undo(e->inc);
+        pending_undo(e->inc);
         request_undo(req);
         failure_note(req, e->inst, e->inc, HOOK_ERROR);
         e->flags |= ENTRY_OUT;

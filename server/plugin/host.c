@@ -1,5 +1,6 @@
 #include "plugin/host.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -15,6 +16,8 @@
 #include "plugin/trace.h"
 
 int64_t host_loop_mono_ns, host_loop_real_ns;
+
+static pthread_t loop;
 
 #define LOG_LINE_MAX 4000
 
@@ -147,11 +150,17 @@ static void host_cfg_error(bh_errs *errs, const char *path, const char *msg)
     errs->n++;
 }
 
+bool host_is_loop(void)
+{
+    return pthread_equal(pthread_self(), loop) != 0;
+}
+
 bh_host *host_table(void)
 {
     static bh_host table;
 
     if (table.struct_size == 0) {
+        loop = pthread_self();
         table.struct_size = sizeof table;
         table.abi_major = BH_ABI_MAJOR;
         table.abi_minor = BH_ABI_MINOR;

@@ -9,6 +9,7 @@
 #define PLUGIN_HOST_H
 
 #include <bulkhead.h>
+#include <stdbool.h>
 
 struct diag;
 
@@ -20,6 +21,9 @@ struct bh_errs { /* validate() reports into it */
 
 /* The one table of this process. The worker may fill in members before the first plugin loads. */
 bh_host *host_table(void);
+
+/* Is this the loop's thread? The one that filled the table. */
+bool host_is_loop(void);
 
 /* Read once per wake-up by the worker's loop: what the LOOP clocks answer. */
 extern int64_t host_loop_mono_ns, host_loop_real_ns;

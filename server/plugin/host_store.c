@@ -41,7 +41,7 @@ static int64_t now_real_ns(void)
                                                                               : clock_real_ns();
 }
 
-static bh_rc result(bh_inst *inst, int r)
+bh_rc host_store_rc(bh_inst *inst, int r)
 {
     switch (r) {
     case 0: return BH_OK;
@@ -52,6 +52,9 @@ static bh_rc result(bh_inst *inst, int r)
     case -EINVAL:
     case -EDOM: return BH_EINVAL;
     case -ENOMEM: return BH_ENOMEM;
+    case -EAGAIN:
+    case -ENOTCONN:
+    case -ETIMEDOUT: return BH_EAGAIN; /* whoever connects says why, once */
     default:
         log_warn("plugin '%s': the %s store fails: %s", inst->cfg->name, host.store->ops->name,
                  strerror(-r));
@@ -67,11 +70,13 @@ struct call {
     char key_text[STORE_KEY_MAX];
 };
 
-static int open_ns(bh_inst *inst)
+int host_store_open_ns(bh_inst *inst)
 {
     struct store_ns ns = {.quota = inst->cfg->store.quota};
     int r;
 
+    if (atomic_load_explicit(&inst->is_ns_open, memory_order_acquire) != 0)
+        return 0;
     snprintf(ns.name, sizeof ns.name, "%s", inst->cfg->store.ns);
     recover_critical_enter();
     r = host.store->ops->open_ns(host.store, ns.name, &ns);
@@ -85,17 +90,13 @@ static int open_ns(bh_inst *inst)
 
 static bh_rc begin(struct call *c, bh_inst *inst, bh_str key)
 {
-    int r = 0;
-
     if (inst == NULL || inst->magic != INSTANCE_MAGIC || key.p == NULL || key.n == 0 ||
         key.n > STORE_KEY_MAX)
         return BH_EINVAL;
     memcpy(c->key_text, key.p, key.n); /* faults here, if it must */
     c->inst = inst;
     c->key = (struct store_key){c->key_text, key.n};
-    if (atomic_load_explicit(&inst->is_ns_open, memory_order_acquire) == 0)
-        r = open_ns(inst);
-    return result(inst, r);
+    return host_store_rc(inst, host_store_open_ns(inst));
 }
 
 static char *scratch_take(size_t n)
@@ -140,7 +141,7 @@ static bh_rc host_kv_get(bh_inst *inst, bh_str key, void *buf, size_t *n, uint64
         *n = len;
     if (r == 0 && cas != NULL)
         *cas = version;
-    return result(inst, r);
+    return host_store_rc(inst, r);
 }
 
 static bh_rc host_kv_set(bh_inst *inst, bh_str key, const void *v, size_t n, uint32_t ttl_ms,
@@ -164,7 +165,7 @@ static bh_rc host_kv_set(bh_inst *inst, bh_str key, const void *v, size_t n, uin
     r = host.store->ops->set(host.store, &inst->ns, c.key, copy, n, ttl_ms, cas);
     recover_critical_leave();
     scratch_give(copy);
-    return result(inst, r);
+    return host_store_rc(inst, r);
 }
 
 static bh_rc host_kv_del(bh_inst *inst, bh_str key)
@@ -178,7 +179,7 @@ static bh_rc host_kv_del(bh_inst *inst, bh_str key)
     recover_critical_enter();
     r = host.store->ops->del(host.store, &inst->ns, c.key);
     recover_critical_leave();
-    return result(inst, r);
+    return host_store_rc(inst, r);
 }
 
 static bh_rc host_kv_add(bh_inst *inst, bh_str key, int64_t delta, uint32_t ttl_ms, int64_t *out)
@@ -197,7 +198,7 @@ static bh_rc host_kv_add(bh_inst *inst, bh_str key, int64_t delta, uint32_t ttl_
     recover_critical_leave();
     if (r == 0 && out != NULL)
         *out = sum;
-    return result(inst, r);
+    return host_store_rc(inst, r);
 }
 
 static int64_t host_bucket(bh_inst *inst, bh_str key, double per_s, double burst, double cost)
@@ -213,10 +214,10 @@ static int64_t host_bucket(bh_inst *inst, bh_str key, double per_s, double burst
     recover_critical_enter();
     r = host.store->ops->bucket(host.store, &inst->ns, c.key, &b, &answer);
     recover_critical_leave();
-    return r == 0 ? answer : BH_BUCKET_FAILED + result(inst, r);
+    return r == 0 ? answer : BH_BUCKET_FAILED + host_store_rc(inst, r);
 }
 
-void host_store_init(bh_host *h, struct store *s)
+void host_store_init(bh_host *h, struct store *s, const struct store_remote *remote)
 {
     host.store = s;
     host.loop = pthread_self();
@@ -225,6 +226,9 @@ void host_store_init(bh_host *h, struct store *s)
         host.scratch = malloc(STORE_VALUE_MAX + 1);
     if (host.scratch == NULL)
         return; /* the functions are not there, then */
+    host_store_async_init(h, s, remote);
+    if (remote != NULL)
+        return;
     h->kv_get = host_kv_get;
     h->kv_set = host_kv_set;
     h->kv_del = host_kv_del;

@@ -21,6 +21,7 @@
 #include "plugin/host.h"
 #include "plugin/object.h"
 #include "plugin/options.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/remains.h"
 #include "plugin/stream.h"
@@ -150,6 +151,7 @@ int instance_validate(bh_inst *inst, struct diag *diag)
 static void forget(struct incarnation *inc)
 {
     alarm_drop_all(inc);
+    pending_drop_all(inc);
     inc->object->uses--;
     remains_keep(inc->heap);
     if (incarnation_running == inc)
@@ -210,6 +212,7 @@ static void call_self(bh_inst *inst, enum hook hook, bh_rc (*fn)(void *))
     incarnation_run(inst->current);
     if (!boundary_self(inst->id, hook, fn, inst->current->self, &rc)) {
         alarm_undo(inst->current);
+        pending_undo(inst->current);
         log_error("plugin '%s': %s() %s", inst->cfg->name, hook_name(hook),
                   fault_text(why, sizeof why));
         settle_crash(inst, SHM_RECOVERED);
@@ -314,6 +317,7 @@ void incarnation_free(struct incarnation *inc)
     inc->is_closing = true;
     incarnation_run(inc);
     alarm_drop_all(inc);
+    pending_drop_all(inc);
     streams_disown(&inc->streams);
     if (inc->desc->close != NULL && !inst->is_ejected &&
         !boundary_void(inst->id, HOOK_CLOSE, inc->desc->close, inc->self)) {
@@ -479,8 +483,10 @@ void instance_eject(bh_inst *inst, const char *why)
         admit_charge_eject(inst);
     }
     inst->is_ejected = true;
-    if (inc != NULL)
+    if (inc != NULL) {
         alarm_drop_all(inc);
+        pending_drop_all(inc);
+    }
     inst->current = NULL;
     if (inc != NULL)
         incarnation_put(inc);

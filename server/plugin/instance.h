@@ -23,6 +23,7 @@ struct config;
 struct config_plugin;
 struct diag;
 struct alarm;
+struct pending;
 struct heap;
 struct metrics_plugin;
 struct object;
@@ -42,8 +43,9 @@ struct incarnation {
     uint32_t refs; /* requests, and the instance while it is current */
     bool is_closing;
     struct alarm *alarms; /* its timers: alarm.h */
-    uint32_t n_alarms;
-    struct stream *streams; /* that it has begun, of requests that go on: stream.h */
+    uint32_t n_alarms, n_pending;
+    struct pending *pending; /* what it is to be called back about: pending.h */
+    struct stream *streams;  /* that it has begun, of requests that go on: stream.h */
 };
 
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
@@ -75,7 +77,8 @@ struct bh_inst {
     bool is_ejected;        /* for good, in this worker: eject.h */
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
-    struct store_ns ns; /* host_store.c */
+    uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
+    struct store_ns ns;  /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
     struct shm *shm;

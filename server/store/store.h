@@ -75,6 +75,35 @@ struct store {
 
 void store_close(struct store **sp);
 
+/* ---- asked now, answered later: what a store on another machine offers ---- */
+
+enum store_kind { STORE_GET, STORE_SET, STORE_DEL, STORE_ADD, STORE_BUCKET };
+
+struct store_op {
+    enum store_kind kind;
+    const char *ns;
+    struct store_key key;
+    const void *value; /* SET */
+    size_t n;
+    uint64_t version; /* SET: as store_ops.set() has it */
+    int64_t delta;    /* ADD */
+    uint32_t ttl_ms;
+    struct store_bucket bucket;
+    double
+        most; /* BUCKET: as many tokens as there are, from bucket.cost to this; 0: just bucket.cost */
+};
+
+struct store_answer {
+    int r; /* 0 or -errno as in store.h; -ENOTCONN, -ETIMEDOUT: it is not known whether it was done */
+    const char *value; /* GET; valid in the call */
+    size_t n;
+    uint64_t version;
+    int64_t number; /* ADD: the sum. BUCKET: tokens left, or ms to wait, negated */
+    double taken;   /* BUCKET */
+};
+
+typedef void store_answered(void *arg, const struct store_answer *a);
+
 /* ---- shared by the backends ---- */
 
 /*

@@ -18,6 +18,7 @@
 #include "plugin/host.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
+#include "plugin/pending.h"
 #include "plugin/recover.h"
 #include "plugin/shadow.h"
 
@@ -394,6 +395,7 @@ static void run_post(const struct post *p)
     meter_end(p->inst, HOOK_POST, began_ns);
     if (!came_back) {
         alarm_undo(inc);
+        pending_undo(inc);
         failure_note(NULL, p->inst, inc, HOOK_POST);
     }
     incarnation_put(inc);

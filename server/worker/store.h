@@ -1,5 +1,5 @@
 /*
- * store.h - which store this process has.
+ * store.h - which store this process has, and, where that is on another machine, its place in the loop.
  */
 #ifndef WORKER_STORE_H
 #define WORKER_STORE_H
@@ -14,5 +14,12 @@ struct store_memory;
  * is a trial, which gets an empty one of its own, whatever the config says. 0, or -errno and diag. */
 int store_open(bh_host *h, const struct config *cfg, struct store_memory *memory,
                struct diag *diag);
+
+/* The loop's part: what it waits for at most (-1: any time); at a turn's begin and at its end. */
+int store_timeout_ms(void);
+void store_read(void);
+void store_turn(void);
+/* Its connection is readable or writable. */
+void store_wake(void);
 
 #endif

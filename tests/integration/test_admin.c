@@ -312,7 +312,7 @@ static void the_config_is_told_with_defaults_and_without_secrets(void **state)
              "plugins:\n"
              "  s: {module: secret, config: {word: hush-hush-hush}}\n"
              "  h: {module: headers, config: {response_set: {X-Api-Key: hush-hush-hush, A: "
-             "\"http://u:hush-hush-hush@h/\"}}}\n"
+             "\"http://u:hush-hush-hush@h/a?key=hush-hush-hush&n=1#x\"}}}\n"
              "  ok: {module: respond, config: {body: ok}}\n"
              "routes: [{chain: [h, ok]}]\n"
              "crash: {dir: @DIR@/crashes}\n"
@@ -332,7 +332,7 @@ static void the_config_is_told_with_defaults_and_without_secrets(void **state)
     assert_string_equal(text_at(json, "config.limits.timeouts.idle"), "60s");
     assert_string_equal(text_at(json, "config.plugins.ok.config.body"), "ok");
     assert_string_equal(text_at(json, "config.plugins.h.config.response_set.A"),
-                        "http://[redacted]@h/");
+                        "http://[redacted]@h/a?key=[redacted]&n=1#x");
     assert_string_equal(text_at(json, "file"), srv->config);
     json_decref(json);
     assert_int_equal(server_stop(&srv), 0);
@@ -930,6 +930,32 @@ static void a_reload_keeps_sessions_and_takes_the_door_along(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void an_upgrade_hands_the_door_to_the_next_server(void **state)
+{
+    struct server *srv = start("");
+    pid_t pid = admin_pid(srv), master = 0;
+    json_t *json;
+    char *cookie = log_in(srv), *out;
+
+    (void)state;
+    kill(srv->pid, SIGUSR2);
+    assert_int_equal(server_wait_exit(srv), 0); /* the old one, when the new one serves */
+    json = ask(srv, "/api/v1/status");
+    master = (pid_t)json_integer_value(at(json, "pid"));
+    assert_int_not_equal(json_integer_value(at(json, "admin.pid")), pid);
+    json_decref(json);
+    assert_true(master > 0);
+    assert_int_equal(kill(pid, 0), -1); /* the old process is gone */
+    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
+    kill(master, SIGTERM);
+    eventually(kill(master, 0) < 0);
+    out = server_log(srv);
+    assert_null(strstr(out, "cannot listen"));
+    free(out);
+    free(cookie);
+    server_stop(&srv);
+}
+
 static void hostile_input_costs_its_connection_and_nothing_else(void **state)
 {
     static const char *const silent[] = {"\x16\x03\x01\x02", "\r\n\r\n\r\n\r\n", "GET / HT"};
@@ -1013,6 +1039,7 @@ int main(void)
         cmocka_unit_test(the_description_is_true),
         cmocka_unit_test(a_dead_admin_process_is_replaced_and_takes_nobody_along),
         cmocka_unit_test(a_reload_keeps_sessions_and_takes_the_door_along),
+        cmocka_unit_test(an_upgrade_hands_the_door_to_the_next_server),
         cmocka_unit_test(hostile_input_costs_its_connection_and_nothing_else),
     };
 

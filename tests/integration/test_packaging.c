@@ -157,10 +157,8 @@ static void lintian_is_content(void **state)
     needs("lintian", "lintian");
     if (machine == NULL) /* a build of this commit may be missing */
         needs_machine();
-    if (run_command(
-            &out,
-            "lintian --allow-root --suppress-tags no-manual-page --fail-on error,warning %s/build/deb/*.deb",
-            root) != 0)
+    if (run_command(&out, "lintian --allow-root --fail-on error,warning %s/build/deb/*.deb",
+                    root) != 0)
         harness_fail(__FILE__, __LINE__, "lintian:\n%.3000s", out);
     free(out);
 }
@@ -176,10 +174,8 @@ static void package_is_installed_and_serves(void **state)
     wants(0, "ps -o user= -p " MAIN_PID, "bulkhead");
     wants(0, "bulkhead status", "serving");
     wants(0, "bulkhead check -c /given/packaging/docker.yaml", "ok");
-    wants(
-        0,
-        "systemd-analyze verify bulkhead.service 2>&1 | grep -v man.bulk | grep -c bulkhead.service: || true",
-        "0\n");
+    wants(0, "systemd-analyze verify bulkhead.service 2>&1 | grep -c bulkhead.service: || true",
+          "0\n");
     wants(0, "stat -c %U:%a /var/lib/bulkhead/crashes", "bulkhead:750");
     becomes_true("grep -q \"GET / HTTP\" /var/log/bulkhead/access.log");
 }
@@ -318,7 +314,11 @@ static void purge_leaves_nothing_but_the_user(void **state)
     wants(3, "systemctl is-active bulkhead", "inactive");
     run("test -f " CONFIG " && test -d /var/lib/bulkhead");
     run("dpkg --purge bulkhead");
-    wants(1, "find /etc /usr/lib /usr/bin /usr/share /var /run -name '*bulkhead*' | grep .", "");
+    /* man's cache is man's. */
+    wants(1,
+          "find /etc /usr/lib /usr/bin /usr/share /var /run -name '*bulkhead*' | "
+          "grep -v ^/var/cache/man",
+          "");
     wants(7, "curl -s http://127.0.0.1:8080/", "");
 }
 

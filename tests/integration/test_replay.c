@@ -208,6 +208,7 @@ static void mistakes_are_told(void **state)
 
 static void watch_prints_records_as_they_come(void **state)
 {
+    const char *bulkhead = getenv("BULKHEAD");
     struct server *srv = start();
     char *out, path[512];
     pid_t pid;
@@ -216,9 +217,9 @@ static void watch_prints_records_as_they_come(void **state)
     snprintf(path, sizeof path, "%s/watched", srv->dir);
     pid = fork();
     if (pid == 0) {
-        if (freopen(path, "w", stdout) == NULL)
+        if (bulkhead == NULL || freopen(path, "w", stdout) == NULL)
             _exit(1);
-        execl(getenv("BULKHEAD"), "bulkhead", "crashes", "watch", "-c", srv->config, NULL);
+        execl(bulkhead, "bulkhead", "crashes", "watch", "-c", srv->config, NULL);
         _exit(127);
     }
     /* Waits in its read of inotify. */

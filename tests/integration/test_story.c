@@ -99,22 +99,38 @@ static char *replace(char *text, const char *from, const char *to)
     return out;
 }
 
-static struct server *start(const char *ntp_server, const char *database)
+/* How changes of the experiment take effect. */
+static const char plan[] =
+    "    rollout:\n"
+    "      key: cookie:sid\n"
+    "      steps: [{shadow: 50%, for: 0, samples: 20}, {canary: 50%, for: 0, samples: 20}]\n"
+    "      gate: {metric: group_assignment_consistency_rate, improves_by: 9.2%}\n";
+
+/* The example, faster than is good for anybody's time server; and on a machine that is busy with other
+ * tests, a request takes its time. more: of the experiment `colour`. */
+static char *example(const char *more)
 {
-    char path[512], *text;
-    struct server *srv;
+    char path[512], *text, *options;
 
     snprintf(path, sizeof path, "%s/../config/example-experiment.yaml", getenv("BULKHEAD_SDK"));
     text = file_read(path);
     assert_non_null(text);
-    /* Faster than is good for anybody's time server. */
     text = replace(text, "failures: 3, recover: 5m", "interval: 100ms, window: 2s");
     text = replace(text, "path: exposures.jsonl", "linger: 50ms");
-    /* On a machine that is busy with other tests, a request takes its time. */
     text = replace(text, "tolerance: 200ms", "tolerance: 5s");
-    text = replace(text, "name: colour\n", "name: colour\n      tolerance: 5s\n");
+    assert_true(asprintf(&options, "%s    config:\n      name: colour\n      tolerance: 5s\n%s",
+                         plan, more) > 0);
+    text = replace(text, "    config:\n      name: colour\n", options);
+    free(options);
     text = replace(text, "${BULKHEAD_ADDRESS:-127.0.0.1:8080}", "127.0.0.1:@PORT@");
-    text = replace(text, "../build/plugins", "@PLUGINS@");
+    return replace(text, "../build/plugins", "@PLUGINS@");
+}
+
+static struct server *start(const char *ntp_server, const char *database, const char *more)
+{
+    char *text = example(more);
+    struct server *srv;
+
     setenv("NTP_SERVER", ntp_server, 1);
     setenv("EXPOSURE_DB", database, 1);
     srv = server_start("%s", text);
@@ -209,7 +225,7 @@ static void a_client_with_a_wrong_clock_is_split_by_the_right_time(void **state)
     (void)state;
     snprintf(server, sizeof server, "127.0.0.1:%d", port);
     snprintf(database, sizeof database, "host=%s user=pg dbname=postgres", pg->dir);
-    srv = start(server, database);
+    srv = start(server, database, "");
     eventually(is_synced(srv));
 
     for (c.id = 100; c.id < 120; c.id++) {
@@ -254,7 +270,7 @@ static void a_machine_whose_clock_drifts_is_seen_and_forgotten(void **state)
 
     (void)state;
     snprintf(server, sizeof server, "127.0.0.1:%d", port);
-    srv = start(server, "");
+    srv = start(server, "", "");
     eventually(metric(srv, "time_drift_ms_p95", "") > 50);
     end(ntp);
     ntp = time_server(&port, 0);
@@ -263,11 +279,116 @@ static void a_machine_whose_clock_drifts_is_seen_and_forgotten(void **state)
     end(ntp);
 }
 
+/* ---- another version of ab_test ----------------------------------------------------------- */
+
+enum { USERS = 40 };
+
+/* Some whose id and whose time put them into different groups. */
+static struct {
+    int id;
+    char cookie[64]; /* what the browser remembers: "ab_colour=..." */
+} users[USERS];
+
+/* Group of the experiment, as the answer tells it. */
+static void visit(struct server *srv, int id, char cookie[64], double ahead_ms, char group[32])
+{
+    char headers[300];
+    const char *set, *told;
+    struct response *res;
+
+    snprintf(headers, sizeof headers, "Cookie: sid=%d; %s\r\nX-Trace-Time: %.3f\r\n", id, cookie,
+             (now_ms() + ahead_ms) / 1e3);
+    res = server_request(srv, "GET", "/", headers, NULL, 0);
+    assert_int_equal(res->status, 200);
+    set = response_header(res, "Set-Cookie");
+    if (set != NULL)
+        snprintf(cookie, 64, "%.*s", (int)strcspn(set, ";"), set);
+    told = response_header(res, "X-Experiment");
+    assert_non_null(told);
+    snprintf(group, 32, "%s", told);
+    response_free(&res);
+}
+
+static void find_users(struct server *srv)
+{
+    char right[32], wrong[32], cookie[64];
+    int n = 0;
+
+    for (int id = 1000; n < USERS; id++) {
+        strcpy(cookie, "");
+        visit(srv, id, cookie, 0, right);
+        strcpy(cookie, "");
+        visit(srv, id, cookie, HOUR_MS, wrong);
+        if (strcmp(right, wrong) != 0)
+            users[n++].id = id;
+    }
+}
+
+/* Twice with a clock that is right, twice with one that is wrong: who is not kept in a group comes into
+ * the same one again every second time, beginning with one that is another. */
+static void visits(struct server *srv)
+{
+    char group[32];
+
+    for (int i = 0; i < 4; i++)
+        for (int user = 0; user < USERS; user++)
+            visit(srv, users[user].id, users[user].cookie, i < 2 ? 0 : HOUR_MS, group);
+}
+
+static bool says(struct server *srv, const char *command, const char *text)
+{
+    char *out = NULL;
+    bool yes;
+
+    run_command(&out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir, getenv("BULKHEAD"), command,
+                srv->config);
+    yes = strstr(out, text) != NULL;
+    free(out);
+    return yes;
+}
+
+static bool says_after_visits(struct server *srv, const char *command, const char *text)
+{
+    visits(srv);
+    return says(srv, command, text);
+}
+
+static void begin_rollout(struct server *srv, const char *more)
+{
+    char *text = example(more);
+
+    server_rewrite_config(srv, "%s", text);
+    free(text);
+    assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s reload --wait -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+}
+
+static void a_version_is_rolled_out_when_more_clients_stay_in_their_group(void **state)
+{
+    struct server *srv = start("127.0.0.1:9", "", "      window: 10s\n      sticky: false\n");
+
+    (void)state;
+    find_users(srv);
+    eventually((visits(srv), metric(srv, "ab_seen_again_total", "colour")) > 10 * USERS);
+    eventually(fabs(metric(srv, "group_assignment_consistency_rate", "colour") - 0.5) < 0.1);
+    /* One that makes no difference is not promoted. */
+    begin_rollout(srv, "      window: 11s\n      sticky: false\n");
+    eventually(says_after_visits(srv, "rollout status", "to be better by 9.2%"));
+    assert_true(says(srv, "rollout abort", "aborted"));
+    eventually(says(srv, "events", "rollback: done"));
+    begin_rollout(srv, "      window: 10s\n      sticky: true\n");
+    eventually(says_after_visits(srv, "events", "rollout_promoted"));
+    eventually((visits(srv), metric(srv, "group_assignment_consistency_rate", "colour")) > 0.99);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_with_a_wrong_clock_is_split_by_the_right_time),
         cmocka_unit_test(a_machine_whose_clock_drifts_is_seen_and_forgotten),
+        cmocka_unit_test(a_version_is_rolled_out_when_more_clients_stay_in_their_group),
     };
 
     return cmocka_run_group_tests(tests, NULL, postgres_end);

@@ -273,6 +273,27 @@ static void failures_lead_to_compensation_and_good_time_back(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void fresh_workers_know_the_time_while_no_server_answers(void **state)
+{
+    int port = free_port(SOCK_DGRAM);
+    pid_t server = wrong_server(port, 3600);
+    char options[200];
+    struct server *srv;
+
+    (void)state;
+    snprintf(options, sizeof options, "servers: [\"127.0.0.1:%d\"], timeout: 50ms", port);
+    srv = start(options);
+    eventually(all_are(srv, "synced"));
+    end(server);
+    eventually(all_are(srv, "compensating"));
+    assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s reload --wait -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    assert_true(all_are(srv, "compensating"));
+    assert_true(fabs(member(srv, "time_ms") - now_ms() - 3600000) < 2 * CLOSE_MS);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void xinetd_tells_the_time(void **state)
 {
     static const char *const schemes[] = {"time+udp", "time+tcp"};
@@ -404,6 +425,7 @@ int main(void)
         cmocka_unit_test(chrony_tells_the_time),
         cmocka_unit_test(a_machine_whose_clock_is_wrong_knows_the_right_time),
         cmocka_unit_test(failures_lead_to_compensation_and_good_time_back),
+        cmocka_unit_test(fresh_workers_know_the_time_while_no_server_answers),
         cmocka_unit_test(xinetd_tells_the_time),
         cmocka_unit_test(rdate_understands_the_time_service),
         cmocka_unit_test(a_browser_with_a_slow_clock_finds_the_offset),

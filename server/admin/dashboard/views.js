@@ -142,7 +142,7 @@ export function plugin(app, name) {
     h('h1', null, `${p.name} `, state(health.kind, health.sign, health.text)),
     h('div', { class: 'grid-2' },
       h('div', { class: 'card' }, h('h2', null, 'What it is'), h('dl', { class: 'facts' },
-        fact('Module', `${p.module} ${p.version ?? ''}`), fact('Does', p.summary), fact('Object', p.object && h('code', null, p.object)),
+        fact('Module', `${p.module} ${p.version ?? ''}`), fact('Does', p.summary), fact('Hooks', p.hooks), fact('Object', p.object && h('code', null, p.object)),
         fact('SHA-256', p.sha256 && h('code', { title: p.sha256 }, `${p.sha256.slice(0, 16)}…`)),
         fact('In the chains of', (p.routes ?? []).join(', ') || 'none'), fact('When it fails', p.on_error === 'fail_open' ? 'the request goes on without it' : 'the request fails'))),
       h('div', { class: 'card' }, h('h2', null, 'How it is'), h('dl', { class: 'facts' },

@@ -334,8 +334,6 @@ static void a_namespace_that_is_full_refuses_and_loses_nothing(void **state)
     uint64_t version;
     int n, r = 0;
 
-    if (!backend->has_quota)
-        skip();
     memset(v, 'v', sizeof v);
     sc->ns.quota = 100000;
     for (n = 0; n < 200 && r == 0; n++) {
@@ -385,5 +383,7 @@ int contract_run(const struct contract_backend *b)
     };
 
     backend = b;
-    return cmocka_run_group_tests_name(b->name, tests, NULL, NULL);
+    return _cmocka_run_group_tests(b->name, tests, /* the last one is about quotas */
+                                   sizeof tests / sizeof tests[0] - (b->has_quota ? 0 : 1), NULL,
+                                   NULL);
 }
