@@ -104,7 +104,7 @@ enum config_heap {
     CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
 };
 
-enum config_store_backend { CONFIG_STORE_MEMORY, CONFIG_STORE_REDIS };
+enum config_store_backend { CONFIG_STORE_MEMORY, CONFIG_STORE_LMDB, CONFIG_STORE_REDIS };
 
 /* What plugins are told while Redis cannot be had. */
 enum config_when_down {
@@ -122,6 +122,7 @@ struct config_plugin {
     uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
     uint32_t threads;             /* of its own, alive at a time, in one worker */
     uint32_t descriptors;         /* open at a time, in one worker */
+    uint32_t outbound;            /* requests to other servers at a time, in one worker */
     uint64_t memory;              /* of its heap, in one worker, bytes; 0: no limit */
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
@@ -284,8 +285,10 @@ struct config {
 
     struct { /* state that plugins share: store/store.h */
         enum config_store_backend backend;
-        uint64_t size;  /* bytes, of the memory segment */
-        uint64_t quota; /* bytes, of a namespace */
+        uint64_t size;    /* bytes, of the memory segment */
+        uint64_t quota;   /* bytes, of a namespace */
+        const char *path; /* absolute; of LMDB's file */
+        uint32_t sync_ms; /* 0: the kernel decides */
         struct {
             const char *host, *port; /* NULL: a Unix socket */
             const char *path;        /* of that; absolute */

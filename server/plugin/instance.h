@@ -40,7 +40,8 @@ struct incarnation {
     struct object *object; /* that one */
     struct heap *heap;     /* what it allocates; NULL: libc's */
     void *self;
-    uint32_t refs; /* requests, and the instance while it is current */
+    struct metrics_plugin *meter; /* as inst->meter, at hand where calls are made */
+    uint32_t refs;                /* requests, and the instance while it is current */
     bool is_closing;
     struct alarm *alarms; /* its timers: alarm.h */
     uint32_t n_alarms, n_pending;
@@ -77,7 +78,8 @@ struct bh_inst {
     bool is_ejected;        /* for good, in this worker: eject.h */
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
-    struct store_ns ns; /* host_store.c */
+    uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
+    struct store_ns ns;  /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
     struct shm *shm;

@@ -18,7 +18,7 @@ struct tls_set;
 struct worker_seat;
 
 /* What an epoll event is about: small numbers, or a pointer to a paused exchange. */
-enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CHANNEL, SOURCE_STORE };
+enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CHANNEL, SOURCE_STORE, SOURCE_OUTBOUND };
 
 extern struct worker {
     const struct config *cfg;

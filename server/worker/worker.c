@@ -36,6 +36,7 @@
 #include "worker/health.h"
 #include "worker/internal.h"
 #include "worker/offload.h"
+#include "worker/outbound.h"
 #include "worker/sinks.h"
 #include "worker/store.h"
 #include "worker/succession.h"
@@ -186,6 +187,7 @@ static int start(const struct setup *setup, struct diag *diag)
     async_init(host_table(), worker.wake_fd, cfg->limits.request_ms);
     offload_init(host_table(), &worker.shared->call);
     sinks_init(host_table(), worker.shm, worker.shared);
+    outbound_init(host_table());
     r = store_open(host_table(), cfg, worker.seat->store, diag);
     if (r < 0)
         return r;
@@ -276,7 +278,7 @@ static int wait_ms(void)
 {
     int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
     int tickets = async_timeout_ms(), alarms = alarm_timeout_ms();
-    int store = store_timeout_ms();
+    int store = store_timeout_ms(), outbound = outbound_timeout_ms();
     int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
@@ -285,6 +287,8 @@ static int wait_ms(void)
         ms = alarms;
     if (store >= 0 && (ms < 0 || store < ms))
         ms = store;
+    if (outbound >= 0 && (ms < 0 || outbound < ms))
+        ms = outbound;
     return ms < 0 || ms > most ? most : ms;
 }
 
@@ -345,6 +349,9 @@ static int serve(void)
                     continue;
                 }
                 break;
+            case SOURCE_OUTBOUND:
+                outbound_event((int)(ev[i].data.u64 >> 8), ev[i].events);
+                continue;
             case SOURCE_LISTENER:
                 if (ev[i].data.u64 >> 8 < 32) {
                     listeners |= 1u << (ev[i].data.u64 >> 8);
@@ -362,6 +369,7 @@ static int serve(void)
         if (worker.front != NULL)
             front_run(worker.front, listeners);
         store_turn();
+        outbound_turn();
         landing_settle();
         remains_settle();
         take_ejected();
