@@ -39,6 +39,7 @@ int cli_crashes(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_metrics(int argc, char **argv);
+int cli_top(int argc, char **argv);
 int cli_reload(int argc, char **argv); /* diff as well */
 int cli_rollout(int argc, char **argv);
 int cli_events(int argc, char **argv);

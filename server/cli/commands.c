@@ -11,6 +11,7 @@
 const struct cli_command cli_commands[] = {
     {"run", cli_run, "serve a config file"},
     {"status", cli_status, "show how the running server is"},
+    {"top", cli_top, "show what the running server does just now, live"},
     {"metrics", cli_metrics, "print its metrics, as Prometheus reads them"},
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},

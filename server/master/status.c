@@ -219,6 +219,7 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
         json_object_set_new(json, counters[k].name, json_integer((json_int_t)atomic_load(n)));
     }
     add_usage(m, i, json);
+    figures_add_calls(m, i, json);
     return json;
 }
 
@@ -454,6 +455,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "exporter", exporter_json(m));
     json_object_set_new(json, "traces", traces_json(m));
+    json_object_set_new(json, "listeners", figures_listeners(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
     json_object_set_new(json, "store", store_json(m));
