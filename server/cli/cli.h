@@ -45,6 +45,7 @@ int cli_rollout(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_loglevel(int argc, char **argv);
+int cli_alerts(int argc, char **argv);
 int cli_breaker(int argc, char **argv);
 int cli_new(int argc, char **argv);
 int cli_completion(int argc, char **argv);

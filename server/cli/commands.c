@@ -19,6 +19,7 @@ const struct cli_command cli_commands[] = {
     {"rollout", cli_rollout, "another version of a plugin, step by step"},
     {"events", cli_events, "show what has happened lately, and what happens"},
     {"worker", cli_worker, "list the workers of the running server, recycle them"},
+    {"alerts", cli_alerts, "show the alerts of the running server"},
     {"loglevel", cli_loglevel, "show or change how much the running server logs"},
     {"check", cli_check, "check a config file, its plugins and their options"},
     {"inspect", cli_inspect, "show what a plugin object says about itself"},

@@ -283,6 +283,7 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "the admin process is not running");
     if (exporter_is_wanted_by(m) && !child_is_alive(&m->exporter))
         add_problem(list, "the exporter is not running: traces wait, and are dropped");
+    alerts_add_problems(m, list);
     if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
         add_problem(list, "the last reload failed: %s", m->reload.why);
     json_array_foreach(plugins, i, plugin)

@@ -111,6 +111,42 @@ static void tell_dropped_lines(struct text *t, size_t offset)
     exposition_uint(&t->e, n);
 }
 
+static void tell_spans(struct text *t, size_t offset)
+{
+    const struct shm_traces *traces = &t->shm->traces;
+    uint64_t n = 0;
+
+    (void)offset;
+    if (atomic_load(&traces->is_on) == 0)
+        return;
+    for (uint32_t i = 0; i < t->shm->n_workers; i++)
+        if (is_used(&t->shm->worker[i]))
+            n += metrics_read(&t->shm->worker[i].spans.dropped);
+    exposition_label(&t->e, "outcome", "sent");
+    exposition_uint(&t->e, metrics_read(&traces->sent));
+    exposition_label(&t->e, "outcome", "refused");
+    exposition_uint(&t->e, metrics_read(&traces->refused));
+    exposition_label(&t->e, "outcome", "lost");
+    exposition_uint(&t->e, metrics_read(&traces->lost));
+    exposition_label(&t->e, "outcome", "dropped");
+    exposition_uint(&t->e, n);
+}
+
+static void tell_alerts(struct text *t, size_t offset)
+{
+    uint64_t n[ALERT_RESOLVED + 1] = {0};
+    struct shm_alert a;
+
+    (void)offset;
+    for (uint32_t i = 0; i < SHM_ALERTS; i++)
+        if (shm_alert_read(t->shm, i, &a))
+            n[a.state]++;
+    exposition_label(&t->e, "state", "pending");
+    exposition_uint(&t->e, n[ALERT_PENDING]);
+    exposition_label(&t->e, "state", "firing");
+    exposition_uint(&t->e, n[ALERT_FIRING]);
+}
+
 static void tell_refusals(struct text *t, size_t offset)
 {
     (void)offset;
@@ -467,6 +503,9 @@ static const struct metric metrics[] = {
     COUNTER("bulkhead_log_lines_dropped", NULL,
             "Lines for log files that found no room in the ring of their worker.",
             tell_dropped_lines, 0),
+    COUNTER("bulkhead_trace_spans", NULL, "Spans of traces, by what became of them.", tell_spans,
+            0),
+    GAUGE("bulkhead_alerts", NULL, "Alerts whose rule holds, by their state.", tell_alerts, 0),
 
     COUNTER("bulkhead_requests", NULL,
             "Requests that have ended, by listener, method and class of the status. Aborted: the "
