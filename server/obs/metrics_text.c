@@ -450,6 +450,44 @@ static void tell_series(struct text *t, size_t offset)
     t->e.n_labels = 0;
 }
 
+/* ---- the rollout ---- */
+
+static void tell_rollout_state(struct text *t, size_t offset)
+{
+    static const char *const names[] = {[ROLLOUT_OFF] = "off",
+                                        [ROLLOUT_SHADOW] = "shadow",
+                                        [ROLLOUT_CANARY] = "canary",
+                                        [ROLLOUT_TRIPPED] = "tripped"};
+    enum rollout_mode mode = rollout_mode(atomic_load(&t->shm->rollout.word));
+
+    (void)offset;
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        exposition_label(&t->e, "state", names[i]);
+        exposition_uint(&t->e, (unsigned)mode == i);
+    }
+}
+
+static void tell_rollout_share(struct text *t, size_t offset)
+{
+    uint64_t word = atomic_load(&t->shm->rollout.word);
+    bool is_on = rollout_mode(word) == ROLLOUT_SHADOW || rollout_mode(word) == ROLLOUT_CANARY;
+
+    (void)offset;
+    exposition_number(&t->e, is_on ? (double)rollout_parts(word) / ROLLOUT_ALL : 0);
+}
+
+/* Field of struct rollout_stats. */
+static void tell_arms(struct text *t, size_t offset)
+{
+    static const char *const names[ROLLOUT_ARMS] = {
+        [ROLLOUT_STABLE] = "stable", [ROLLOUT_CANDIDATE] = "candidate"};
+
+    for (int i = 0; i < ROLLOUT_ARMS; i++) {
+        exposition_label(&t->e, "arm", names[i]);
+        exposition_uint(&t->e, read_at(&t->shm->rollout.arm[i], offset));
+    }
+}
+
 /* ---- all of them ---- */
 
 #define COUNTER(NAME, UNIT, HELP, TELL, OFFSET)          \
@@ -472,6 +510,7 @@ static void tell_series(struct text *t, size_t offset)
 #define LISTENER(FIELD) offsetof(struct metrics_listener, FIELD)
 #define SHARED(FIELD)   offsetof(struct shm_plugin, FIELD)
 #define PLUGIN(FIELD)   offsetof(struct metrics_plugin, FIELD)
+#define ARM(FIELD)      offsetof(struct rollout_stats, FIELD)
 
 static const struct metric metrics[] = {
     INFO("bulkhead_build", "Version of the server.", tell_build),
@@ -590,6 +629,21 @@ static const struct metric metrics[] = {
     COUNTER("bulkhead_plugin_series_drops", NULL,
             "Updates of its metrics that were lost: no room, or not a number.", tell_plugin,
             SHARED(series.n_dropped)),
+
+    GAUGE("bulkhead_rollout_state", NULL, "1 for the state in which the rollout of a plugin is.",
+          tell_rollout_state, 0),
+    GAUGE("bulkhead_rollout_share", NULL,
+          "Share of the requests, from 0 to 1, that the candidate gets, or runs along with.",
+          tell_rollout_share, 0),
+    COUNTER("bulkhead_rollout_requests", NULL,
+            "Requests that have ended in each arm of the rollout; begins anew when the rollout "
+            "clears its counts.",
+            tell_arms, ARM(requests)),
+    COUNTER("bulkhead_rollout_errors", NULL, "Those of them that failed, or were answered 5xx.",
+            tell_arms, ARM(errors)),
+    COUNTER("bulkhead_rollout_unfinished", NULL,
+            "Runs of the candidate as a shadow that ended because it wanted to pause.", tell_arms,
+            ARM(unfinished)),
 };
 
 const struct family *metrics_family(size_t i)
