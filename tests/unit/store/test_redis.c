@@ -57,7 +57,7 @@ static void free_port(char *out, size_t size)
     socklen_t len = sizeof in;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    bind(fd, (struct sockaddr *)(void *)&in, sizeof in);
+    (void)bind(fd, (struct sockaddr *)(void *)&in, sizeof in);
     getsockname(fd, (struct sockaddr *)(void *)&in, &len);
     snprintf(out, size, "%d", ntohs(in.sin_port));
     close(fd);
