@@ -151,6 +151,8 @@ static json_t *scalar_json(const struct schema *s, const struct yaml_node *node)
         return NULL;
     if (s->kind == SCHEMA_INT && value_int(text, &v, &why) == 0)
         return json_integer(v);
+    if (strcmp(s->key, "url") == 0 && strchr(text, '?') != NULL)
+        return json_sprintf("%.*s?%s", (int)strcspn(text, "?"), text, hidden);
     if (sounds_secret(s->key) && s->kind == SCHEMA_STRING)
         return json_string(hidden);
     return text_json(text, strlen(text));

@@ -46,11 +46,8 @@ static const char *packages(void)
     snprintf(path, sizeof path, "%s/../npm/otlp", getenv("BULKHEAD_MODULES"));
     if (run_command(
             &out,
-            "mkdir -p %s && cp %s/../tests/clients/otlp/package*.json %s/ && cd %s && "
-            "{ cmp -s package-lock.json .done || { command -v npm >/dev/null && timeout 120 "
-            "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && "
-            "cp package-lock.json .done; }; }",
-            path, getenv("BULKHEAD_SDK"), path, path) != 0) {
+            "mkdir -p %s && cp %s/../tests/clients/otlp/package*.json %s && %s/../scripts/npm.sh %s",
+            path, getenv("BULKHEAD_SDK"), path, getenv("BULKHEAD_SDK"), path) != 0) {
         print_message("skipped: the packages cannot be had from npm: %.300s\n", out);
         skip();
     }
