@@ -76,8 +76,10 @@ static void servers_share_it(void **state)
     char want[32];
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     one = start_on_redis("error");
     two = start_on_redis("error");
     expect(one, "/get?k=a&later=1", "-2 0 0");
@@ -102,8 +104,10 @@ static void an_answer_meets_whatever_became_of_the_question(void **state)
     pid_t before[2], after[2];
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     srv = start_on_redis("error");
     eventually(server_children(srv, "bh-worker", before, 2) == 2);
     expect(srv, "/later_cancel", "0 -2");
@@ -122,8 +126,10 @@ static void while_it_is_down_this_machine_answers(void **state)
     struct server *srv;
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     srv = start_on_redis("local");
     expect(srv, "/add?k=n1&d=100&later=1", "0 100 0");
     redis_kill(redis);
@@ -142,8 +148,10 @@ static void or_plugins_are_told(void **state)
     struct response *res;
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     srv = start_on_redis("error");
     expect(srv, "/add?k=n2&later=1", "0 1 0");
     redis_kill(redis);
@@ -161,8 +169,10 @@ static void one_that_hangs_holds_no_request_for_long(void **state)
     int64_t begin;
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     srv = start_on_redis("local");
     expect(srv, "/add?k=n3&later=1", "0 1 0");
     kill(redis->pid, SIGSTOP);
@@ -260,8 +270,10 @@ static void two_servers_let_through_one_limit(void **state)
     double want;
 
     (void)state;
-    if (redis == NULL)
+    if (redis == NULL) {
         skip();
+        return;
+    }
     for (int i = 0; i < 2; i++)
         srv[i] = start_limited();
     for (int i = 0; i < 8; i++)
