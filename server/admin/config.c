@@ -49,13 +49,15 @@ static void add(char **at, const char *end, const char *p, size_t n)
 
 static json_t *url_json(const char *text, size_t n, const char *host)
 {
-    char *out = malloc(4 * n + 64), *at = out; /* "a=b" grows most */
-    const char *end = text + n, *to_end = out + 4 * n + 63;
+    size_t room = 4 * n + 64; /* "a=b" grows most */
+    char *out = malloc(room), *at = out;
+    const char *end = text + n, *to_end;
     const char *path = host + strcspn(host, "/?#"), *sign, *arg;
     json_t *json;
 
     if (out == NULL)
         return NULL;
+    to_end = out + room;
     sign = memrchr(host, '@', (size_t)(path - host));
     add(&at, to_end, text, (size_t)(host - text));
     if (sign != NULL)
@@ -149,6 +151,8 @@ static json_t *scalar_json(const struct schema *s, const struct yaml_node *node)
         return NULL;
     if (s->kind == SCHEMA_INT && value_int(text, &v, &why) == 0)
         return json_integer(v);
+    if (strcmp(s->key, "url") == 0 && strchr(text, '?') != NULL)
+        return json_sprintf("%.*s?%s", (int)strcspn(text, "?"), text, hidden);
     if (sounds_secret(s->key) && s->kind == SCHEMA_STRING)
         return json_string(hidden);
     return text_json(text, strlen(text));

@@ -39,11 +39,13 @@ int cli_crashes(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_metrics(int argc, char **argv);
+int cli_top(int argc, char **argv);
 int cli_reload(int argc, char **argv); /* diff as well */
 int cli_rollout(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_loglevel(int argc, char **argv);
+int cli_alerts(int argc, char **argv);
 int cli_breaker(int argc, char **argv);
 int cli_new(int argc, char **argv);
 int cli_completion(int argc, char **argv);

@@ -11,6 +11,7 @@
 const struct cli_command cli_commands[] = {
     {"run", cli_run, "serve a config file"},
     {"status", cli_status, "show how the running server is"},
+    {"top", cli_top, "show what the running server does just now, live"},
     {"metrics", cli_metrics, "print its metrics, as Prometheus reads them"},
     {"reload", cli_reload, "load the config and the plugins anew, without losing a request"},
     {"diff", cli_reload, "show what a reload would change, and how"},
@@ -18,6 +19,7 @@ const struct cli_command cli_commands[] = {
     {"rollout", cli_rollout, "another version of a plugin, step by step"},
     {"events", cli_events, "show what has happened lately, and what happens"},
     {"worker", cli_worker, "list the workers of the running server, recycle them"},
+    {"alerts", cli_alerts, "show the alerts of the running server"},
     {"loglevel", cli_loglevel, "show or change how much the running server logs"},
     {"check", cli_check, "check a config file, its plugins and their options"},
     {"inspect", cli_inspect, "show what a plugin object says about itself"},

@@ -50,7 +50,8 @@ static const char help[] =
     "  status    how it goes, or how the last one went\n"
     "  pause     keeps the share as it is; resume: goes on\n"
     "  step      takes the next step now; promote: all requests to the new version, now\n"
-    "  abort     back to the old version; rollback: the same, and the new object is quarantined\n"
+    "  abort     back to the old version; rollback: the same, and the new object is quarantined;\n"
+    "            after the promotion, too, as long as the server has not been restarted\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 the plugin, object or an argument is wrong,\n"
     "3 (start --wait) it was rolled back or aborted.\n";

@@ -12,6 +12,7 @@
 #include "conf/config.h"
 #include "conf/overlay.h"
 #include "plugin/object.h"
+#include "plugin/recover.h"
 #include "plugin/setup.h"
 
 static const char help[] =
@@ -80,6 +81,7 @@ int cli_run(int argc, char **argv)
     diag_print(&diag, stderr);
     diag_fini(&diag);
     roles.argv = arguments(argc, argv);
+    recover_prepare(); /* its children need not find out */
     roles.interrupted = interrupted;
     if (overlay.n > 0 || interrupted[0] != '\0')
         roles.overlay = &overlay;

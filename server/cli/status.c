@@ -150,6 +150,24 @@ static void show_ends(const json_t *status)
     }
 }
 
+/* Since the server was started. */
+static void show_times(const json_t *status)
+{
+    const json_t *listeners = json_object_get(status, "listeners"), *l;
+    size_t i;
+
+    json_array_foreach(listeners, i, l)
+    {
+        const json_t *d = json_object_get(l, "duration");
+
+        if (json_is_real(json_object_get(d, "p50_us")))
+            printf("listener '%s': p50 %.3g ms, p99 %.3g ms, p99.9 %.3g ms\n", text_of(l, "name"),
+                   json_real_value(json_object_get(d, "p50_us")) / 1000,
+                   json_real_value(json_object_get(d, "p99_us")) / 1000,
+                   json_real_value(json_object_get(d, "p999_us")) / 1000);
+    }
+}
+
 /* Those that did anything. */
 static void show_counts(json_t *counts, const char *title)
 {
@@ -204,6 +222,7 @@ static void show(const json_t *status)
            number_of(status, "generation"));
     if (json_is_true(json_object_get(recorder, "running")))
         printf("recorder pid %lld\n", number_of(recorder, "pid"));
+    show_times(status);
     show_rollout(json_object_get(status, "rollout"));
     json_array_foreach(problems, i, problem)
     {

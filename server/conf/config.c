@@ -205,7 +205,7 @@ static int settle(struct schema_reader *r, struct draft *d)
     settle_replay(r, d);
     breakers_settle(d);
     heaps_settle(r, d);
-    if (tracing_settle(r, d) < 0)
+    if (tracing_settle(r, d) < 0 || alerts_settle(r, d) < 0)
         return -ENOMEM;
     if (store_settle(r, d) < 0)
         return -ENOMEM;

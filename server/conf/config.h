@@ -104,7 +104,7 @@ enum config_heap {
     CONFIG_HEAP_SHARED,  /* libc's, as for the server itself */
 };
 
-enum config_store_backend { CONFIG_STORE_MEMORY, CONFIG_STORE_REDIS };
+enum config_store_backend { CONFIG_STORE_MEMORY, CONFIG_STORE_LMDB, CONFIG_STORE_REDIS };
 
 /* What plugins are told while Redis cannot be had. */
 enum config_when_down {
@@ -202,6 +202,55 @@ struct config_tracing {
     int n_headers, n_resources;
 };
 
+#define CONFIG_MAX_RULES     64
+#define CONFIG_MAX_RECEIVERS 16
+
+enum config_compare {
+    CONFIG_ABOVE,
+    CONFIG_AT_LEAST,
+    CONFIG_BELOW,
+    CONFIG_AT_MOST,
+    CONFIG_EQUAL,
+    CONFIG_NOT_EQUAL
+};
+
+struct config_rule { /* of an alert */
+    struct config_pos pos;
+    const char *name;
+    const char *metric; /* as `/metrics` names it, or NAME_p95 of a histogram NAME */
+    const char *when;   /* as written, for people */
+    enum config_compare compare;
+    double threshold;
+    uint32_t for_ms;  /* it has to hold for so long */
+    uint32_t over_ms; /* counters: by how much they grew in that time; 0: what they are */
+    struct config_pair *match, *label, *annotation; /* match: labels that the metric must have */
+    int n_matches, n_labels, n_annotations;
+    uint32_t receivers; /* bits: indices into receiver[] */
+    const struct yaml_node *receiver_list, *match_map, *label_map, *annotation_map;
+};
+
+enum config_receiver_type { CONFIG_WEBHOOK, CONFIG_ALERTMANAGER, CONFIG_WECOM };
+
+struct config_receiver {
+    struct config_pos pos;
+    const char *name;
+    enum config_receiver_type type;
+    const char *url; /* a secret: it may hold a key */
+    const char *ca;
+    bool is_quiet; /* not told of what is over */
+    struct config_pair *header;
+    int n_headers;
+    const struct yaml_node *header_map;
+};
+
+struct config_alerts {
+    struct config_rule *rule;
+    int n_rules;
+    struct config_receiver *receiver;
+    int n_receivers;
+    uint32_t repeat_ms; /* what goes on is told again after so long */
+};
+
 struct config {
     const char *path; /* of the file, as given */
     const char *dir;  /* absolute; relative paths are meant from here */
@@ -279,14 +328,17 @@ struct config {
     } reload;
 
     struct config_tracing tracing;
+    struct config_alerts alerts;
 
     struct config_breaker breaker; /* for plugins that say nothing else */
     enum config_heap heap;         /* as well */
 
     struct { /* state that plugins share: store/store.h */
         enum config_store_backend backend;
-        uint64_t size;  /* bytes, of the memory segment */
-        uint64_t quota; /* bytes, of a namespace */
+        uint64_t size;    /* bytes, of the memory segment */
+        uint64_t quota;   /* bytes, of a namespace */
+        const char *path; /* absolute; of LMDB's file */
+        uint32_t sync_ms; /* 0: the kernel decides */
         struct {
             const char *host, *port; /* NULL: a Unix socket */
             const char *path;        /* of that; absolute */

@@ -48,8 +48,12 @@ static enum change_how judge(const char *path)
 /* Values that are never told. */
 static bool is_secret(const char *path)
 {
+    const char *end = strncmp(path, "alerts.receivers[", 17) == 0 ? strstr(path, "].") : NULL;
+
     return begins_with_key(path, "tracing.headers") ||
-           begins_with_key(path, "store.redis.password");
+           begins_with_key(path, "store.redis.password") ||
+           (end != NULL &&
+            (begins_with_key(end + 2, "headers") || begins_with_key(end + 2, "url")));
 }
 
 static bool is_option(const char *path)

@@ -66,6 +66,14 @@ int tracing_read_endpoint(struct schema_reader *r, const struct yaml_node *node,
                           void *draft);
 int tracing_read_sample(struct schema_reader *r, const struct yaml_node *node, const char *path,
                         void *draft);
+int alert_read_when(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                    void *rule);
+int alert_read_metric(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                      void *rule);
+int alert_read_url(struct schema_reader *r, const struct yaml_node *node, const char *path,
+                   void *receiver);
+/* Names that refer to each other, mappings. 0 or -ENOMEM. */
+int alerts_settle(struct schema_reader *r, struct draft *d);
 /* Headers, attributes. 0 or -ENOMEM. */
 int tracing_settle(struct schema_reader *r, struct draft *d);
 /* An http:// or https:// URL with a host, and without a user in it; else false, and why. */

@@ -484,6 +484,68 @@ static const struct schema tracing_keys[] = {
     {NULL, SCHEMA_END},
 };
 
+static const struct schema rule_keys[] = {
+    {"name", SCHEMA_STRING, OFF(struct config_rule, name), .is_required = true, .form = "a name",
+     .help = "Name of the alert: its label `alertname`"},
+    {"metric", SCHEMA_CUSTOM, .is_required = true, .read = alert_read_metric,
+     .form = "a metric's name", .pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+     .help = "As `bulkhead metrics` shows it; NAME_p50, _p95, _p99, _p999: of a histogram NAME"},
+    {"when", SCHEMA_CUSTOM, .is_required = true, .read = alert_read_when,
+     .form = "\"> 50\", or with >=, <, <=, ==, !=", .pattern = "^(>|>=|<|<=|==|!=) *[-+0-9.eE]+$",
+     .help = "What its value must be"},
+    {"for", SCHEMA_DURATION, OFF(struct config_rule, for_ms), .def = "0", .min = 0,
+     .max = 24 * HOUR, .help = "How long that must hold before anybody is told"},
+    {"over", SCHEMA_DURATION, OFF(struct config_rule, over_ms), .def = "0", .min = 0,
+     .max = 24 * HOUR,
+     .help = "Take the growth of a counter over this time; of a histogram, default there: 1m"},
+    {"match", SCHEMA_NODE, OFF(struct config_rule, match_map),
+     .help = "Labels that the metric must have, NAME: VALUE, such as plugin: auth"},
+    {"labels", SCHEMA_NODE, OFF(struct config_rule, label_map),
+     .help = "Labels to give to the alert, NAME: VALUE, such as severity: page"},
+    {"annotations", SCHEMA_NODE, OFF(struct config_rule, annotation_map),
+     .help = "Texts for people, NAME: VALUE, such as summary"},
+    {"receivers", SCHEMA_STRINGS, OFF(struct config_rule, receiver_list), .min = 1,
+     .max = CONFIG_MAX_RECEIVERS, .help = "Who is told; default: all"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items rule_items = {
+    sizeof(struct config_rule), offsetof(struct config, alerts.rule),
+    offsetof(struct config, alerts.n_rules), offsetof(struct config_rule, pos), 0};
+
+static const struct schema receiver_keys[] = {
+    {"name", SCHEMA_STRING, OFF(struct config_receiver, name), .is_required = true,
+     .form = "a name", .help = "Name, for rules and logs"},
+    {"type", SCHEMA_ENUM, OFF(struct config_receiver, type), .def = "webhook",
+     .form = "webhook|alertmanager|wecom",
+     .help = "JSON as Alertmanager's webhook sends it; Alertmanager's API v2; a robot of WeCom"},
+    {"url", SCHEMA_CUSTOM, .is_required = true, .read = alert_read_url, .form = "a URL",
+     .pattern = "^https?://.+$",
+     .help = "Where to send it; alertmanager: without a path, /api/v2/alerts. Never shown: it may "
+             "hold a key"},
+    {"headers", SCHEMA_NODE, OFF(struct config_receiver, header_map),
+     .help = "Header fields to send, NAME: VALUE; never shown"},
+    {"resolved", SCHEMA_ENUM, OFF(struct config_receiver, is_quiet), .def = "on", .form = "on|off",
+     .help = "Tell when an alert is over, too"},
+    {"ca", SCHEMA_STRING, OFF(struct config_receiver, ca), .form = "a path",
+     .help = "Certificates of authorities to trust, PEM, in place of the system's"},
+    {NULL, SCHEMA_END},
+};
+
+static const struct schema_items receiver_items = {
+    sizeof(struct config_receiver), offsetof(struct config, alerts.receiver),
+    offsetof(struct config, alerts.n_receivers), offsetof(struct config_receiver, pos), 0};
+
+static const struct schema alert_keys[] = {
+    {"rules", SCHEMA_LIST, .keys = rule_keys, .items = &rule_items, .max = CONFIG_MAX_RULES,
+     .help = "What to tell of"},
+    {"receivers", SCHEMA_LIST, .keys = receiver_keys, .items = &receiver_items,
+     .max = CONFIG_MAX_RECEIVERS, .help = "Whom to tell"},
+    {"repeat", SCHEMA_DURATION, OFF(struct config, alerts.repeat_ms), .def = "4h", .min = MINUTE,
+     .max = 24 * HOUR, .help = "Tell again of what goes on after so long"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema crash_keys[] = {
     {"dir", SCHEMA_STRING, OFF(struct config, crash.dir), .def = "crashes", .form = "a folder",
      .help = "Where crash records are written; made when missing"},
@@ -597,10 +659,14 @@ static const struct schema redis_keys[] = {
 
 static const struct schema store_keys[] = {
     {"backend", SCHEMA_ENUM, OFF(struct config, store.backend), .def = "memory",
-     .form = "memory|redis",
-     .help = "memory: shared by all workers, empty after a restart. redis: by machines; slower"},
+     .form = "memory|lmdb|redis",
+     .help = "memory: shared by workers, empty after a restart. lmdb: a file. redis: for machines"},
+    {"path", SCHEMA_STRING, OFF(struct config, store.path), .form = "a path",
+     .help = "lmdb: its file, in a folder that the workers' user may write to"},
+    {"sync", SCHEMA_DURATION, OFF(struct config, store.sync_ms), .def = "1s", .min = 0, .max = HOUR,
+     .help = "lmdb: how often it is written out to the disk; 0: the kernel decides"},
     {"size", SCHEMA_SIZE, OFF(struct config, store.size), .def = "32MiB", .min = 2 * MIB,
-     .max = 2 * GIB, .help = "Of the memory store; pages are taken as they are needed"},
+     .max = 2 * GIB, .help = "Of the store in memory or of LMDB's; taken as it is needed"},
     {"quota", SCHEMA_SIZE, OFF(struct config, store.quota), .def = "8MiB", .min = 0,
      .max = 1024 * GIB,
      .help = "Bytes that a namespace may take, where its plugin says nothing else; 0: no limit"},
@@ -623,6 +689,8 @@ const struct schema config_keys[] = {
     {"routes", SCHEMA_LIST, .keys = route_keys, .items = &route_items, .is_required = true,
      .min = 1, .max = 4096, .help = "Which requests pass which plugins; the first match wins"},
     {"logs", SCHEMA_MAP, .keys = log_keys, .help = "What is written where"},
+    {"alerts", SCHEMA_MAP, .keys = alert_keys,
+     .help = "Rules on metrics, and who is told when they hold"},
     {"tracing", SCHEMA_MAP, .keys = tracing_keys, .help = "Traces of requests, for OpenTelemetry"},
     {"crash", SCHEMA_MAP, .keys = crash_keys, .help = "Crash records"},
     {"respawn", SCHEMA_MAP, .keys = respawn_keys, .help = "How workers that died are replaced"},

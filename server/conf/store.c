@@ -55,6 +55,11 @@ int store_settle(struct schema_reader *r, struct draft *d)
             schema_error(r, own, "store", "namespace: a name of at most 63 bytes without a colon",
                          "the plugin's own name cannot be that of a namespace");
     }
+    if (cfg->store.path != NULL)
+        cfg->store.path = config_path(cfg, cfg->store.path);
+    else if (cfg->store.backend == CONFIG_STORE_LMDB)
+        schema_error(r, yaml_get(yaml_get(cfg->root, "store"), "backend"), "store.path",
+                     "path: /var/lib/bulkhead/store.lmdb, say", "is needed with backend: lmdb");
     if (cfg->store.redis.path != NULL)
         cfg->store.redis.path = config_path(cfg, cfg->store.redis.path);
     if (cfg->store.redis.ca != NULL)

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "conf/config.h"
+#include "exporter/alerts.h"
 #include "exporter/outbox.h"
 #include "exporter/traces.h"
 #include "obs/log.h"
@@ -19,7 +20,7 @@
 
 bool exporter_is_wanted(const struct config *cfg)
 {
-    return cfg->tracing.endpoint != NULL;
+    return cfg->tracing.endpoint != NULL || cfg->alerts.n_rules > 0;
 }
 
 /* Signals come through a descriptor; those that a terminal sends to the whole group are the master's
@@ -58,11 +59,25 @@ static int handle_signals(int fd)
     return patience_ms;
 }
 
-static void turn(struct outbox *outbox, bool is_last)
+static int wait_ms(const struct config *cfg)
+{
+    int64_t now_ms = clock_mono_ms();
+    int traces = cfg->tracing.endpoint != NULL ? traces_wait_ms(now_ms) : -1;
+    int alerts = alerts_wait_ms(now_ms);
+
+    if (traces < 0 || (alerts >= 0 && alerts < traces))
+        return alerts;
+    return traces;
+}
+
+static void turn(const struct config *cfg, struct outbox *outbox, bool is_last)
 {
     int64_t now_ms = clock_mono_ms();
 
-    traces_run(now_ms, is_last);
+    if (cfg->tracing.endpoint != NULL)
+        traces_run(now_ms, is_last);
+    if (!is_last)
+        alerts_run(now_ms);
     outbox_run(outbox, now_ms);
     log_tell_repeats(false);
 }
@@ -78,27 +93,28 @@ int exporter_run(const struct config *cfg, struct shm *shm)
     prctl(PR_SET_NAME, "bh-exporter");
     r = fds[0].fd < 0 ? -errno : outbox_open(&outbox, why, sizeof why);
     if (r < 0) {
-        log_error("no traces are sent: %s", fds[0].fd < 0 ? strerror(-r) : why);
+        log_error("neither traces nor alerts are sent: %s", fds[0].fd < 0 ? strerror(-r) : why);
         return 1;
     }
-    if (traces_open(cfg, shm, outbox) < 0) {
+    if ((cfg->tracing.endpoint != NULL && traces_open(cfg, shm, outbox) < 0) ||
+        (cfg->alerts.n_rules > 0 && alerts_open(cfg, shm, outbox) < 0)) {
         log_error("out of memory");
         return 1;
     }
     while (end_ms == 0) {
-        turn(outbox, false);
-        ms = traces_wait_ms(clock_mono_ms());
-        outbox_wait(outbox, fds, 1, ms, clock_mono_ms());
+        turn(cfg, outbox, false);
+        outbox_wait(outbox, fds, 1, wait_ms(cfg), clock_mono_ms());
         ms = handle_signals(fds[0].fd);
         if (ms >= 0)
             end_ms = clock_mono_ms() + ms;
     }
     do {
-        turn(outbox, true);
+        turn(cfg, outbox, true);
         if (outbox_is_empty(outbox))
             break;
         outbox_wait(outbox, NULL, 0, 50, clock_mono_ms());
     } while (clock_mono_ms() < end_ms);
+    alerts_end();
     outbox_close(&outbox);
     log_tell_repeats(true);
     return 0;

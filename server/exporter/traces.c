@@ -100,6 +100,7 @@ int traces_open(const struct config *cfg, struct shm *shm, struct outbox *outbox
     traces.cfg = cfg;
     traces.shm = shm;
     traces.outbox = outbox;
+    atomic_store(&shm->traces.is_on, 1);
     traces.to = outbox_add(outbox, &address);
     if (traces.to == NULL)
         return -ENOMEM;

@@ -37,6 +37,8 @@ enum control_command {
                              * "error", or what becomes of it in "says" */
 
     CONTROL_EVENTS, /* argument: the last one that is known, 0: none; {"events": [...], "last": N} */
+
+    CONTROL_ALERTS, /* {"rules": [...], "alerts": [...], "running": whether they are judged} */
 };
 
 enum control_rollout {

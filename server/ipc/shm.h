@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -265,9 +266,28 @@ struct shm_worker {
 };
 
 struct shm_traces {           /* the exporter's: spans */
+    _Atomic uint32_t is_on;   /* there were any */
     _Atomic uint64_t sent;    /* and taken by the collector */
     _Atomic uint64_t refused; /* by it, of those that were sent */
     _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
+};
+
+#define SHM_ALERTS       128
+#define SHM_ALERT_LABELS 384
+
+enum alert_state { ALERT_NONE, ALERT_INACTIVE, ALERT_PENDING, ALERT_FIRING, ALERT_RESOLVED };
+
+/* One series of one rule. The exporter's, which finds them again after it was replaced; read by all:
+ * shm_alert_read(). */
+struct shm_alert {
+    _Atomic uint32_t seq;       /* odd while it is written */
+    uint32_t state;             /* enum alert_state; ALERT_NONE: the place is free */
+    int64_t since_ms;           /* monotonic: it has held, or it was over */
+    int64_t told_ms;            /* monotonic: somebody was told last; 0: nobody */
+    int64_t began_ns, ended_ns; /* since 1970: of firing; ended 0: it goes on */
+    double value;
+    char rule[64];
+    char labels[SHM_ALERT_LABELS]; /* of the metric, as in the text of metrics: a="b",c="d" */
 };
 
 enum shm_asleep {
@@ -295,6 +315,7 @@ struct shm {
     struct shm_sink sink[SHM_SINKS];
     struct tally tally;
     struct shm_traces traces;
+    struct shm_alert alert[SHM_ALERTS];
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
     struct series_table series;
@@ -330,6 +351,9 @@ static inline char *shm_replay(const struct shm *shm, uint32_t slot)
 /* Empties a worker's table of connections and replay area, and gives their pages back, and the seats of
  * its connections. The worker has ended. */
 void shm_forget_conns(struct shm *shm, uint32_t slot);
+
+/* A copy whose strings end. False: there is none at that place, or it was being written. */
+bool shm_alert_read(const struct shm *shm, uint32_t i, struct shm_alert *out);
 
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);

@@ -10,7 +10,8 @@ static void put(struct span_writer *w, const void *p, size_t n)
         w->is_full = true;
         return;
     }
-    memcpy(w->p + w->n, p, n);
+    if (n > 0) /* p may be NULL then */
+        memcpy(w->p + w->n, p, n);
     w->n += n;
 }
 

@@ -31,12 +31,14 @@ int breaker_control(struct master *m, int argument)
                                      .trials = p->breaker.trials};
     if (action == CONTROL_BREAKER_RESET) {
         quarantine_reset(q);
+        events_add(&m->events, EVENT_BREAKER, p->name, "reset by an operator");
         log_warn("plugin '%s': its breaker and its blocked routes are reset by an operator",
                  p->name);
         return 0;
     }
     if (!quarantine_hold(q, &limits, clock_mono_ms()))
         return -EOPNOTSUPP;
+    events_add(&m->events, EVENT_BREAKER, p->name, "opened by an operator, until it is reset");
     log_warn(
         "plugin '%s': its breaker is opened by an operator, and stays so until it is reset; its "
         "requests are %s",

@@ -352,6 +352,7 @@ static int answer(struct master *m, const struct control_request *request, const
         return *text != NULL ? 0 : -ENOENT;
     case CONTROL_METRICS: return tell_metrics(m, request->argument, text);
     case CONTROL_BREAKER: return breaker_control(m, request->argument);
+    case CONTROL_ALERTS: *text = alerts_text(m); return *text != NULL ? 0 : -ENOMEM;
     case CONTROL_LOG_LEVEL: return log_level_control(m, request->argument, text);
     case CONTROL_ROLLOUT_START: *text = rollout_start(m, said); return *text != NULL ? 0 : -ENOMEM;
     case CONTROL_ROLLOUT_STATUS: *text = rollout_status(m); return *text != NULL ? 0 : -ENOMEM;

@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "ipc/shm.h"
+#include "master/internal.h"
 #include "obs/timestamp.h"
 
 const char *event_name(enum event_kind kind)
@@ -21,6 +23,7 @@ const char *event_name(enum event_kind kind)
         [EVENT_ROLLOUT_ABORTED] = "rollout_aborted",
         [EVENT_QUARANTINED] = "quarantined",
         [EVENT_WORKER_ENDED] = "worker_ended",
+        [EVENT_CRASHED] = "crashed",
         [EVENT_BREAKER] = "breaker",
     };
 
@@ -39,6 +42,35 @@ void events_add(struct events *e, enum event_kind kind, const char *plugin, cons
     *at = (struct event){.number = ++e->n, .time_ns = clock_real_ns(), .kind = kind};
     text_printable(at->plugin, sizeof at->plugin, plugin != NULL ? plugin : "");
     text_printable(at->text, sizeof at->text, text);
+}
+
+void events_look(struct master *m, int64_t now_ms)
+{
+    static struct {
+        uint64_t crashes;
+        bool is_open;
+    } seen[CONFIG_MAX_PLACES];
+    static int64_t next_ms;
+
+    if (now_ms < next_ms || m->phase != MASTER_SERVING)
+        return;
+    next_ms = now_ms + 1000;
+    for (int i = 0; i < m->cfg->n_plugins && i < CONFIG_MAX_PLACES; i++) {
+        const struct shm_plugin *s = &m->shm->plugin[i];
+        uint64_t crashes = atomic_load(&s->crashes);
+        bool is_open = !breaker_is_closed(&s->quarantine.breaker);
+        const char *name = m->cfg->plugin[i].name;
+
+        if (crashes > seen[i].crashes)
+            events_add(&m->events, EVENT_CRASHED, name, "%llu crash%s",
+                       (unsigned long long)(crashes - seen[i].crashes),
+                       crashes - seen[i].crashes == 1 ? "" : "es");
+        if (is_open != seen[i].is_open)
+            events_add(&m->events, EVENT_BREAKER, name, "its breaker %s",
+                       is_open ? "is open: it is not called" : "is closed again");
+        seen[i].crashes = crashes;
+        seen[i].is_open = is_open;
+    }
 }
 
 char *events_json(const struct events *e, uint32_t after)

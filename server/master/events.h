@@ -21,7 +21,8 @@ enum event_kind {
     EVENT_ROLLOUT_ABORTED, /* the old one does, as somebody wished */
     EVENT_QUARANTINED,
     EVENT_WORKER_ENDED,
-    EVENT_BREAKER,
+    EVENT_CRASHED, /* a plugin, once or more within a second */
+    EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
     EVENT_KINDS,
 };
 
@@ -38,6 +39,10 @@ struct events {
     struct event kept[EVENTS_KEPT];
 };
 
+struct master;
+
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers. */
+void events_look(struct master *m, int64_t now_ms);
 const char *event_name(enum event_kind kind);
 /* plugin may be NULL. */
 __attribute__((format(printf, 4, 5))) void events_add(struct events *e, enum event_kind kind,

@@ -389,6 +389,14 @@ void publish_workers(struct master *m);
 /* CONTROL_BREAKER: 0; -ENOENT, -EINVAL; -EOPNOTSUPP: that plugin's breaker is off. */
 int breaker_control(struct master *m, int argument);
 
+/* ---- alerts.c ---- */
+
+/* CONTROL_ALERTS: malloc'd; NULL: no memory. */
+char *alerts_text(const struct master *m);
+struct json_t;
+/* "alert 'x' is firing", for `bulkhead status`. */
+void alerts_add_problems(const struct master *m, struct json_t *list);
+
 /* ---- loglevel.c ---- */
 
 /* CONTROL_LOG_LEVEL. 0 and JSON, malloc'd; -ENOENT: no such plugin; -EINVAL; -ENOMEM. */

@@ -158,7 +158,7 @@ int kept_object(const struct config *cfg, const char *from, const char *sha256, 
 }
 
 /* Objects that nobody needs any more. */
-static void sweep(const struct config *cfg, const struct overlay *overlay)
+static void sweep(const struct config *cfg, const struct overlay *overlay, const char *other)
 {
     char dir[PATH_MAX];
     const struct dirent *e;
@@ -167,7 +167,7 @@ static void sweep(const struct config *cfg, const struct overlay *overlay)
     if (path_of(cfg, "objects", dir) < 0 || (d = opendir(dir)) == NULL)
         return;
     while ((e = readdir(d)) != NULL) {
-        bool is_used = e->d_name[0] == '.';
+        bool is_used = e->d_name[0] == '.' || strncmp(e->d_name, other, 64) == 0;
 
         for (int i = 0; i < overlay->n && !is_used; i++)
             is_used = strncmp(e->d_name, overlay->variant[i].sha256, 64) == 0;
@@ -233,7 +233,7 @@ int kept_save(struct master *m, const struct overlay *overlay, const char *rolli
     }
     free(m->kept);
     m->kept = text;
-    sweep(m->cfg, overlay);
+    sweep(m->cfg, overlay, m->rollout.number != 0 ? m->rollout.stable.sha256 : "-");
     return 0;
 }
 

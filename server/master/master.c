@@ -376,6 +376,7 @@ static void do_what_is_due(struct master *m)
     upgrade_tick(m, now);
     reload_tick(m, now);
     rollout_tick(m, now);
+    events_look(m, now);
     watch_tick(m, now);
     watchdog_tick(m, now);
     admin_tick(m, now);

@@ -22,9 +22,12 @@ static bool is_rolled_out(const struct config *cfg, const char *path)
 {
     for (int i = 0; i < cfg->n_plugins && strncmp(path, "plugins.", 8) == 0; i++) {
         const struct config_plugin *p = &cfg->plugin[i];
-        size_t n = strlen(p->name);
+        const char *name = place_name(cfg, i);
+        size_t n = name != NULL ? strlen(name) : 0;
 
-        if (p->is_removed || !p->plan.is_on || strncmp(path + 8, p->name, n) != 0)
+        if (n == 0 || !p->plan.is_on)
+            continue;
+        if (strncmp(path + 8, name, n) != 0)
             continue;
         if (strcmp(path + 8 + n, " (object)") == 0 || strcmp(path + 8 + n, ".module") == 0 ||
             strncmp(path + 8 + n, ".config", 7) == 0)

@@ -257,6 +257,38 @@ static char *say(const char *fmt, ...)
     return out;
 }
 
+/* It was promoted, and is found to be bad after all. Its object was kept for this. */
+static char *go_back(struct master *m, const char *who)
+{
+    struct rollout_run *r = &m->rollout;
+    struct overlay_variant now = {.plugin = NULL};
+    int place = -1;
+
+    for (int i = 0; i < m->cfg->n_plugins; i++)
+        if (!m->cfg->plugin[i].is_removed && strcmp(m->cfg->plugin[i].name, r->stable.plugin) == 0)
+            place = i;
+    if (m->reload.state != RELOAD_IDLE || m->phase != MASTER_SERVING)
+        return rollout_refuse(false, "the server reloads, starts or stops just now: try again");
+    if (place < 0 || m->roles->variant(m->cfg, m->setup, place, &now) < 0 ||
+        strcmp(now.sha256, r->candidate.sha256) != 0) {
+        overlay_variant_fini(&now);
+        return rollout_refuse(false, "plugin '%s' is not what was promoted any more",
+                              r->stable.plugin);
+    }
+    /* The file may have been changed since, with that very object. */
+    memcpy(r->stable.signature, now.signature, sizeof r->stable.signature);
+    overlay_variant_fini(&now);
+    r->end = ROLLOUT_ROLLED_BACK;
+    r->ended_ns = clock_real_ns();
+    snprintf(r->why, sizeof r->why, "after the promotion, by %s", who);
+    rollout_set_phase(r, ROLLOUT_ENDING);
+    reload_ban(m, r->stable.plugin, r->candidate.version, r->candidate.sha256, r->why);
+    rollout_tell(m, EVENT_ROLLED_BACK, "%s: %s", rollout_end_name(r->end), r->why);
+    r->late_ms = 0;
+    reload_to_end(m, clock_mono_ms());
+    return say("rolled back: %s comes back", r->stable.version);
+}
+
 char *rollout_do(struct master *m, int what, const char *by)
 {
     struct rollout_run *r = &m->rollout;
@@ -265,6 +297,8 @@ char *rollout_do(struct master *m, int what, const char *by)
     text_printable(who, sizeof who, by[0] != '\0' ? by : "hand");
     if (what < CONTROL_ROLLOUT_PAUSE || what > CONTROL_ROLLOUT_BACK)
         return rollout_refuse(true, "there is no such command");
+    if (what == CONTROL_ROLLOUT_BACK && r->phase == ROLLOUT_IDLE && r->end == ROLLOUT_PROMOTED)
+        return go_back(m, who);
     if (r->phase != ROLLOUT_STEPPING)
         return rollout_refuse(false, "no rollout is under way%s",
                               r->phase == ROLLOUT_STARTING ? " yet: it is being prepared"

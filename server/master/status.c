@@ -219,6 +219,7 @@ static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)
         json_object_set_new(json, counters[k].name, json_integer((json_int_t)atomic_load(n)));
     }
     add_usage(m, i, json);
+    figures_add_calls(m, i, json);
     return json;
 }
 
@@ -282,6 +283,7 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "the admin process is not running");
     if (exporter_is_wanted_by(m) && !child_is_alive(&m->exporter))
         add_problem(list, "the exporter is not running: traces wait, and are dropped");
+    alerts_add_problems(m, list);
     if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
         add_problem(list, "the last reload failed: %s", m->reload.why);
     json_array_foreach(plugins, i, plugin)
@@ -454,6 +456,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "exporter", exporter_json(m));
     json_object_set_new(json, "traces", traces_json(m));
+    json_object_set_new(json, "listeners", figures_listeners(m));
     json_object_set_new(json, "limits", limits_json(m));
     json_object_set_new(json, "refusals", refusals_json(m));
     json_object_set_new(json, "store", store_json(m));

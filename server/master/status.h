@@ -31,4 +31,12 @@ void history_add(struct master *m, const struct child *c, pid_t pid, const char 
 /* Everything, as a JSON object; malloc'd; NULL: no memory. */
 char *status_json(const struct master *m);
 
+/* ---- figures.c ---- */
+
+struct json_t;
+/* Requests and their times, by listener; since the server was started. */
+struct json_t *figures_listeners(const struct master *m);
+/* How often the plugin was called, and how long that took, into json. */
+void figures_add_calls(const struct master *m, int plugin, struct json_t *json);
+
 #endif

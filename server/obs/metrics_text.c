@@ -111,6 +111,42 @@ static void tell_dropped_lines(struct text *t, size_t offset)
     exposition_uint(&t->e, n);
 }
 
+static void tell_spans(struct text *t, size_t offset)
+{
+    const struct shm_traces *traces = &t->shm->traces;
+    uint64_t n = 0;
+
+    (void)offset;
+    if (atomic_load(&traces->is_on) == 0)
+        return;
+    for (uint32_t i = 0; i < t->shm->n_workers; i++)
+        if (is_used(&t->shm->worker[i]))
+            n += metrics_read(&t->shm->worker[i].spans.dropped);
+    exposition_label(&t->e, "outcome", "sent");
+    exposition_uint(&t->e, metrics_read(&traces->sent));
+    exposition_label(&t->e, "outcome", "refused");
+    exposition_uint(&t->e, metrics_read(&traces->refused));
+    exposition_label(&t->e, "outcome", "lost");
+    exposition_uint(&t->e, metrics_read(&traces->lost));
+    exposition_label(&t->e, "outcome", "dropped");
+    exposition_uint(&t->e, n);
+}
+
+static void tell_alerts(struct text *t, size_t offset)
+{
+    uint64_t n[ALERT_RESOLVED + 1] = {0};
+    struct shm_alert a;
+
+    (void)offset;
+    for (uint32_t i = 0; i < SHM_ALERTS; i++)
+        if (shm_alert_read(t->shm, i, &a))
+            n[a.state]++;
+    exposition_label(&t->e, "state", "pending");
+    exposition_uint(&t->e, n[ALERT_PENDING]);
+    exposition_label(&t->e, "state", "firing");
+    exposition_uint(&t->e, n[ALERT_FIRING]);
+}
+
 static void tell_refusals(struct text *t, size_t offset)
 {
     (void)offset;
@@ -414,6 +450,44 @@ static void tell_series(struct text *t, size_t offset)
     t->e.n_labels = 0;
 }
 
+/* ---- the rollout ---- */
+
+static void tell_rollout_state(struct text *t, size_t offset)
+{
+    static const char *const names[] = {[ROLLOUT_OFF] = "off",
+                                        [ROLLOUT_SHADOW] = "shadow",
+                                        [ROLLOUT_CANARY] = "canary",
+                                        [ROLLOUT_TRIPPED] = "tripped"};
+    enum rollout_mode mode = rollout_mode(atomic_load(&t->shm->rollout.word));
+
+    (void)offset;
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        exposition_label(&t->e, "state", names[i]);
+        exposition_uint(&t->e, (unsigned)mode == i);
+    }
+}
+
+static void tell_rollout_share(struct text *t, size_t offset)
+{
+    uint64_t word = atomic_load(&t->shm->rollout.word);
+    bool is_on = rollout_mode(word) == ROLLOUT_SHADOW || rollout_mode(word) == ROLLOUT_CANARY;
+
+    (void)offset;
+    exposition_number(&t->e, is_on ? (double)rollout_parts(word) / ROLLOUT_ALL : 0);
+}
+
+/* Field of struct rollout_stats. */
+static void tell_arms(struct text *t, size_t offset)
+{
+    static const char *const names[ROLLOUT_ARMS] = {
+        [ROLLOUT_STABLE] = "stable", [ROLLOUT_CANDIDATE] = "candidate"};
+
+    for (int i = 0; i < ROLLOUT_ARMS; i++) {
+        exposition_label(&t->e, "arm", names[i]);
+        exposition_uint(&t->e, read_at(&t->shm->rollout.arm[i], offset));
+    }
+}
+
 /* ---- all of them ---- */
 
 #define COUNTER(NAME, UNIT, HELP, TELL, OFFSET)          \
@@ -436,6 +510,7 @@ static void tell_series(struct text *t, size_t offset)
 #define LISTENER(FIELD) offsetof(struct metrics_listener, FIELD)
 #define SHARED(FIELD)   offsetof(struct shm_plugin, FIELD)
 #define PLUGIN(FIELD)   offsetof(struct metrics_plugin, FIELD)
+#define ARM(FIELD)      offsetof(struct rollout_stats, FIELD)
 
 static const struct metric metrics[] = {
     INFO("bulkhead_build", "Version of the server.", tell_build),
@@ -467,6 +542,9 @@ static const struct metric metrics[] = {
     COUNTER("bulkhead_log_lines_dropped", NULL,
             "Lines for log files that found no room in the ring of their worker.",
             tell_dropped_lines, 0),
+    COUNTER("bulkhead_trace_spans", NULL, "Spans of traces, by what became of them.", tell_spans,
+            0),
+    GAUGE("bulkhead_alerts", NULL, "Alerts whose rule holds, by their state.", tell_alerts, 0),
 
     COUNTER("bulkhead_requests", NULL,
             "Requests that have ended, by listener, method and class of the status. Aborted: the "
@@ -551,6 +629,21 @@ static const struct metric metrics[] = {
     COUNTER("bulkhead_plugin_series_drops", NULL,
             "Updates of its metrics that were lost: no room, or not a number.", tell_plugin,
             SHARED(series.n_dropped)),
+
+    GAUGE("bulkhead_rollout_state", NULL, "1 for the state in which the rollout of a plugin is.",
+          tell_rollout_state, 0),
+    GAUGE("bulkhead_rollout_share", NULL,
+          "Share of the requests, from 0 to 1, that the candidate gets, or runs along with.",
+          tell_rollout_share, 0),
+    COUNTER("bulkhead_rollout_requests", NULL,
+            "Requests that have ended in each arm of the rollout; begins anew when the rollout "
+            "clears its counts.",
+            tell_arms, ARM(requests)),
+    COUNTER("bulkhead_rollout_errors", NULL, "Those of them that failed, or were answered 5xx.",
+            tell_arms, ARM(errors)),
+    COUNTER("bulkhead_rollout_unfinished", NULL,
+            "Runs of the candidate as a shadow that ended because it wanted to pause.", tell_arms,
+            ARM(unfinished)),
 };
 
 const struct family *metrics_family(size_t i)

@@ -293,9 +293,11 @@ static void call(struct incarnation *inc, void (*fn)(void *, void *), void *arg)
 
     inc->refs++;
     incarnation_run(inc);
-    began_ns = meter_begin(inst, HOOK_TIMER, meter_draw());
+    meter_count(inst, HOOK_TIMER);
+    began_ns = meter_draw() ? meter_begin() : 0;
     came_back = boundary_timer(inst->id, fn, inc->self, arg);
-    meter_end(inst, HOOK_TIMER, began_ns);
+    if (began_ns != 0)
+        meter_end(inst, HOOK_TIMER, began_ns);
     if (!came_back)
         settle_crash(inst, inc);
     incarnation_put(inc);

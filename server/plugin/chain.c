@@ -47,17 +47,19 @@ void chain_blame_last(void)
     recover_blame(last_plugin, HOOK_REQUEST);
 }
 
-static void begin_call(struct bh_req *req, int at, enum hook hook)
+/* e: entry `at`. */
+static inline void begin_call(struct bh_req *req, const struct entry *e, int at, enum hook hook)
 {
     if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
-        last_plugin = req->entry[at].inst->id;
-    incarnation_run(req->entry[at].inc);
+        last_plugin = e->inst->id;
+    incarnation_run(e->inc);
+    metrics_add(&e->inc->meter->calls[hook], 1);
     req->at = at;
     req->hook = hook;
     req->has_ticket = false; /* one that another call took and did not use is no reason to pause */
     req->call++;
     if (__builtin_expect(req->trace != NULL, 0))
-        trace_hook_begin(req, req->entry[at].inst, hook);
+        trace_hook_begin(req, e->inst, hook);
 }
 
 /* BH_OK-like verdicts as they are; anything unknown is BH_FAIL. FAILURE_CRASHED when it crashed. */
@@ -79,17 +81,26 @@ static bh_rc end_call(struct bh_req *req, bool came_back, bh_rc verdict)
     return BH_FAIL;
 }
 
+static __attribute__((noinline, cold)) bool timed_hook(struct bh_req *req, const struct entry *e,
+                                                       enum hook hook, hook_fn *fn, bh_rc *verdict)
+{
+    int64_t began_ns = meter_begin();
+    bool came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, verdict);
+
+    meter_end(e->inst, hook, began_ns);
+    return came_back;
+}
+
 static bh_rc call_hook(struct bh_req *req, int at, enum hook hook, hook_fn *fn)
 {
     struct entry *e = &req->entry[at];
     bh_rc verdict = BH_FAIL;
     bool came_back;
-    int64_t began_ns;
 
-    begin_call(req, at, hook);
-    began_ns = meter_begin(e->inst, hook, req->is_timed);
-    came_back = boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
-    meter_end(e->inst, hook, began_ns);
+    begin_call(req, e, at, hook);
+    came_back = __builtin_expect(req->is_timed, 0)
+                    ? timed_hook(req, e, hook, fn, &verdict)
+                    : boundary_hook(e->inst->id, hook, fn, e->inc->self, req, e->ctx, &verdict);
     return end_call(req, came_back, verdict);
 }
 
@@ -101,11 +112,12 @@ static bh_rc call_body(struct bh_req *req, int at, enum hook hook, hook_body_fn 
     bool came_back;
     int64_t began_ns;
 
-    begin_call(req, at, hook);
-    began_ns = meter_begin(e->inst, hook, req->is_timed);
+    begin_call(req, e, at, hook);
+    began_ns = req->is_timed ? meter_begin() : 0;
     came_back = boundary_body(e->inst->id, hook, fn, e->inc->self, req, e->ctx, chunk, end,
                               &verdict);
-    meter_end(e->inst, hook, began_ns);
+    if (began_ns != 0)
+        meter_end(e->inst, hook, began_ns);
     return end_call(req, came_back, verdict);
 }
 
@@ -471,9 +483,11 @@ static void run_deferred(struct bh_req *req)
 
         req->deferred = d->next;
         incarnation_run(d->inc);
-        began_ns = meter_begin(d->inc->inst, HOOK_DEFER, req->is_timed);
+        meter_count(d->inc->inst, HOOK_DEFER);
+        began_ns = req->is_timed ? meter_begin() : 0;
         came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
-        meter_end(d->inc->inst, HOOK_DEFER, began_ns);
+        if (began_ns != 0)
+            meter_end(d->inc->inst, HOOK_DEFER, began_ns);
         if (!came_back)
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
     }
@@ -485,10 +499,11 @@ static void call_log(struct bh_req *req, int at)
     int64_t began_ns;
     bool came_back;
 
-    begin_call(req, at, HOOK_LOG);
-    began_ns = meter_begin(e->inst, HOOK_LOG, req->is_timed);
+    begin_call(req, e, at, HOOK_LOG);
+    began_ns = req->is_timed ? meter_begin() : 0;
     came_back = boundary_log(e->inst->id, e->inc->desc->on_log, e->inc->self, req, e->ctx);
-    meter_end(e->inst, HOOK_LOG, began_ns);
+    if (__builtin_expect(began_ns != 0, 0))
+        meter_end(e->inst, HOOK_LOG, began_ns);
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_end(req, came_back, BH_CONTINUE);
     if (!came_back)

@@ -102,10 +102,12 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
     req->call++;
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_begin(req, e->inst, HOOK_ERROR);
-    began_ns = meter_begin(e->inst, HOOK_ERROR, req->is_timed);
+    meter_count(e->inst, HOOK_ERROR);
+    began_ns = req->is_timed ? meter_begin() : 0;
     came_back = boundary_error(e->inst->id, e->inc->desc->on_error, e->inc->self, req, e->ctx, err,
                                &verdict);
-    meter_end(e->inst, HOOK_ERROR, began_ns);
+    if (began_ns != 0)
+        meter_end(e->inst, HOOK_ERROR, began_ns);
     req->hook = HOOK_NONE;
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_end(req, came_back, verdict);

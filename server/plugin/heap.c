@@ -819,9 +819,12 @@ void heap_note_named(const void *lo, const void *hi)
 }
 
 /* What in there is in use. What the heap's own tables say of it may be what a crash has left: it is
- * accessible whatever they say. */
+ * accessible whatever they say. With the lock, or a thread might give back what is being read; a heap
+ * that is dead gives nothing back. */
 static void follow(struct heap *holder)
 {
+    bool is_alive = enter(holder);
+
     holder->gone.is_followed = true;
     for (uint32_t i = holder->slots; i != 0; i = region.slot[i - 1].next) {
         const char *at = region_address(i - 1);
@@ -835,6 +838,8 @@ static void follow(struct heap *holder)
             if ((c->free[page / 64] >> page % 64 & 1) == 0)
                 heap_note_named(at + page * PAGE, at + (page + 1) * PAGE);
     }
+    if (is_alive)
+        leave(holder);
 }
 
 bool heap_note_named_by_kin(uintptr_t object_base)

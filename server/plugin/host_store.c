@@ -133,7 +133,7 @@ static bh_rc host_kv_get(bh_inst *inst, bh_str key, void *buf, size_t *n, uint64
     recover_critical_enter();
     r = host.store->ops->get(host.store, &inst->ns, c.key, copy, &len, &version);
     recover_critical_leave();
-    if (r == 0 && len > 0)
+    if (r == 0 && len > 0 && buf != NULL)
         memcpy(buf, copy,
                len); /* a fault here leaves the loop's scratch as it is, and another's leaks */
     scratch_give(copy);

@@ -170,6 +170,7 @@ int instance_open(bh_inst *inst, struct diag *diag)
         return -ENOMEM;
     must(inst->current == NULL);
     inc->inst = inst;
+    inc->meter = inst->meter;
     inc->desc = inst->desc;
     inc->object = inst->object;
     inc->object->uses++;

@@ -40,7 +40,8 @@ struct incarnation {
     struct object *object; /* that one */
     struct heap *heap;     /* what it allocates; NULL: libc's */
     void *self;
-    uint32_t refs; /* requests, and the instance while it is current */
+    struct metrics_plugin *meter; /* as inst->meter, at hand where calls are made */
+    uint32_t refs;                /* requests, and the instance while it is current */
     bool is_closing;
     struct alarm *alarms; /* its timers: alarm.h */
     uint32_t n_alarms, n_pending;

@@ -19,7 +19,7 @@ bool meter_draw_slow(void)
     return true;
 }
 
-void meter_end_slow(const bh_inst *inst, enum hook hook, int64_t began_ns)
+void meter_end(const bh_inst *inst, enum hook hook, int64_t began_ns)
 {
     int64_t took_ns = clock_mono_ns() - began_ns;
     uint64_t ns = took_ns > 0 ? (uint64_t)took_ns : 0;

@@ -29,19 +29,18 @@ static inline bool meter_draw(void)
     return meter_draw_slow();
 }
 
-/* Before a call: 0, or when it began. */
-static inline int64_t meter_begin(const bh_inst *inst, enum hook hook, bool is_timed)
+/* Before each call. */
+static inline void meter_count(const bh_inst *inst, enum hook hook)
 {
     metrics_add(&inst->meter->calls[hook], 1);
-    return __builtin_expect(is_timed, 0) ? clock_mono_ns() : 0;
 }
 
-void meter_end_slow(const bh_inst *inst, enum hook hook, int64_t began_ns);
-
-static inline void meter_end(const bh_inst *inst, enum hook hook, int64_t began_ns)
+/* Before and after one that is timed. Apart, so that the others do not pay for it. */
+static inline int64_t meter_begin(void)
 {
-    if (__builtin_expect(began_ns != 0, 0))
-        meter_end_slow(inst, hook, began_ns);
+    return clock_mono_ns();
 }
+
+void meter_end(const bh_inst *inst, enum hook hook, int64_t began_ns);
 
 #endif

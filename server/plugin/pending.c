@@ -147,11 +147,13 @@ static void finish(uint64_t id, bool has_ticket, bh_ticket *ticket, const void *
         return;
     inc->refs++;
     incarnation_run(inc);
-    began_ns = meter_begin(inc->inst, HOOK_POST, meter_draw());
+    meter_count(inc->inst, HOOK_POST);
+    began_ns = meter_draw() ? meter_begin() : 0;
     who = boundary_who(inc->inst->id, HOOK_POST);
     came_back = has_ticket ? boundary_call(who, fn, inc->self, ticket, result, arg).came_back
                            : boundary_call(who, fn, inc->self, result, arg, NULL).came_back;
-    meter_end(inc->inst, HOOK_POST, began_ns);
+    if (began_ns != 0)
+        meter_end(inc->inst, HOOK_POST, began_ns);
     if (came_back == 0) {
         alarm_undo(inc);
         pending_undo(inc);

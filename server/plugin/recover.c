@@ -39,6 +39,8 @@ static struct {
     bool is_worker; /* not a trial run of the plugins */
     int deadline_signal;
     const char *const *abort_msg; /* glibc's __abort_msg: a struct {size; char msg[]} pointer */
+    bool is_prepared;
+    char *first_lo, *first_hi; /* the stack of the process's first thread, when prepared */
 } recover;
 
 /* ---- set-up ---- */
@@ -73,15 +75,45 @@ void recover_signals(sigset_t *out)
     sigaddset(out, recover.deadline_signal);
 }
 
+static int find_stack(char **lo, char **hi)
+{
+    pthread_attr_t attr;
+    size_t size;
+    void *at;
+
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return -ENOMEM;
+    pthread_attr_getstack(&attr, &at, &size);
+    pthread_attr_destroy(&attr);
+    *lo = at;
+    *hi = *lo + size;
+    return 0;
+}
+
+static void find_constants(void)
+{
+    recover.abort_msg = dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE");
+    text_init();
+}
+
+void recover_prepare(void)
+{
+    if (find_stack(&recover.first_lo, &recover.first_hi) <
+        0) /* /proc/self/maps: no descriptor left */
+        return;
+    find_constants();
+    recover.is_prepared = true;
+}
+
 int recover_init(struct shm *shm, int worker)
 {
     recover.shm = shm;
     recover.pid = getpid();
     recover.is_worker = worker >= 0;
     recover.deadline_signal = SIGRTMIN + 3;
-    recover.abort_msg = dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE");
     landing_init();
-    text_init();
+    if (!recover.is_prepared)
+        find_constants();
     if (worker >= 0)
         capture_init(shm, worker);
     install_all();
@@ -96,19 +128,16 @@ int recover_stop_signal(void)
 int recover_thread_init(struct shm_call *call)
 {
     struct recover_thread *t = &recover_self;
-    pthread_attr_t attr;
-    size_t size;
-    void *lo;
     stack_t ss;
     char *p;
 
     t->call = call;
-    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+    if (recover.is_prepared && gettid() == recover.pid) {
+        t->stack_lo = recover.first_lo;
+        t->stack_hi = recover.first_hi;
+    } else if (find_stack(&t->stack_lo, &t->stack_hi) < 0) {
         return -ENOMEM;
-    pthread_attr_getstack(&attr, &lo, &size);
-    pthread_attr_destroy(&attr);
-    t->stack_lo = lo;
-    t->stack_hi = t->stack_lo + size;
+    }
     landing_thread_init();
 
     p = mmap(NULL, 4096 + ALT_STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -94,6 +94,10 @@ struct recover_thread {
 
 extern __thread struct recover_thread recover_self __attribute__((tls_model("initial-exec")));
 
+/* Whoever will fork processes that call recover_init() may do once what is the same in all of them: it
+ * takes most of its time. */
+void recover_prepare(void);
+
 /* Once per process, before any plugin is loaded. worker: whose slots take crash records; -1: none are
  * kept (preflight). 0 or -errno. */
 int recover_init(struct shm *shm, int worker);

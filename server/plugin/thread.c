@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
@@ -409,12 +410,37 @@ void thread_run_timer(uint32_t plugin, struct heap *heap, void (*fn)(union sigva
 
 /* ---- the host's own ---- */
 
+struct hosts_thread {
+    char name[16];
+    void *(*fn)(void *);
+    void *arg;
+};
+
+/* Its name is set by the thread itself: pthread_setname_np() for another one opens a file below
+ * /proc/PID/task. The kernel throws such an entry away when the thread ends, and again when the process
+ * does, and whoever comes second spins until the first one, which may be waiting for that very CPU, is
+ * done: milliseconds of a master that collects its children. */
+static void *begin_hosts(void *arg)
+{
+    struct hosts_thread h = *(struct hosts_thread *)arg;
+
+    free(arg);
+    prctl(PR_SET_NAME, h.name);
+    return h.fn(h.arg);
+}
+
 int thread_start(const char *name, void *(*fn)(void *), void *arg)
 {
+    struct hosts_thread *h = malloc(sizeof *h);
     sigset_t set, faults, old;
     pthread_t thread;
     int r;
 
+    if (h == NULL)
+        return -ENOMEM;
+    snprintf(h->name, sizeof h->name, "%s", name);
+    h->fn = fn;
+    h->arg = arg;
     pthread_once(&threads.once, init_once);
     sigfillset(&set);
     recover_signals(&faults);
@@ -422,11 +448,12 @@ int thread_start(const char *name, void *(*fn)(void *), void *arg)
         if (sigismember(&faults, signo) == 1)
             sigdelset(&set, signo);
     pthread_sigmask(SIG_SETMASK, &set, &old);
-    r = threads.pthread_create(&thread, NULL, fn, arg);
+    r = threads.pthread_create(&thread, NULL, begin_hosts, h);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (r != 0)
+    if (r != 0) {
+        free(h);
         return -r;
-    pthread_setname_np(thread, name);
+    }
     pthread_detach(thread);
     return 0;
 }

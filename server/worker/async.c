@@ -390,9 +390,11 @@ static void run_post(const struct post *p)
         return;
     }
     incarnation_run(inc);
-    began_ns = meter_begin(p->inst, HOOK_POST, meter_draw());
+    meter_count(p->inst, HOOK_POST);
+    began_ns = meter_draw() ? meter_begin() : 0;
     came_back = boundary_post(p->inst->id, p->fn, inc->self, p->arg);
-    meter_end(p->inst, HOOK_POST, began_ns);
+    if (began_ns != 0)
+        meter_end(p->inst, HOOK_POST, began_ns);
     if (!came_back) {
         alarm_undo(inc);
         pending_undo(inc);

@@ -10,6 +10,7 @@
 #include "plugin/host.h"
 #include "plugin/host_store.h"
 #include "plugin/hostfd.h"
+#include "store/lmdb.h"
 #include "store/memory.h"
 #include "store/redis_store.h"
 #include "store/store.h"
@@ -113,6 +114,19 @@ int store_open(bh_host *h, const struct config *cfg, struct store_memory *memory
     if (r < 0) {
         diag_add(diag, cfg->path, 0, 0, NULL, "the store cannot be opened: %s", strerror(-r));
         return r;
+    }
+    if (cfg->store.backend == CONFIG_STORE_LMDB && !is_trial) {
+        char why[256] = "";
+
+        store_close(&store);
+        r = lmdb_open(cfg->store.path, cfg->store.size, cfg->store.sync_ms, why, sizeof why,
+                      &store);
+        if (r < 0) {
+            diag_add(diag, cfg->path, 0, 0,
+                     "store.path: a file in a folder that the workers may write to",
+                     "the store cannot be opened: %s", why);
+            return r;
+        }
     }
     /* Also in a trial: what is missing is to be told before anything has changed. */
     if (cfg->store.backend == CONFIG_STORE_REDIS) {

@@ -580,6 +580,11 @@ static void a_breaker_is_opened_until_it_is_reset(void **state)
                                           "{\"action\":\"reset\"}")),
                      204);
     assert_int_equal(get(srv, "/a"), 200);
+    json = ask(srv, "/api/v1/history");
+    assert_string_equal(text_at(json, "events.1.kind"), "breaker");
+    assert_string_equal(text_at(json, "events.1.plugin"), "f");
+    assert_string_equal(text_at(json, "events.2.text"), "reset by an operator");
+    json_decref(json);
     /* One that crashes have opened; by the command. */
     for (int i = 0; i < 2; i++)
         assert_int_equal(get(srv, "/a?fault=segv"), 500);

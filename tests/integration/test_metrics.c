@@ -232,6 +232,66 @@ static void promtool_has_nothing_to_say(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static char *command(const struct server *srv, const char *what, int expected)
+{
+    char *out = NULL;
+
+    assert_int_equal(run_command(&out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir,
+                                 getenv("BULKHEAD"), what, srv->config),
+                     expected);
+    return out;
+}
+
+static void top_shows_what_happens_between_two_looks(void **state)
+{
+    struct server *srv = start(1);
+    char *out;
+
+    (void)state;
+    get(srv, "/?fault=segv"); /* before: a total, no rate */
+    run_command(NULL,
+                "(for i in 1 2 3 4 5 6 7 8; do curl -so %s/got http://127.0.0.1:%d/; sleep 0.1; "
+                "done) >/dev/null 2>&1 &",
+                srv->dir, srv->port[0]);
+    out = command(srv, "top --once --interval 0.6", 0);
+    assert_non_null(strstr(out, "bulkhead serving"));
+    assert_non_null(strstr(out, "LISTENER  REQ/S"));
+    assert_non_null(strstr(out, "0 (1)")); /* crashes of f */
+    free(out);
+    out = command(srv, "top --json --interval 0.3", 0);
+    assert_non_null(strstr(out, "\"requests_per_s\": "));
+    assert_non_null(strstr(out, "\"crashes_total\": 1"));
+    free(out);
+    out = command(srv, "top", 2);
+    assert_non_null(strstr(out, "this is no terminal"));
+    free(out);
+    free(command(srv, "top --once --interval 0", 2));
+    out = command(srv, "status", 0);
+    assert_non_null(strstr(out, "listener 'front': p50 "));
+    free(out);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void top_draws_on_a_terminal_and_q_ends_it(void **state)
+{
+    struct server *srv = start(1);
+    char *out;
+
+    (void)state;
+    if (run_command(NULL, "command -v script >/dev/null") != 0)
+        skip();
+    assert_int_equal(run_command(&out,
+                                 "(sleep 0.5; printf q) | RUNTIME_DIRECTORY=%s script -qec '%s top "
+                                 "-c %s' /dev/null",
+                                 srv->dir, getenv("BULKHEAD"), srv->config),
+                     0);
+    assert_non_null(strstr(out, "\033[?1049h"));
+    assert_non_null(strstr(out, "LISTENER"));
+    assert_non_null(strstr(out, "\033[?25h\033[?1049l")); /* the screen is as it was */
+    free(out);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +303,8 @@ int main(void)
         cmocka_unit_test(a_bad_pointer_as_label_is_the_plugins_own_crash),
         cmocka_unit_test(names_that_cannot_be_are_refused_and_the_log_says_why),
         cmocka_unit_test(promtool_has_nothing_to_say),
+        cmocka_unit_test(top_shows_what_happens_between_two_looks),
+        cmocka_unit_test(top_draws_on_a_terminal_and_q_ends_it),
     };
 
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

@@ -247,6 +247,15 @@ static void a_crash_in_the_answers_function_costs_one_request(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static bool takes_some(struct server *srv, const char *target)
+{
+    char *text = ask(srv, 200, "%s", target);
+    bool is_some = text[0] != '0';
+
+    free(text);
+    return is_some;
+}
+
 static void there_are_never_more_at_a_time_than_allowed(void **state)
 {
     struct server *srv = start();
@@ -257,13 +266,7 @@ static void there_are_never_more_at_a_time_than_allowed(void **state)
     snprintf(target, sizeof target, "/many?to=http://127.0.0.1:%d&n=20", u.port);
     expect(srv, "8 0", target);
     expect(srv, "0 0", target);
-    eventually(({ /* their time is over */
-                  char *text = ask(srv, 200, "%s", target);
-                  bool is_free = text[0] != '0';
-
-                  free(text);
-                  is_free;
-    }));
+    eventually(takes_some(srv, target)); /* their time is over */
     close(u.fd);
     assert_int_equal(server_stop(&srv), 0);
 }

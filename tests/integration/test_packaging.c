@@ -199,6 +199,18 @@ static void reload_tells_whether_it_succeeded(void **state)
     becomes_true("bulkhead crashes show --last | grep -q \"fault_segv_null() in fault.so\"");
 }
 
+static void admin_interface_works_within_the_sandbox(void **state)
+{
+    (void)state;
+    needs_machine();
+    run("sed -i 's/^# admin:/admin:/' " CONFIG " && systemctl restart bulkhead");
+    wants(0, CURL "http://127.0.0.1:9900/healthz", "ok");
+    wants(0,
+          CURL "-H \"Authorization: Bearer $(cat /var/lib/bulkhead/admin.token)\" "
+               "http://127.0.0.1:9900/metrics",
+          "bulkhead_build_info");
+}
+
 static void debug_symbols_name_lines(void **state)
 {
     (void)state;
@@ -329,6 +341,7 @@ int main(void)
         cmocka_unit_test(lintian_is_content),
         cmocka_unit_test(package_is_installed_and_serves),
         cmocka_unit_test(reload_tells_whether_it_succeeded),
+        cmocka_unit_test(admin_interface_works_within_the_sandbox),
         cmocka_unit_test(debug_symbols_name_lines),
         cmocka_unit_test(connections_of_a_broken_worker_are_taken_over_within_the_sandbox),
         cmocka_unit_test(upgrade_keeps_connections_and_the_configuration),

@@ -242,6 +242,26 @@ static void who_rolls_back_by_hand_quarantines_and_who_aborts_does_not(void **st
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void what_was_promoted_can_be_rolled_back(void **state)
+{
+    struct server *srv = start("", "");
+
+    (void)state;
+    make(srv->dir, "v", "2", "");
+    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    expect(srv, 0, NULL, "rollout promote");
+    eventually(is(srv, "phase", "idle"));
+    check_says(srv, "2 one");
+    expect(srv, 0, "1 comes back", "rollout rollback");
+    eventually(is(srv, "phase", "idle"));
+    check_says(srv, "1 one");
+    expect(srv, 2, "is in quarantine since", "rollout start v");
+    expect(srv, 1, "no rollout is under way", "rollout rollback");
+    kill_and_start_again(&srv, "");
+    check_says(srv, "1 one");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void files_that_make_no_sense_are_moved_aside(void **state)
 {
     struct server *srv = start("", "state: {dir: @DIR@/kept}\n");
@@ -296,6 +316,7 @@ int main(void)
         cmocka_unit_test(what_crashed_is_quarantined_until_it_is_forced),
         cmocka_unit_test(what_crashes_when_it_is_tried_is_quarantined),
         cmocka_unit_test(who_rolls_back_by_hand_quarantines_and_who_aborts_does_not),
+        cmocka_unit_test(what_was_promoted_can_be_rolled_back),
         cmocka_unit_test(files_that_make_no_sense_are_moved_aside),
         cmocka_unit_test(without_a_place_for_the_good_version_nothing_begins),
         cmocka_unit_test(a_server_without_rollouts_leaves_nothing),

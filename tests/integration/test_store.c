@@ -220,6 +220,41 @@ static void a_fault_with_the_stores_lock_held_ends_that_worker_alone(void **stat
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void with_lmdb_it_outlives_the_server(void **state)
+{
+    static const char config[] = CONFIG "store: {backend: lmdb, path: %s/store.lmdb}\n";
+    char *dir = tmp_dir();
+    struct server *srv;
+    pid_t pid[2];
+
+    (void)state;
+    if (run_command(NULL, "grep -q ' mdb_strerror' %s || ldconfig -p | grep -q liblmdb.so.0",
+                    getenv("BULKHEAD")) != 0)
+        skip();
+    assert_int_equal(run_command(NULL, "chmod 777 %s", dir), 0);
+    srv = server_start(config, "", dir);
+    expect(srv, "/set?k=a&v=hello", "0");
+    for (int i = 1; i <= 20; i++) {
+        char want[16];
+
+        snprintf(want, sizeof want, "0 %d", i);
+        expect(srv, i % 2 ? "/add?k=n" : "/thread?k=n", want);
+    }
+    expect(srv, "/take?k=b&rate=1&burst=100", "99");
+    eventually(server_children(srv, "bh-worker", pid, 2) == 2);
+    kill(pid[0], SIGKILL);
+    kill(pid[1], SIGKILL);
+    eventually(worker_that_answers(srv) != 0);
+    expect(srv, "/add?k=n", "0 21");
+    assert_int_equal(server_stop(&srv), 0);
+    srv = server_start(config, "", dir);
+    expect(srv, "/get?k=a", "0 hello");
+    expect(srv, "/add?k=n", "0 22");
+    expect(srv, "/get?k=b", "-3 "); /* it is a bucket, and not full again */
+    assert_int_equal(server_stop(&srv), 0);
+    free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_is_killed_takes_nothing_along),
         cmocka_unit_test(a_reload_and_an_upgrade_keep_it),
         cmocka_unit_test(a_bad_pointer_costs_one_request),
+        cmocka_unit_test(with_lmdb_it_outlives_the_server),
         cmocka_unit_test(a_fault_with_the_stores_lock_held_ends_that_worker_alone),
     };
 

@@ -46,11 +46,8 @@ static const char *packages(void)
     snprintf(path, sizeof path, "%s/../npm/otlp", getenv("BULKHEAD_MODULES"));
     if (run_command(
             &out,
-            "mkdir -p %s && cp %s/../tests/clients/otlp/package*.json %s/ && cd %s && "
-            "{ cmp -s package-lock.json .done || { command -v npm >/dev/null && timeout 120 "
-            "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && "
-            "cp package-lock.json .done; }; }",
-            path, getenv("BULKHEAD_SDK"), path, path) != 0) {
+            "mkdir -p %s && cp %s/../tests/clients/otlp/package*.json %s && %s/../scripts/npm.sh %s",
+            path, getenv("BULKHEAD_SDK"), path, getenv("BULKHEAD_SDK"), path) != 0) {
         print_message("skipped: the packages cannot be had from npm: %.300s\n", out);
         skip();
     }
@@ -162,6 +159,15 @@ static void one_that_is_killed_is_started_again(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static bool is_traced(struct server *srv)
+{
+    struct response *res = server_get(srv, "/");
+    bool is = strcmp(response_header(res, "X-Traced"), "yes") == 0;
+
+    response_free(&res);
+    return is;
+}
+
 static void there_is_none_unless_the_config_wants_one(void **state)
 {
     static const char config[] = "version: 1\n"
@@ -188,8 +194,7 @@ static void there_is_none_unless_the_config_wants_one(void **state)
     server_rewrite_config(srv, config, "tracing: {" COLLECTOR "}");
     assert_int_equal(kill(srv->pid, SIGHUP), 0);
     eventually(exporters(srv, &pid) == 1);
-    eventually((res = server_get(srv, "/")) != NULL &&
-               strcmp(response_header(res, "X-Traced"), "yes") == 0);
+    eventually(is_traced(srv));
     server_rewrite_config(srv, config, "");
     assert_int_equal(kill(srv->pid, SIGHUP), 0);
     eventually(exporters(srv, &pid) == 0);

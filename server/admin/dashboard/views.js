@@ -6,7 +6,7 @@ import { ago, h, kib, micros, number, span } from './dom.js';
 export const SECONDS = 300; // of the charts
 
 const link = (...parts) => `#/${parts.map(encodeURIComponent).join('/')}`;
-const state = (kind, sign, text) => h('span', { class: `state ${kind}` }, h('i', { 'aria-hidden': 'true' }, sign), text);
+const state = (kind, sign, text) => h('span', { class: `state ${kind}` }, sign ? h('i', { 'aria-hidden': 'true' }, sign) : null, text);
 
 // How a plugin is, in a word; water: how high it stands.
 export function healthOf(plugin, recent) {

@@ -24,8 +24,9 @@ static const char *role_name(enum admin_role role)
 
 static void every_path_is_described_with_its_role(void **state)
 {
-    json_t *doc = json_loadb(asset_openapi_begin, (size_t)(asset_openapi_end - asset_openapi_begin),
-                             0, NULL);
+    json_t *doc = json_loadb(asset_openapi_begin,
+                             (uintptr_t)asset_openapi_end - (uintptr_t)asset_openapi_begin, 0,
+                             NULL);
 
     (void)state;
     assert_non_null(doc);

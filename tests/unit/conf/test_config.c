@@ -757,6 +757,54 @@ static void a_collector_gets_a_path_and_no_password(void **state)
                    "5:24: tracing.headers: a: expected a text of one line", NULL);
 }
 
+#define RULE(REST) BASE PLUGINS ROUTES "alerts: {rules: [{name: r, metric: m" REST "}]}\n"
+
+static void rules_of_alerts_are_judged(void **state)
+{
+    (void)state;
+    load_well(
+        BASE PLUGINS ROUTES
+        "alerts:\n"
+        "  rules:\n"
+        "    - {name: a, metric: m_total, when: \">= -1.5e3\", for: 2m, over: 5m, match: {plugin: x}, "
+        "labels: {severity: page}, annotations: {summary: s}}\n"
+        "    - {name: b, metric: m, when: \"!= 1\", receivers: [w]}\n"
+        "  receivers:\n"
+        "    - {name: am, type: alertmanager, url: \"http://h:9093\", headers: {X-A: b}}\n"
+        "    - {name: w, type: wecom, url: \"https://h/send?key=k\", resolved: off}\n");
+    assert_int_equal(cfg->alerts.n_rules, 2);
+    assert_int_equal(cfg->alerts.rule[0].compare, CONFIG_AT_LEAST);
+    assert_true(cfg->alerts.rule[0].threshold < -1499 && cfg->alerts.rule[0].threshold > -1501);
+    assert_int_equal(cfg->alerts.rule[0].for_ms, 120000);
+    assert_int_equal(cfg->alerts.rule[0].over_ms, 300000);
+    assert_string_equal(cfg->alerts.rule[0].match[0].value, "x");
+    assert_int_equal(cfg->alerts.rule[0].receivers, 3);
+    assert_int_equal(cfg->alerts.rule[1].receivers, 2);
+    assert_int_equal(cfg->alerts.rule[1].compare, CONFIG_NOT_EQUAL);
+    assert_string_equal(cfg->alerts.receiver[0].url, "http://h:9093/api/v2/alerts");
+    assert_string_equal(cfg->alerts.receiver[1].url, "https://h/send?key=k");
+    assert_true(cfg->alerts.receiver[1].is_quiet);
+    config_destroy(&cfg);
+    assert_mistake(
+        RULE(", when: 50"),
+        "5:45: alerts.rules[1].when: expected >, >=, <, <=, == or != and a number, not '50'",
+        "quotes");
+    assert_mistake(
+        RULE(", when: \"> x\""),
+        "5:45: alerts.rules[1].when: expected >, >=, <, <=, == or != and a number, not '> x'",
+        NULL);
+    assert_mistake(RULE(", when: \"> 1\", receivers: [who]"),
+                   "5:64: alerts.rules: there is no receiver 'who'", "alerts.receivers");
+    assert_mistake(RULE(", when: \"> 1\", labels: {alertname: x}"),
+                   "5:61: alerts.rules: labels: 'alertname' cannot be the name of a label", NULL);
+    assert_mistake(BASE PLUGINS ROUTES
+                   "alerts: {rules: [{name: r, metric: \"m{a}\", when: \"> 1\"}]}\n",
+                   "5:36: alerts.rules[1].metric: 'm{a}' is no name of a metric", "match");
+    assert_mistake(BASE PLUGINS ROUTES
+                   "alerts: {receivers: [{name: r, url: \"ftp://h/s3cret\"}]}\n",
+                   "5:37: alerts.receivers[1].url: expected http:// or https:// and a host", NULL);
+}
+
 static void every_key_has_help_and_a_form(void **state)
 {
     (void)state;
@@ -796,6 +844,7 @@ int main(void)
         TEST(empty_sections_are_as_good_as_absent),
         TEST(missing_file_and_directory_say_so),
         TEST(a_collector_gets_a_path_and_no_password),
+        TEST(rules_of_alerts_are_judged),
         TEST(every_key_has_help_and_a_form),
     };
 

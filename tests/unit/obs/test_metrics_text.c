@@ -245,6 +245,32 @@ static void plugins_that_are_not_in_the_config_are_not_told(void **state)
     free(text);
 }
 
+static void a_rollout_is_told_by_state_share_and_arm(void **state)
+{
+    (void)state;
+    rollout_set(&shm->rollout, 7, ROLLOUT_CANARY, ROLLOUT_ALL / 20);
+    rollout_count(&shm->rollout, ROLLOUT_CANDIDATE, true, 1000);
+    assert_family(METRICS_OPENMETRICS, "bulkhead_rollout_state",
+                  "# TYPE bulkhead_rollout_state gauge\n"
+                  "# HELP bulkhead_rollout_state 1 for the state in which the rollout of a plugin "
+                  "is.\n"
+                  "bulkhead_rollout_state{state=\"off\"} 0\n"
+                  "bulkhead_rollout_state{state=\"shadow\"} 0\n"
+                  "bulkhead_rollout_state{state=\"canary\"} 1\n"
+                  "bulkhead_rollout_state{state=\"tripped\"} 0\n");
+    assert_family(METRICS_OPENMETRICS, "bulkhead_rollout_share",
+                  "# TYPE bulkhead_rollout_share gauge\n"
+                  "# HELP bulkhead_rollout_share Share of the requests, from 0 to 1, that the "
+                  "candidate gets, or runs along with.\n"
+                  "bulkhead_rollout_share 0.05\n");
+    assert_family(METRICS_OPENMETRICS, "bulkhead_rollout_errors",
+                  "# TYPE bulkhead_rollout_errors counter\n"
+                  "# HELP bulkhead_rollout_errors Those of them that failed, or were answered "
+                  "5xx.\n"
+                  "bulkhead_rollout_errors_total{arm=\"stable\"} 0\n"
+                  "bulkhead_rollout_errors_total{arm=\"candidate\"} 1\n");
+}
+
 static void only_the_last_shape_of_a_metric_is_told(void **state)
 {
     uint32_t old = define(0, SERIES_COUNTER, "x", "old", NULL), new;
@@ -369,6 +395,7 @@ int main(void)
         T(a_histogram_is_cumulative_and_has_all_in_its_last_bucket),
         T(durations_are_in_seconds),
         T(plugins_that_are_not_in_the_config_are_not_told),
+        T(a_rollout_is_told_by_state_share_and_arm),
         T(only_the_last_shape_of_a_metric_is_told),
         T(more_listeners_than_places_share_the_last_one),
         T(damaged_memory_makes_no_damaged_text),

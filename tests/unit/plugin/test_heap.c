@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -834,6 +835,42 @@ static void chains_of_heaps_stay_as_long_as_their_first_is_named(void **state)
     assert_int_equal(remains_count(), 0);
 }
 
+static _Atomic bool is_over;
+
+static _Atomic int n_rounds;
+
+static void *grow_and_shrink(void *arg)
+{
+    for (; !is_over; n_rounds++) { /* slots come and go */
+        void *p = heap_alloc(arg, 3000000), *q = heap_alloc(arg, 200000);
+
+        sched_yield();
+        heap_free(p);
+        heap_free(q);
+    }
+    return NULL;
+}
+
+static void what_threads_give_back_meanwhile_is_not_read(void **state)
+{
+    struct heap *busy = new_heap(PLUGIN);
+    pthread_t thread;
+
+    uses = 1;
+    heap_destroy((struct heap **)state);
+    is_over = false;
+    n_rounds = 0;
+    pthread_create(&thread, NULL, grow_and_shrink, busy);
+    while (n_rounds < 100) {
+        remains_keep(used_heap());
+        remains_sweep(true);
+        assert_int_equal(remains_count(), 0);
+    }
+    is_over = true;
+    pthread_join(thread, NULL);
+    heap_destroy(&busy);
+}
+
 static void heaps_that_name_each_other_alone_go(void **state)
 {
     struct heap *a = *state, *b = new_heap(PLUGIN);
@@ -957,8 +994,6 @@ static void too_many_that_stay_end_in_ejection(void **state)
 
 /* ---- beside others ---- */
 
-static _Atomic bool is_over;
-
 static void *churn(void *arg)
 {
     while (!is_over)
@@ -1065,6 +1100,7 @@ int main(void)
         TEST(one_that_was_never_used_waits_for_its_guests),
         TEST(sweeps_are_due_when_there_are_many_or_much_is_held),
         TEST(chains_of_heaps_stay_as_long_as_their_first_is_named),
+        TEST(what_threads_give_back_meanwhile_is_not_read),
         TEST(heaps_that_name_each_other_alone_go),
         TEST(in_a_hurry_the_same_addresses_serve_again_and_are_clean),
         TEST(what_was_kept_in_a_hurry_is_given_back_later),

@@ -540,6 +540,17 @@ static void a_child_lands_like_a_worker(void **state)
     assert_int_equal(recovering_record(shm)->verdict, SHM_RECOVERED);
 }
 
+/* The bounds of its stack are those that were found out before. */
+static void what_was_prepared_is_true_in_a_child(void **state)
+{
+    (void)state;
+    recover_prepare();
+    assert_int_equal(WEXITSTATUS(in_child(segv)), 0x7f);
+    assert_int_equal(WEXITSTATUS(in_child(overflows)), 0x7f);
+    assert_int_equal(WEXITSTATUS(in_child(sends_itself_a_signal)), 0x7f);
+    assert_dies_with(smashes_the_frame_and_crashes, SIGSEGV, "overwritten");
+}
+
 static void a_fault_in_a_critical_section_ends_the_process(void **state)
 {
     (void)state;
@@ -626,6 +637,7 @@ int main(void)
         cmocka_unit_test(the_outer_call_may_crash_after_the_inner),
         cmocka_unit_test(other_threads_land_on_their_own_stacks),
         cmocka_unit_test(a_child_lands_like_a_worker),
+        cmocka_unit_test(what_was_prepared_is_true_in_a_child),
         cmocka_unit_test(a_fault_in_a_critical_section_ends_the_process),
         cmocka_unit_test(an_exit_in_a_critical_section_ends_the_process),
         cmocka_unit_test(a_fault_in_the_allocator_ends_the_process),

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -529,6 +530,7 @@ static int run_c11(int (*fn)(void *))
     return result;
 }
 
+static char hosts_name[16];
 static void a_c11_thread_is_guarded_as_well(void **state)
 {
     (void)state;
@@ -563,6 +565,7 @@ static _Atomic int is_guarded = -1;
 static void *asks(void *arg)
 {
     (void)arg;
+    prctl(PR_GET_NAME, hosts_name);
     atomic_store(&is_guarded, recover_self.is_plugins);
     return NULL;
 }
@@ -588,6 +591,7 @@ static void a_thread_of_the_hosts_is_no_plugins(void **state)
     assert_int_equal(rc, 0);
     assert_true(comes_true(has_asked));
     assert_int_equal(atomic_load(&is_guarded), false);
+    assert_string_equal(hosts_name, "host");
 }
 
 /* ---- limits ---- */

@@ -1,0 +1,181 @@
+/*
+ * alerts.c - `bulkhead alerts`: what the rules of the running server have found.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/table.h"
+
+static const char help[] =
+    "usage: bulkhead alerts [-c FILE | --socket PATH] [--json]\n"
+    "\n"
+    "Shows the alerts of the running server, one for each set of labels of a rule's metric: firing;\n"
+    "pending (it holds, but not for long enough yet); resolved within the last 15 minutes; inactive;\n"
+    "and rules whose metric nobody has: no data.\n"
+    "\n"
+    "  -c, --config FILE   the config that the server runs with; default:\n"
+    "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
+    "      --socket PATH   its control socket\n"
+    "      --json          print all of it as JSON\n"
+    "\n"
+    "Exit status: 0 none fires, 1 no server answers, 2 the arguments are wrong, 3 some fire.\n";
+
+enum { FIRING = 3 };
+
+static const char *text_of(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+
+    return text != NULL ? text : "-";
+}
+
+static void print_labels(json_t *labels, char *buf, size_t size)
+{
+    const char *key, *text;
+    json_t *value;
+    size_t n = 0;
+
+    buf[0] = '\0';
+    json_object_foreach(labels, key, value)
+    {
+        text = json_string_value(value);
+        if (n < size && text != NULL)
+            n += (size_t)snprintf(buf + n, size - n, "%s%s=%s", n > 0 ? " " : "", key, text);
+    }
+}
+
+static void add_alert(struct table *t, const json_t *a)
+{
+    const json_t *number = json_object_get(a, "value");
+    const char *state = text_of(a, "state");
+    char value[32] = "-", labels[512], condition[256];
+
+    if (json_is_number(number))
+        snprintf(value, sizeof value, "%.6g", json_number_value(number));
+    snprintf(condition, sizeof condition, "%s %s", text_of(a, "metric"), text_of(a, "when"));
+    print_labels(json_object_get(a, "labels"), labels, sizeof labels);
+    table_row(t, text_of(a, "rule"), state,
+              strcmp(state, "resolved") == 0 ? text_of(a, "ended")
+              : strcmp(state, "firing") == 0 ? text_of(a, "began")
+                                             : "-",
+              value, condition, labels);
+}
+
+static bool has_alert(const json_t *alerts, const char *rule)
+{
+    const json_t *a;
+    size_t i;
+
+    json_array_foreach(alerts, i, a)
+    {
+        if (strcmp(text_of(a, "rule"), rule) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void print_alerts(const json_t *json)
+{
+    const json_t *alerts = json_object_get(json, "alerts"), *item;
+    char condition[256];
+    struct table t;
+    size_t i;
+
+    if (json_array_size(json_object_get(json, "rules")) == 0) {
+        puts("no rules: alerts.rules in the config");
+        return;
+    }
+    if (!json_is_true(json_object_get(json, "running")))
+        puts("the exporter is not running: nothing is judged just now");
+    table_init(&t, 6);
+    table_row(&t, "ALERT", "STATE", "SINCE", "VALUE", "RULE", "LABELS");
+    json_array_foreach(alerts, i, item)
+    {
+        add_alert(&t, item);
+    }
+    json_array_foreach(json_object_get(json, "rules"), i, item)
+    {
+        if (has_alert(alerts, text_of(item, "name")))
+            continue;
+        snprintf(condition, sizeof condition, "%s %s", text_of(item, "metric"),
+                 text_of(item, "when"));
+        table_row(&t, text_of(item, "name"), "no data", "-", "-", condition, "");
+    }
+    table_print(&t, stdout);
+}
+
+static bool some_fire(const json_t *json)
+{
+    const json_t *a;
+    size_t i;
+
+    json_array_foreach(json_object_get(json, "alerts"), i, a)
+    {
+        if (strcmp(text_of(a, "state"), "firing") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* NULL, and it has been said why. */
+static json_t *ask_alerts(const struct ask *ask)
+{
+    json_t *json = NULL;
+    char *text = NULL;
+    int result = 0;
+
+    if (ask_server(ask, CONTROL_ALERTS, 0, &result, &text) < 0)
+        return NULL;
+    if (result == 0 && text != NULL)
+        json = json_loads(text, 0, NULL);
+    free(text);
+    if (json == NULL)
+        fprintf(stderr, "%s: %s\n", ask->command,
+                result == -ENOSYS ? "the server is of another version, and does not know this"
+                                  : "the server's answer makes no sense");
+    return json;
+}
+
+int cli_alerts(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    struct ask ask = {.command = argv[0]};
+    bool is_json = false, is_firing;
+    json_t *json;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': ask.config = optarg; break;
+        case 's': ask.socket = optarg; break;
+        case 'j': is_json = true; break;
+        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
+        default: return cli_usage_error(argv);
+        }
+    }
+    if (argc != optind || (ask.config != NULL && ask.socket != NULL))
+        return cli_usage_error(argv);
+    json = ask_alerts(&ask);
+    if (json == NULL)
+        return CLI_FAILED;
+    is_firing = some_fire(json);
+    if (is_json) {
+        c = cli_print_json(json);
+        return c != CLI_OK ? c : is_firing ? FIRING : CLI_OK;
+    }
+    print_alerts(json);
+    json_decref(json);
+    return is_firing ? FIRING : CLI_OK;
+}
