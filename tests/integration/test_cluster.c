@@ -343,12 +343,13 @@ static void a_session_is_in_one_group_whoever_answers(void **state)
 static bool has_schemas(const char *dir)
 {
     char *out = NULL;
-    int r = run_command(&out,
-                        "mkdir -p %s && cd %s && cp %s/../tests/clients/kubernetes/* . && "
-                        "{ cmp -s package-lock.json .done || { command -v npm >/dev/null && timeout 120 "
-                        "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && "
-                        "cp package-lock.json .done; }; }",
-                        dir, dir, getenv("BULKHEAD_SDK"));
+    int r = run_command(
+        &out,
+        "mkdir -p %s && cd %s && cp %s/../tests/clients/kubernetes/* . && "
+        "{ cmp -s package-lock.json .done || { command -v npm >/dev/null && timeout 120 "
+        "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && "
+        "cp package-lock.json .done; }; }",
+        dir, dir, getenv("BULKHEAD_SDK"));
 
     if (r != 0)
         print_message("skipped: the packages cannot be had from npm: %.300s\n", out);
