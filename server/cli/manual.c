@@ -71,10 +71,10 @@ void manual_text(const char *s, size_t n)
 void manual_heading(const char *name, const char *section, const char *what)
 {
     char upper[64];
-    size_t n = strlen(name);
 
-    for (size_t i = 0; i <= n && i < sizeof upper; i++)
-        upper[i] = (char)toupper((unsigned char)name[i]);
+    snprintf(upper, sizeof upper, "%s", name);
+    for (char *at = upper; *at != '\0'; at++)
+        *at = (char)toupper((unsigned char)*at);
     printf(".\\\" Made by `bulkhead manual %s`: do not edit.\n"
            ".Dd " MANUAL_DATE "\n.Dt %s %s\n.Os\n"
            ".Sh NAME\n.Nm %s\n.Nd %s\n",

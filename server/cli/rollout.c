@@ -153,10 +153,9 @@ static int show_status(json_t *status, bool as_json)
     {
         bool is_now = (long long)i + 1 == number_of(status, "step");
 
-        printf("%s step %zu: %s %s, at least %.6g s and %lld requests%s\n", is_now ? "->" : "  ",
+        printf("%s step %zu: %s %s, at least %.6g s and %lld requests\n", is_now ? "->" : "  ",
                i + 1, text_of(step, "mode"), text_of(step, "weight"),
-               (double)number_of(step, "for_ms") / 1000, number_of(step, "samples"),
-               is_now ? "" : "");
+               (double)number_of(step, "for_ms") / 1000, number_of(step, "samples"));
     }
     if (text_of(status, "waits_for")[0] != '\0')
         printf("%s\n", text_of(status, "waits_for"));
@@ -194,9 +193,10 @@ static int read_steps(const char *command, const char *text, json_t *plan)
         json_t *step;
 
         if (value == NULL) {
+            bad(command, "a step is shadow=SHARE:TIME:REQUESTS or canary=...", one);
             free(copy);
             json_decref(steps);
-            return bad(command, "a step is shadow=SHARE:TIME:REQUESTS or canary=...", one);
+            return -EINVAL;
         }
         *value++ = '\0';
         wait = strchr(value, ':');

@@ -85,10 +85,13 @@ static int move_plugins(struct config *cfg, const struct config *before, const b
             (i >= before->n_plugins || keep_name(cfg, &moved[i], &before->plugin[i]) < 0))
             return -ENOMEM;
     }
-    for (int i = 0; i < n; i++)
-        if (cfg->rollout.number != 0 && !moved[i].is_removed &&
-            strcmp(moved[i].name, moved[cfg->rollout.candidate].candidate_of) == 0)
+    for (int i = 0; i < n && cfg->rollout.number != 0; i++) {
+        const char *of = moved[cfg->rollout.candidate].candidate_of;
+
+        if (of != NULL && moved[i].name != NULL && !moved[i].is_removed &&
+            strcmp(moved[i].name, of) == 0)
             cfg->rollout.stable = i;
+    }
     cfg->plugin = moved;
     cfg->n_plugins = n;
     return 0;

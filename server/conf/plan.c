@@ -37,7 +37,7 @@ static int parse_parts(struct schema_reader *r, const struct yaml_node *node, co
                      max, node->text);
         return -EINVAL;
     }
-    *out = (uint32_t)(value * (ALL / 100) + 0.5);
+    *out = (uint32_t)(value * (ALL / 100.0) + 0.5);
     if (*out == 0)
         *out = 1;
     return 0;
@@ -243,5 +243,5 @@ int plan_copy(const struct plan *from, struct arena *arena, struct plan *out)
 
 void plan_print_parts(uint32_t parts, char *buf, unsigned size)
 {
-    snprintf(buf, size, "%.10g%%", (double)parts / (ALL / 100));
+    snprintf(buf, size, "%.10g%%", (double)parts / (ALL / 100.0));
 }

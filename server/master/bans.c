@@ -41,7 +41,7 @@ void bans_load(const struct config *cfg, struct bans *out)
         return;
     json_array_foreach(json_object_get(json, "objects"), i, item)
     {
-        struct ban ban;
+        struct ban ban = {.sha256 = ""};
 
         copy_text(item, "sha256", ban.sha256, sizeof ban.sha256);
         copy_text(item, "plugin", ban.plugin, sizeof ban.plugin);

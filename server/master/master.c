@@ -543,6 +543,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
         free(m->worker);
         free(m->post);
         free(m->generation);
+        free(m->kept);
         return -ENOMEM;
     }
     *m->generation = (struct generation){
