@@ -82,6 +82,7 @@ TALLY ?=
 TESTS ?=
 RUN_TESTS = BULKHEAD=$(CURDIR)/$(BULKHEAD) BULKHEAD_PLUGINS=$(CURDIR)/$(B)/plugins \
             BULKHEAD_MODULES=$(CURDIR)/$(B)/tests/modules BULKHEAD_SDK=$(CURDIR)/sdk \
+            PATH="$$PATH:/usr/sbin:/sbin:$(CURDIR)/build/unpacked/usr/bin:$(CURDIR)/build/unpacked/usr/sbin" \
             tests/run --logs $(B)/tests/log --only "$(TESTS)" $(if $(TALLY),--tally $(TALLY)) \
             $(if $(SANITIZE),--skip tests/sanitize.skip)
 
