@@ -8,6 +8,9 @@
 #define Z_CANDIDATE 4.0
 #define Z_STABLE    1.0
 #define SLOWER      1.5 /* a share of slow requests that is less than so much greater is no matter */
+/* Nor is a request that is slower by less. The scheduler's delays come in bursts, and what bursts brings is
+ * not independent, as the bounds assume: where requests take microseconds, it is all that is seen. */
+#define SLOWER_NS 1000000
 
 static double bound(uint64_t k, uint64_t n, double z, double sign)
 {
@@ -71,6 +74,7 @@ enum gate_verdict gate_latency(const struct gate_counts *stable,
         return GATE_WAITING;
     while (at > 0 && count_above(stable, at - 1) * 100 <= n_stable)
         at--;
+    at = rollout_bucket(rollout_bucket_end_ns(at) + SLOWER_NS);
     return gate_lower(count_above(candidate, at), n_candidate, Z_CANDIDATE) >
                    SLOWER * gate_upper(count_above(stable, at), n_stable, Z_STABLE)
                ? GATE_BAD

@@ -32,7 +32,7 @@ double gate_upper(uint64_t k, uint64_t n, double z);
 /* By the share of requests that failed. samples: of each arm at least. */
 enum gate_verdict gate_errors(const struct gate_counts *stable, const struct gate_counts *candidate,
                               uint32_t samples);
-/* By the share of requests slower than what the slowest hundredth of the stable arm takes. */
+/* By the share of requests that take longer than 99 of 100 in the stable arm, and a millisecond. */
 enum gate_verdict gate_latency(const struct gate_counts *stable,
                                const struct gate_counts *candidate, uint32_t samples);
 

@@ -122,6 +122,14 @@ static void who_is_as_fast_is_let_through(void **state)
     }
 }
 
+static void microseconds_are_no_matter(void **state)
+{
+    (void)state;
+    stable.slow[rollout_bucket(20000)] = stable.requests = 10000;
+    candidate.slow[rollout_bucket(160000)] = candidate.requests = 600;
+    assert_int_equal(gate_latency(&stable, &candidate, SAMPLES), GATE_OPEN);
+}
+
 static void who_is_slow_in_every_tenth_request_is_found(void **state)
 {
     (void)state;
@@ -178,6 +186,7 @@ int main(void)
         cmocka_unit_test_setup(four_times_the_errors_are_found_within_a_minute, reset),
         cmocka_unit_test_setup(an_outage_of_both_arms_is_no_reason, reset),
         cmocka_unit_test_setup(who_is_as_fast_is_let_through, reset),
+        cmocka_unit_test_setup(microseconds_are_no_matter, reset),
         cmocka_unit_test_setup(who_is_slow_in_every_tenth_request_is_found, reset),
         cmocka_unit_test_setup(who_is_twice_as_slow_is_found, reset),
         cmocka_unit_test(a_metric_waits_until_it_has_improved_enough),
