@@ -2,9 +2,8 @@
  * test_rollout.c - another version of a plugin beside the one that serves: who gets it, what takes it
  * back, what promotes it.
  */
-#include "harness.h"
+#include "rollout_scene.h"
 
-#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,105 +22,17 @@
     "crash: {dir: @DIR@/crashes}\n"                      \
     "%s"
 
-/* Answers "VERSION TEXT"; what else it does with a request is given. */
-static const char source[] =
-    "#include <bulkhead.h>\n"
-    "#include <stdlib.h>\n"
-    "#include <unistd.h>\n"
-    "struct config { const char *text; };\n"
-    "static const bh_opt options[] = {BH_STR(struct config, text, \"\", \"What to say\"), BH_OPT_END};\n"
-    "static bh_rc open_it(bh_inst *inst, const void *cfg, void **self)\n"
-    "{ (void)inst; *self = (void *)(uintptr_t)cfg; return BH_OK; }\n"
-    "static unsigned n;\n"
-    "static bh_rc answer(void *self, bh_req *req, void *ctx)\n"
-    "{ char text[128]; (void)ctx; n++;\n"
-    "  snprintf(text, sizeof text, \"%s %%s\", ((const struct config *)self)->text);\n"
-    "  %s\n"
-    "  return bh_reply(req, 200, \"text/plain\", text); }\n"
-    "BH_PLUGIN(\"v\", \"%s\", .summary = \"A version\", .options = options,\n"
-    "          .cfg_size = sizeof(struct config), .open = open_it, .on_request = answer)\n";
-
-static void make(const char *dir, const char *name, const char *version, const char *does)
-{
-    char text[8192], *object;
-
-    snprintf(text, sizeof text, source, version, does, version);
-    object = plugin_build(dir, name, text);
-    free(object);
-}
-
 /* v.so of version 1 serves. */
 static struct server *start(const char *does, const char *more)
 {
     char *dir = tmp_dir();
     struct server *srv;
 
-    make(dir, "v", "1", does);
+    rollout_make(dir, "v", "1", does);
     srv = server_start_in(dir, CONFIG, "", more);
     eventually(server_children(srv, "standby", NULL, 0) == 1);
     free(dir);
     return srv;
-}
-
-static int ask(const struct server *srv, char **out, const char *command)
-{
-    return run_command(out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir, getenv("BULKHEAD"),
-                       command, srv->config);
-}
-
-static void expect(const struct server *srv, int status, const char *said, const char *command)
-{
-    char *out;
-    int got = ask(srv, &out, command);
-
-    if (got != status || (said != NULL && strstr(out, said) == NULL))
-        harness_fail(__FILE__, __LINE__, "%s: exit %d instead of %d, or without '%s':\n%s", command,
-                     got, status, said != NULL ? said : "", out);
-    free(out);
-}
-
-static json_t *look(const struct server *srv)
-{
-    json_t *json;
-    char *out;
-
-    ask(srv, &out, "rollout status --json 2>/dev/null");
-    json = json_loads(out, JSON_DECODE_ANY, NULL);
-    free(out);
-    return json;
-}
-
-static bool is(const struct server *srv, const char *key, const char *value)
-{
-    json_t *json = look(srv);
-    const char *text = json_string_value(json_object_get(json, key));
-    bool same = text != NULL && strcmp(text, value) == 0;
-
-    json_decref(json);
-    return same;
-}
-
-static long long count(const struct server *srv, const char *arm, const char *key)
-{
-    json_t *json = look(srv);
-    long long n = json_integer_value(json_object_get(json_object_get(json, arm), key));
-
-    json_decref(json);
-    return n;
-}
-
-/* Which version answers that user: '1', '2', ...; 'x': it was no 200. */
-static char version_for(struct conn *conn, int user)
-{
-    struct response *res;
-    char header[64];
-    char v;
-
-    snprintf(header, sizeof header, "X-User: u%d\r\n", user);
-    res = conn_request(conn, "GET", "/", header, NULL, 0);
-    v = res->status == 200 ? res->body[0] : 'x';
-    response_free(&res);
-    return v;
 }
 
 enum { USERS = 300 };
@@ -131,7 +42,7 @@ static void ask_all(struct server *srv, char versions[USERS + 1])
     struct conn *conn = conn_open(srv->port[0]);
 
     for (int i = 0; i < USERS; i++)
-        versions[i] = version_for(conn, i);
+        versions[i] = rollout_version_for(conn, i);
     versions[USERS] = '\0';
     conn_close(&conn);
 }
@@ -153,14 +64,14 @@ static void clients_stay_with_their_version_and_the_share_only_grows(void **stat
     char first[USERS + 1], again[USERS + 1], more[USERS + 1];
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, "step 1: canary 20%",
-           "rollout start v --manual --key header:x-user --steps canary=20%,canary=60%");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, "step 1: canary 20%",
+                   "rollout start v --manual --key header:x-user --steps canary=20%,canary=60%");
     ask_all(srv, first);
     assert_in_range(count_of(first, '2'), 30, 95);
     ask_all(srv, again); /* over another connection: by another worker, perhaps */
     assert_string_equal(first, again);
-    expect(srv, 0, "the next step", "rollout step");
+    rollout_expect(srv, 0, "the next step", "rollout step");
     ask_all(srv, more);
     assert_in_range(count_of(more, '2'), 140, 220);
     for (int i = 0; i < USERS; i++)
@@ -176,12 +87,12 @@ static void another_rollout_picks_others(void **state)
     int n_both = 0;
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
     ask_all(srv, first);
-    expect(srv, 0, "aborted: all requests get 1", "rollout abort");
-    eventually(is(srv, "phase", "idle"));
-    expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
+    rollout_expect(srv, 0, "aborted: all requests get 1", "rollout abort");
+    eventually(rollout_is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
     ask_all(srv, second);
     for (int i = 0; i < USERS; i++)
         n_both += first[i] == '2' && second[i] == '2';
@@ -198,18 +109,18 @@ static void who_is_promoted_gets_all(void **state)
     char versions[USERS + 1];
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
-    expect(srv, 0, "promoted: all requests get 2", "rollout promote");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=20%");
+    rollout_expect(srv, 0, "promoted: all requests get 2", "rollout promote");
     ask_all(srv, versions); /* at once, whether the old version is unloaded or not */
     assert_int_equal(count_of(versions, '2'), USERS);
-    eventually(is(srv, "phase", "idle"));
+    eventually(rollout_is(srv, "phase", "idle"));
     ask_all(srv, versions);
     assert_int_equal(count_of(versions, '2'), USERS);
-    expect(srv, 0, NULL, "reload --wait");
+    rollout_expect(srv, 0, NULL, "reload --wait");
     ask_all(srv, versions);
     assert_int_equal(count_of(versions, '2'), USERS);
-    expect(srv, 0, "rollout_promoted", "events");
+    rollout_expect(srv, 0, "rollout_promoted", "events");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -219,17 +130,18 @@ static void who_is_aborted_stays_out_until_the_file_says_something_new(void **st
     char versions[USERS + 1];
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=50%");
-    expect(srv, 0, "aborted: all requests get 1", "rollout abort");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --key header:x-user --steps canary=50%");
+    rollout_expect(srv, 0, "aborted: all requests get 1", "rollout abort");
     ask_all(srv, versions);
     assert_int_equal(count_of(versions, '1'), USERS);
-    eventually(is(srv, "phase", "idle"));
-    expect(srv, 0, NULL, "reload --wait"); /* for other reasons: the path still has version 2 */
+    eventually(rollout_is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, NULL,
+                   "reload --wait"); /* for other reasons: the path still has version 2 */
     ask_all(srv, versions);
     assert_int_equal(count_of(versions, '1'), USERS);
-    make(srv->dir, "v", "3", "");
-    expect(srv, 0, NULL, "reload --wait");
+    rollout_make(srv->dir, "v", "3", "");
+    rollout_expect(srv, 0, NULL, "reload --wait");
     ask_all(srv, versions);
     assert_int_equal(count_of(versions, '3'), USERS);
     assert_int_equal(server_stop(&srv), 0);
@@ -241,16 +153,16 @@ static void another_object_and_other_options_are_rolled_out_as_well(void **state
     struct response *res;
 
     (void)state;
-    make(srv->dir, "w", "7", "");
+    rollout_make(srv->dir, "w", "7", "");
     assert_int_equal(run_command(NULL,
                                  "cd %s && RUNTIME_DIRECTORY=%s %s rollout start v --module ./w.so "
                                  "--set text=two --manual --steps canary=50%% -c %s",
                                  srv->dir, srv->dir, getenv("BULKHEAD"), srv->config),
                      0);
-    expect(srv, 0, "promoted: all requests get 7", "rollout promote");
-    eventually(is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, "promoted: all requests get 7", "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
     /* The file has the old one still, and nobody has changed it since. */
-    expect(srv, 0, NULL, "reload --wait");
+    rollout_expect(srv, 0, NULL, "reload --wait");
     res = server_get(srv, "/");
     assert_string_equal(res->body, "7 two");
     response_free(&res);
@@ -262,19 +174,19 @@ static void what_makes_no_sense_is_refused_with_a_reason(void **state)
     struct server *srv = start("", "");
 
     (void)state;
-    expect(srv, 0, "no rollout since", "rollout status");
-    expect(srv, 1, "no rollout is under way", "rollout abort");
-    expect(srv, 2, "there is no plugin 'nobody'", "rollout start nobody");
-    expect(srv, 2, "nothing to roll out", "rollout start v");
-    make(srv->dir, "v", "2", "");
-    expect(srv, 2, "expected a percentage", "rollout start v --steps canary=many");
-    expect(srv, 2, "unknown option 'nonsense'", "rollout start v --set nonsense=1");
-    expect(srv, 2, "bad arguments", "rollout start");
-    expect(srv, 2, "bad arguments", "rollout abort v");
-    expect(srv, 0, NULL, "rollout start v --manual");
-    expect(srv, 1, "there is one at a time", "rollout start pages");
-    expect(srv, 0, NULL, "rollout pause");
-    expect(srv, 0, "paused already", "rollout pause");
+    rollout_expect(srv, 0, "no rollout since", "rollout status");
+    rollout_expect(srv, 1, "no rollout is under way", "rollout abort");
+    rollout_expect(srv, 2, "there is no plugin 'nobody'", "rollout start nobody");
+    rollout_expect(srv, 2, "nothing to roll out", "rollout start v");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 2, "expected a percentage", "rollout start v --steps canary=many");
+    rollout_expect(srv, 2, "unknown option 'nonsense'", "rollout start v --set nonsense=1");
+    rollout_expect(srv, 2, "bad arguments", "rollout start");
+    rollout_expect(srv, 2, "bad arguments", "rollout abort v");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual");
+    rollout_expect(srv, 1, "there is one at a time", "rollout start pages");
+    rollout_expect(srv, 0, NULL, "rollout pause");
+    rollout_expect(srv, 0, "paused already", "rollout pause");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -291,7 +203,7 @@ static struct tally load(struct server *srv, int n, bool (*is_over)(const struct
     struct tally t = {.n_requests = 0};
 
     for (int i = 0; i < n && !(i % 500 == 499 && is_over != NULL && is_over(srv)); i++) {
-        t.n[(unsigned char)version_for(conn, i)]++;
+        t.n[(unsigned char)rollout_version_for(conn, i)]++;
         t.n_requests++;
     }
     conn_close(&conn);
@@ -300,7 +212,7 @@ static struct tally load(struct server *srv, int n, bool (*is_over)(const struct
 
 static bool is_ended(const struct server *srv)
 {
-    return !is(srv, "result", "running");
+    return !rollout_is(srv, "result", "running");
 }
 
 static void a_crash_takes_it_back_at_once(void **state)
@@ -309,16 +221,16 @@ static void a_crash_takes_it_back_at_once(void **state)
     struct tally t;
 
     (void)state;
-    make(srv->dir, "v", "2", "if (n == 5) *(volatile int *)0 = 1;");
-    expect(srv, 0, NULL, "rollout start v --key header:x-user --steps canary=50%:1h:1");
+    rollout_make(srv->dir, "v", "2", "if (n == 5) *(volatile int *)0 = 1;");
+    rollout_expect(srv, 0, NULL, "rollout start v --key header:x-user --steps canary=50%:1h:1");
     t = load(srv, 2000, NULL);
     assert_in_range(t.n['x'], 1, 2); /* one in each worker, if they meet in the same moment */
-    eventually(is(srv, "result", "rolled back"));
-    eventually(is(srv, "phase", "idle"));
+    eventually(rollout_is(srv, "result", "rolled back"));
+    eventually(rollout_is(srv, "phase", "idle"));
     t = load(srv, 500, NULL);
     assert_int_equal(t.n['1'], 500);
-    expect(srv, 0, "it crashed", "rollout status");
-    expect(srv, 0, "rollout_rolled_back", "events");
+    rollout_expect(srv, 0, "it crashed", "rollout status");
+    rollout_expect(srv, 0, "rollout_rolled_back", "events");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -328,14 +240,14 @@ static void who_does_well_is_promoted_without_help(void **state)
     struct tally t;
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL,
-           "rollout start v --key header:x-user --samples 50 "
-           "--steps canary=20%:200ms:50,canary=50%:200ms:50");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL,
+                   "rollout start v --key header:x-user --samples 50 "
+                   "--steps canary=20%:200ms:50,canary=50%:200ms:50");
     t = load(srv, 100000, is_ended);
     assert_int_equal(t.n['x'], 0);
-    assert_true(is(srv, "result", "promoted"));
-    eventually(is(srv, "phase", "idle"));
+    assert_true(rollout_is(srv, "result", "promoted"));
+    eventually(rollout_is(srv, "phase", "idle"));
     t = load(srv, 100, NULL);
     assert_int_equal(t.n['2'], 100);
     assert_int_equal(server_stop(&srv), 0);
@@ -347,12 +259,12 @@ static void without_traffic_it_waits(void **state)
     int64_t until_ms = harness_now_ms() + 700;
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --steps canary=20%:0:5 --samples 5");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --steps canary=20%:0:5 --samples 5");
     while (harness_now_ms() < until_ms)
         harness_pause(until_ms + 1000);
-    assert_true(is(srv, "result", "running"));
-    expect(srv, 0, "waiting for requests: 0 of 5", "rollout status");
+    assert_true(rollout_is(srv, "result", "running"));
+    rollout_expect(srv, 0, "waiting for requests: 0 of 5", "rollout status");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -368,15 +280,15 @@ static void four_times_the_errors_take_it_back(void **state)
     snprintf(text, sizeof text, fails, 100);
     srv = start(text, "");
     snprintf(text, sizeof text, fails, 25);
-    make(srv->dir, "v", "2", text);
-    expect(srv, 0, NULL,
-           "rollout start v --key header:x-user --samples 500 --steps canary=20%:1h:500");
+    rollout_make(srv->dir, "v", "2", text);
+    rollout_expect(srv, 0, NULL,
+                   "rollout start v --key header:x-user --samples 500 --steps canary=20%:1h:500");
     t = load(srv, 100000, is_ended);
-    assert_true(is(srv, "result", "rolled back"));
-    expect(srv, 0, "it fails more often", "rollout status");
+    assert_true(rollout_is(srv, "result", "rolled back"));
+    rollout_expect(srv, 0, "it fails more often", "rollout status");
     /* At most its weight was harmed. */
     assert_true(t.n['2'] * 4 < t.n_requests);
-    eventually(is(srv, "phase", "idle"));
+    eventually(rollout_is(srv, "phase", "idle"));
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -385,12 +297,12 @@ static void who_is_slow_is_taken_back(void **state)
     struct server *srv = start("", "");
 
     (void)state;
-    make(srv->dir, "v", "2", "if (n % 8 == 0) usleep(4000);");
-    expect(srv, 0, NULL,
-           "rollout start v --key header:x-user --samples 300 --steps canary=50%:1h:300");
+    rollout_make(srv->dir, "v", "2", "if (n % 8 == 0) usleep(4000);");
+    rollout_expect(srv, 0, NULL,
+                   "rollout start v --key header:x-user --samples 300 --steps canary=50%:1h:300");
     load(srv, 20000, is_ended);
-    assert_true(is(srv, "result", "rolled back"));
-    expect(srv, 0, "it is slow more often", "rollout status");
+    assert_true(rollout_is(srv, "result", "rolled back"));
+    rollout_expect(srv, 0, "it is slow more often", "rollout status");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -404,9 +316,10 @@ static void an_outage_that_both_have_takes_nothing_back(void **state)
     struct tally t;
 
     (void)state;
-    make(srv->dir, "v", "2", fails);
-    expect(srv, 0, NULL,
-           "rollout start v --manual --key header:x-user --samples 200 --steps canary=20%:1h:200");
+    rollout_make(srv->dir, "v", "2", fails);
+    rollout_expect(
+        srv, 0, NULL,
+        "rollout start v --manual --key header:x-user --samples 200 --steps canary=20%:1h:200");
     assert_true(asprintf(&path, "%s/out", srv->dir) > 0);
     t = load(srv, 2000, NULL);
     assert_int_equal(t.n['x'], 0);
@@ -416,8 +329,8 @@ static void an_outage_that_both_have_takes_nothing_back(void **state)
     remove(path);
     t = load(srv, 2000, NULL);
     assert_int_equal(t.n['x'], 0);
-    assert_true(is(srv, "result", "running"));
-    assert_true(count(srv, "candidate", "errors") > 300);
+    assert_true(rollout_is(srv, "result", "running"));
+    assert_true(rollout_count(srv, "candidate", "errors") > 300);
     free(path);
     assert_int_equal(server_stop(&srv), 0);
 }

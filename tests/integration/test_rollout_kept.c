@@ -1,9 +1,8 @@
 /*
  * test_rollout_kept.c - what a rollout leaves behind: the last known good version, the quarantine.
  */
-#include "harness.h"
+#include "rollout_scene.h"
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,96 +21,17 @@
     "crash: {dir: @DIR@/crashes}\n"                      \
     "%s"
 
-/* Answers "VERSION TEXT"; what else it does with a request is given. */
-static const char source[] =
-    "#include <bulkhead.h>\n"
-    "#include <stdlib.h>\n"
-    "#include <unistd.h>\n"
-    "struct config { const char *text; };\n"
-    "static const bh_opt options[] = {BH_STR(struct config, text, \"\", \"What to say\"), BH_OPT_END};\n"
-    "static bh_rc open_it(bh_inst *inst, const void *cfg, void **self)\n"
-    "{ (void)inst; *self = (void *)(uintptr_t)cfg; return BH_OK; }\n"
-    "static unsigned n;\n"
-    "static bh_rc answer(void *self, bh_req *req, void *ctx)\n"
-    "{ char text[128]; (void)ctx; n++;\n"
-    "  snprintf(text, sizeof text, \"%s %%s\", ((const struct config *)self)->text);\n"
-    "  %s\n"
-    "  return bh_reply(req, 200, \"text/plain\", text); }\n"
-    "BH_PLUGIN(\"v\", \"%s\", .summary = \"A version\", .options = options,\n"
-    "          .cfg_size = sizeof(struct config), .open = open_it, .on_request = answer)\n";
-
-static void make(const char *dir, const char *name, const char *version, const char *does)
-{
-    char text[8192], *object;
-
-    snprintf(text, sizeof text, source, version, does, version);
-    object = plugin_build(dir, name, text);
-    free(object);
-}
-
 /* v.so of version 1 serves. */
 static struct server *start(const char *does, const char *more)
 {
     char *dir = tmp_dir();
     struct server *srv;
 
-    make(dir, "v", "1", does);
+    rollout_make(dir, "v", "1", does);
     srv = server_start_in(dir, CONFIG, "", more);
     eventually(server_children(srv, "standby", NULL, 0) == 1);
     free(dir);
     return srv;
-}
-
-static int ask(const struct server *srv, char **out, const char *command)
-{
-    return run_command(out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir, getenv("BULKHEAD"),
-                       command, srv->config);
-}
-
-static void expect(const struct server *srv, int status, const char *said, const char *command)
-{
-    char *out;
-    int got = ask(srv, &out, command);
-
-    if (got != status || (said != NULL && strstr(out, said) == NULL))
-        harness_fail(__FILE__, __LINE__, "%s: exit %d instead of %d, or without '%s':\n%s", command,
-                     got, status, said != NULL ? said : "", out);
-    free(out);
-}
-
-static json_t *look(const struct server *srv)
-{
-    json_t *json;
-    char *out;
-
-    ask(srv, &out, "rollout status --json 2>/dev/null");
-    json = json_loads(out, JSON_DECODE_ANY, NULL);
-    free(out);
-    return json;
-}
-
-static bool is(const struct server *srv, const char *key, const char *value)
-{
-    json_t *json = look(srv);
-    const char *text = json_string_value(json_object_get(json, key));
-    bool same = text != NULL && strcmp(text, value) == 0;
-
-    json_decref(json);
-    return same;
-}
-
-/* Which version answers that user: '1', '2', ...; 'x': it was no 200. */
-static char version_for(struct conn *conn, int user)
-{
-    struct response *res;
-    char header[64];
-    char v;
-
-    snprintf(header, sizeof header, "X-User: u%d\r\n", user);
-    res = conn_request(conn, "GET", "/", header, NULL, 0);
-    v = res->status == 200 ? res->body[0] : 'x';
-    response_free(&res);
-    return v;
 }
 
 /* ---- what outlives the server ---- */
@@ -142,19 +62,19 @@ static void a_server_killed_in_a_rollout_starts_with_the_last_known_good(void **
     struct server *srv = start("", "");
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
     kill_and_start_again(&srv, "");
     server_wait_log(srv, "was being rolled out when the server ended");
     check_says(srv, "1 one");
-    expect(srv, 0, NULL, "reload --wait"); /* the file still names the other */
+    rollout_expect(srv, 0, NULL, "reload --wait"); /* the file still names the other */
     check_says(srv, "1 one");
     kill_and_start_again(&srv, "");
     check_says(srv, "1 one");
     /* It was not found to be bad: it may be tried again. */
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
-    expect(srv, 0, NULL, "rollout promote");
-    eventually(is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
     kill_and_start_again(&srv, "");
     check_says(srv, "2 one");
     assert_int_equal(server_stop(&srv), 0);
@@ -165,18 +85,18 @@ static void who_was_promoted_by_hand_stays_after_a_restart(void **state)
     struct server *srv = start("", "");
 
     (void)state;
-    make(srv->dir, "w", "7", "");
+    rollout_make(srv->dir, "w", "7", "");
     assert_int_equal(run_command(NULL,
                                  "cd %s && RUNTIME_DIRECTORY=%s %s rollout start v --module ./w.so "
                                  "--set text=two --manual --steps canary=50%% -c %s",
                                  srv->dir, srv->dir, getenv("BULKHEAD"), srv->config),
                      0);
-    expect(srv, 0, NULL, "rollout promote");
-    eventually(is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
     assert_int_equal(run_command(NULL, "rm %s/w.so", srv->dir), 0);
     kill_and_start_again(&srv, "");
     check_says(srv, "7 two");
-    expect(srv, 0, NULL, "reload --wait --force"); /* the file, whatever was promoted */
+    rollout_expect(srv, 0, NULL, "reload --wait --force"); /* the file, whatever was promoted */
     check_says(srv, "1 one");
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -187,24 +107,24 @@ static void what_crashed_is_quarantined_until_it_is_forced(void **state)
     struct conn *conn = conn_open(srv->port[0]);
 
     (void)state;
-    make(srv->dir, "v", "2", "if (n == 3) *(volatile int *)0 = 1;");
-    expect(srv, 0, NULL, "rollout start v --key header:x-user --manual --steps canary=50%");
+    rollout_make(srv->dir, "v", "2", "if (n == 3) *(volatile int *)0 = 1;");
+    rollout_expect(srv, 0, NULL, "rollout start v --key header:x-user --manual --steps canary=50%");
     for (int i = 0; i < 50; i++)
-        version_for(conn, i);
+        rollout_version_for(conn, i);
     conn_close(&conn);
-    eventually(is(srv, "phase", "idle"));
-    expect(srv, 2, "is in quarantine since", "rollout start v");
-    expect(srv, 2, "it crashed", "rollout start v");
-    expect(srv, 0, "quarantined", "events");
+    eventually(rollout_is(srv, "phase", "idle"));
+    rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
+    rollout_expect(srv, 2, "it crashed", "rollout start v");
+    rollout_expect(srv, 0, "quarantined", "events");
     kill_and_start_again(&srv, "");
     check_says(srv, "1 one");
-    expect(srv, 2, "is in quarantine since", "rollout start v");
+    rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
     assert_int_equal(run_command(NULL, "cp %s/v.so %s/again.so", srv->dir, srv->dir), 0);
     server_rewrite_config(srv, CONFIG, "", ""); /* the same */
     assert_int_equal(run_command(NULL, "sed -i s/v.so/again.so/ %s", srv->config), 0);
-    expect(srv, 2, "is in quarantine since", "reload --wait");
+    rollout_expect(srv, 2, "is in quarantine since", "reload --wait");
     check_says(srv, "1 one");
-    expect(srv, 0, NULL, "reload --wait --force");
+    rollout_expect(srv, 0, NULL, "reload --wait --force");
     check_says(srv, "2 one");
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -212,16 +132,13 @@ static void what_crashed_is_quarantined_until_it_is_forced(void **state)
 static void what_crashes_when_it_is_tried_is_quarantined(void **state)
 {
     struct server *srv = start("", "");
-    char text[8192], *object;
 
     (void)state;
-    snprintf(text, sizeof text, source, "2", "", "2");
-    strcat(text, "__attribute__((constructor)) static void on_load(void) { abort(); }\n");
-    object = plugin_build(srv->dir, "v", text);
-    free(object);
-    expect(srv, 2, "crashed with SIGABRT in its constructor", "rollout start v");
-    expect(srv, 2, "is in quarantine since", "rollout start v");
-    expect(srv, 2, "crashed with SIGABRT in its constructor", "rollout start v --force");
+    rollout_make_with(srv->dir, "v", "2", "",
+                      "__attribute__((constructor)) static void on_load(void) { abort(); }\n");
+    rollout_expect(srv, 2, "crashed with SIGABRT in its constructor", "rollout start v");
+    rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
+    rollout_expect(srv, 2, "crashed with SIGABRT in its constructor", "rollout start v --force");
     check_says(srv, "1 one");
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -231,14 +148,14 @@ static void who_rolls_back_by_hand_quarantines_and_who_aborts_does_not(void **st
     struct server *srv = start("", "");
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
-    expect(srv, 0, "aborted", "rollout abort");
-    eventually(is(srv, "phase", "idle"));
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
-    expect(srv, 0, "rolled back", "rollout rollback");
-    eventually(is(srv, "phase", "idle"));
-    expect(srv, 2, "is in quarantine since", "rollout start v");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_expect(srv, 0, "aborted", "rollout abort");
+    eventually(rollout_is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_expect(srv, 0, "rolled back", "rollout rollback");
+    eventually(rollout_is(srv, "phase", "idle"));
+    rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -247,16 +164,16 @@ static void what_was_promoted_can_be_rolled_back(void **state)
     struct server *srv = start("", "");
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
-    expect(srv, 0, NULL, "rollout promote");
-    eventually(is(srv, "phase", "idle"));
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
     check_says(srv, "2 one");
-    expect(srv, 0, "1 comes back", "rollout rollback");
-    eventually(is(srv, "phase", "idle"));
+    rollout_expect(srv, 0, "1 comes back", "rollout rollback");
+    eventually(rollout_is(srv, "phase", "idle"));
     check_says(srv, "1 one");
-    expect(srv, 2, "is in quarantine since", "rollout start v");
-    expect(srv, 1, "no rollout is under way", "rollout rollback");
+    rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
+    rollout_expect(srv, 1, "no rollout is under way", "rollout rollback");
     kill_and_start_again(&srv, "");
     check_says(srv, "1 one");
     assert_int_equal(server_stop(&srv), 0);
@@ -267,16 +184,16 @@ static void files_that_make_no_sense_are_moved_aside(void **state)
     struct server *srv = start("", "state: {dir: @DIR@/kept}\n");
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
-    expect(srv, 0, NULL, "rollout rollback");
-    eventually(is(srv, "phase", "idle"));
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    rollout_expect(srv, 0, NULL, "rollout rollback");
+    eventually(rollout_is(srv, "phase", "idle"));
     assert_int_equal(run_command(NULL,
                                  "cd %s/kept && echo '{\"version\": 1, \"obj' > quarantine.json && "
                                  "echo nonsense > $(echo bulkhead-*/variants.json)",
                                  srv->dir),
                      0);
-    make(srv->dir, "v", "1", "");
+    rollout_make(srv->dir, "v", "1", "");
     kill_and_start_again(&srv, "state: {dir: @DIR@/kept}\n");
     check_says(srv, "1 one");
     assert_int_equal(run_command(NULL,
@@ -292,8 +209,8 @@ static void without_a_place_for_the_good_version_nothing_begins(void **state)
     struct server *srv = start("", "state: {dir: @DIR@/bulkhead.yaml/kept}\n");
 
     (void)state;
-    make(srv->dir, "v", "2", "");
-    expect(srv, 1, "cannot be kept in", "rollout start v");
+    rollout_make(srv->dir, "v", "2", "");
+    rollout_expect(srv, 1, "cannot be kept in", "rollout start v");
     check_says(srv, "1 one");
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -303,7 +220,7 @@ static void a_server_without_rollouts_leaves_nothing(void **state)
     struct server *srv = start("", "state: {dir: @DIR@/kept}\n");
 
     (void)state;
-    expect(srv, 0, NULL, "reload --wait");
+    rollout_expect(srv, 0, NULL, "reload --wait");
     assert_int_not_equal(run_command(NULL, "test -e %s/kept", srv->dir), 0);
     assert_int_equal(server_stop(&srv), 0);
 }

@@ -1,9 +1,8 @@
 /*
  * test_rollout_shadow.c - a candidate that runs along for show: no client sees anything of it.
  */
-#include "harness.h"
+#include "rollout_scene.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,12 +64,6 @@ static void make(const char *dir, const char *name, const char *version, struct 
     free(object);
 }
 
-static int ask(const struct server *srv, char **out, const char *command)
-{
-    return run_command(out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir, getenv("BULKHEAD"),
-                       command, srv->config);
-}
-
 /* Version 1 serves, version 2, which does that, is its shadow in all requests. */
 static struct server *start(struct does does, const char *samples)
 {
@@ -86,37 +79,16 @@ static struct server *start(struct does does, const char *samples)
     snprintf(command, sizeof command,
              "rollout start v --manual --steps shadow=100%%:0:1,canary=50%%:1h:1 --samples %s",
              samples);
-    if (ask(srv, &out, command) != 0)
+    if (rollout_ask(srv, &out, command) != 0)
         harness_fail(__FILE__, __LINE__, "%s", out);
     free(out);
     free(dir);
     return srv;
 }
 
-static json_t *look(const struct server *srv)
-{
-    json_t *json;
-    char *out;
-
-    ask(srv, &out, "rollout status --json 2>/dev/null");
-    json = json_loads(out, JSON_DECODE_ANY, NULL);
-    free(out);
-    return json;
-}
-
-static bool is(const struct server *srv, const char *key, const char *value)
-{
-    json_t *json = look(srv);
-    const char *text = json_string_value(json_object_get(json, key));
-    bool same = text != NULL && strcmp(text, value) == 0;
-
-    json_decref(json);
-    return same;
-}
-
 static long long count(const struct server *srv, const char *key)
 {
-    json_t *json = look(srv);
+    json_t *json = rollout_look(srv);
     long long n = json_integer_value(json_object_get(json_object_get(json, "candidate"), key));
 
     json_decref(json);
@@ -157,7 +129,7 @@ static void nothing_of_what_a_shadow_does_is_seen(void **state)
     check_answers(srv, 50);
     eventually(count(srv, "requests") == 100);
     assert_int_equal(count(srv, "errors"), 0);
-    assert_true(is(srv, "result", "running"));
+    assert_true(rollout_is(srv, "result", "running"));
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -205,11 +177,11 @@ static void crash_unseen(struct does does)
     char *out;
 
     check_answers(srv, 20);
-    eventually(is(srv, "result", "rolled back"));
-    eventually(is(srv, "phase", "idle"));
+    eventually(rollout_is(srv, "result", "rolled back"));
+    eventually(rollout_is(srv, "phase", "idle"));
     check_answers(srv, 20);
     assert_true(server_crash_count(srv) >= 1);
-    assert_int_equal(ask(srv, &out, "crashes show --last"), 0);
+    assert_int_equal(rollout_ask(srv, &out, "crashes show --last"), 0);
     assert_non_null(strstr(out, "v@next"));
     free(out);
     assert_int_equal(server_stop(&srv), 0);
@@ -232,11 +204,11 @@ static void a_shadow_that_is_well_becomes_a_canary(void **state)
 
     (void)state;
     check_answers(srv, 5);
-    assert_int_equal(ask(srv, &out, "rollout step"), 0);
+    assert_int_equal(rollout_ask(srv, &out, "rollout step"), 0);
     free(out);
-    assert_int_equal(ask(srv, &out, "rollout promote"), 0);
+    assert_int_equal(rollout_ask(srv, &out, "rollout promote"), 0);
     free(out);
-    eventually(is(srv, "phase", "idle"));
+    eventually(rollout_is(srv, "phase", "idle"));
     res = server_get(srv, "/");
     n += strcmp(res->body, "22") == 0;
     response_free(&res);
