@@ -134,8 +134,8 @@ static void repeat(const char *fault, const char *at, void (*run)(struct conn *c
     assert_int_equal(same, worker);
     assert_in_range(after.rss_kib, 0, before.rss_kib + MAX_GROWTH_KIB);
     assert_in_range(after.size_kib, 0, before.size_kib + MAX_MAPPED_KIB);
-    assert_in_range(after.threads, before.threads, most);
     /* Fewer are no growth: one may have been on its way out before. */
+    assert_in_range(after.threads, 0, most);
     assert_in_range(after.descriptors, 0, before.descriptors);
     conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
@@ -239,7 +239,7 @@ static bool grows_nothing(struct server *srv, const struct matrix_fault *f)
         f->name, n, before.rss_kib, after.rss_kib, before.threads, after.threads,
         before.descriptors, after.descriptors);
     return same == worker && after.rss_kib <= before.rss_kib + MAX_GROWTH_KIB &&
-           after.threads == before.threads && after.descriptors == before.descriptors;
+           after.threads <= before.threads && after.descriptors <= before.descriptors;
 }
 
 static void no_fault_that_is_recovered_grows_anything(void **state)
