@@ -2,7 +2,7 @@
  * alerts.c - `bulkhead alerts`: what the rules of the running server have found.
  */
 #include <errno.h>
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,13 +30,6 @@ static const char help[] =
 
 enum { FIRING = 3 };
 
-static const char *text_of(const json_t *json, const char *name)
-{
-    const char *text = json_string_value(json_object_get(json, name));
-
-    return text != NULL ? text : "-";
-}
-
 static void print_labels(json_t *labels, char *buf, size_t size)
 {
     const char *key, *text;
@@ -55,16 +48,17 @@ static void print_labels(json_t *labels, char *buf, size_t size)
 static void add_alert(struct table *t, const json_t *a)
 {
     const json_t *number = json_object_get(a, "value");
-    const char *state = text_of(a, "state");
+    const char *state = cli_text_of(a, "state");
     char value[32] = "-", labels[512], condition[256];
 
     if (json_is_number(number))
         snprintf(value, sizeof value, "%.6g", json_number_value(number));
-    snprintf(condition, sizeof condition, "%s %s", text_of(a, "metric"), text_of(a, "when"));
+    snprintf(condition, sizeof condition, "%s %s", cli_text_of(a, "metric"),
+             cli_text_of(a, "when"));
     print_labels(json_object_get(a, "labels"), labels, sizeof labels);
-    table_row(t, text_of(a, "rule"), state,
-              strcmp(state, "resolved") == 0 ? text_of(a, "ended")
-              : strcmp(state, "firing") == 0 ? text_of(a, "began")
+    table_row(t, cli_text_of(a, "rule"), state,
+              strcmp(state, "resolved") == 0 ? cli_text_of(a, "ended")
+              : strcmp(state, "firing") == 0 ? cli_text_of(a, "began")
                                              : "-",
               value, condition, labels);
 }
@@ -76,7 +70,7 @@ static bool has_alert(const json_t *alerts, const char *rule)
 
     json_array_foreach(alerts, i, a)
     {
-        if (strcmp(text_of(a, "rule"), rule) == 0)
+        if (strcmp(cli_text_of(a, "rule"), rule) == 0)
             return true;
     }
     return false;
@@ -103,11 +97,11 @@ static void print_alerts(const json_t *json)
     }
     json_array_foreach(json_object_get(json, "rules"), i, item)
     {
-        if (has_alert(alerts, text_of(item, "name")))
+        if (has_alert(alerts, cli_text_of(item, "name")))
             continue;
-        snprintf(condition, sizeof condition, "%s %s", text_of(item, "metric"),
-                 text_of(item, "when"));
-        table_row(&t, text_of(item, "name"), "no data", "-", "-", condition, "");
+        snprintf(condition, sizeof condition, "%s %s", cli_text_of(item, "metric"),
+                 cli_text_of(item, "when"));
+        table_row(&t, cli_text_of(item, "name"), "no data", "-", "-", condition, "");
     }
     table_print(&t, stdout);
 }
@@ -119,7 +113,7 @@ static bool some_fire(const json_t *json)
 
     json_array_foreach(json_object_get(json, "alerts"), i, a)
     {
-        if (strcmp(text_of(a, "state"), "firing") == 0)
+        if (strcmp(cli_text_of(a, "state"), "firing") == 0)
             return true;
     }
     return false;
@@ -146,34 +140,22 @@ static json_t *ask_alerts(const struct ask *ask)
 
 int cli_alerts(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct ask ask = {.command = argv[0]};
     bool is_json = false, is_firing;
     json_t *json;
-    int c;
+    int r;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'c': ask.config = optarg; break;
-        case 's': ask.socket = optarg; break;
-        case 'j': is_json = true; break;
-        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        default: return cli_usage_error(argv);
-        }
-    }
-    if (argc != optind || (ask.config != NULL && ask.socket != NULL))
+    if (!ask_options(argc, argv, help, &ask, &is_json, &r))
+        return r;
+    if (argc != optind)
         return cli_usage_error(argv);
     json = ask_alerts(&ask);
     if (json == NULL)
         return CLI_FAILED;
     is_firing = some_fire(json);
     if (is_json) {
-        c = cli_print_json(json);
-        return c != CLI_OK ? c : is_firing ? FIRING : CLI_OK;
+        r = cli_print_json(json);
+        return r != CLI_OK ? r : is_firing ? FIRING : CLI_OK;
     }
     print_alerts(json);
     json_decref(json);

@@ -1,6 +1,7 @@
 #include "cli/ask.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -174,4 +175,30 @@ int ask_server(const struct ask *ask, enum control_command command, int argument
     }
     *result = reply.result;
     return 0;
+}
+
+bool ask_options(int argc, char **argv, const char *help, struct ask *ask, bool *is_json,
+                 int *status)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': ask->config = optarg; break;
+        case 's': ask->socket = optarg; break;
+        case 'j': *is_json = true; break;
+        case 'h': *status = fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK; return false;
+        default: *status = cli_usage_error(argv); return false;
+        }
+    }
+    if (ask->config != NULL && ask->socket != NULL) {
+        *status = cli_usage_error(argv);
+        return false;
+    }
+    return true;
 }

@@ -4,6 +4,8 @@
 #ifndef CLI_ASK_H
 #define CLI_ASK_H
 
+#include <stdbool.h>
+
 #include "ipc/control.h"
 
 struct ask {
@@ -12,6 +14,11 @@ struct ask {
     const char *socket;  /* NULL: of that config */
     const char *said;    /* a text that goes with the command; NULL: none */
 };
+
+/* The options of a command that only asks: -c, --socket, --json, --help. True: go on, from optind. False:
+ * the command is over, with that exit status. */
+bool ask_options(int argc, char **argv, const char *help, struct ask *ask, bool *is_json,
+                 int *status);
 
 /* 0; what the server answers to the command (0 or -errno) in *result, and the text of it, malloc'd or
  * NULL, in *text. Or -errno: it could not be asked, and it has been said why and what to do. */

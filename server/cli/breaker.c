@@ -2,7 +2,7 @@
  * breaker.c - `bulkhead breaker`: breakers of the running server's plugins.
  */
 #include <errno.h>
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,13 +28,6 @@ static const char help[] =
     "      --json          print them as JSON\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 no such plugin, or the arguments are wrong.\n";
-
-static const char *text_of(const json_t *json, const char *name)
-{
-    const char *text = json_string_value(json_object_get(json, name));
-
-    return text != NULL ? text : "-";
-}
 
 /* The plugins as `status` has them; NULL, and it has been said why. */
 static json_t *ask_plugins(const struct ask *ask)
@@ -62,7 +55,7 @@ static int find_place(const json_t *plugins, const char *name)
 
     json_array_foreach(plugins, i, p)
     {
-        if (strcmp(text_of(p, "name"), name) == 0)
+        if (strcmp(cli_text_of(p, "name"), name) == 0)
             return (int)json_integer_value(json_object_get(p, "place"));
     }
     return 0;
@@ -123,12 +116,12 @@ static int show(const struct ask *ask, bool is_json)
                  (long long)json_integer_value(json_object_get(b, "recent_crashes")));
         snprintf(opened, sizeof opened, "%lld",
                  (long long)json_integer_value(json_object_get(b, "opened")));
-        snprintf(state, sizeof state, "%s%s", text_of(b, "state"),
+        snprintf(state, sizeof state, "%s%s", cli_text_of(b, "state"),
                  json_is_true(json_object_get(b, "held")) ? " (held)" : "");
-        table_row(&t, text_of(p, "name"), state, crashes, opened, "");
+        table_row(&t, cli_text_of(p, "name"), state, crashes, opened, "");
         json_array_foreach(blocked, k, block)
         {
-            table_row(&t, "", text_of(block, "state"), "", "", text_of(block, "route"));
+            table_row(&t, "", cli_text_of(block, "state"), "", "", cli_text_of(block, "route"));
         }
         json_array_append_new(out,
                               json_pack("{s:O?, s:O?, s:O?}", "plugin", json_object_get(p, "name"),
@@ -144,26 +137,12 @@ static int show(const struct ask *ask, bool is_json)
 
 int cli_breaker(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct ask ask = {.command = argv[0]};
     bool is_json = false;
-    int c;
+    int r;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'c': ask.config = optarg; break;
-        case 's': ask.socket = optarg; break;
-        case 'j': is_json = true; break;
-        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        default: return cli_usage_error(argv);
-        }
-    }
-    if (ask.config != NULL && ask.socket != NULL)
-        return cli_usage_error(argv);
+    if (!ask_options(argc, argv, help, &ask, &is_json, &r))
+        return r;
     if (argc == optind)
         return show(&ask, is_json);
     if (argc - optind == 2 && strcmp(argv[optind], "reset") == 0)

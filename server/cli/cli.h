@@ -69,6 +69,8 @@ int cli_usage_error(char **argv);
 struct json_t;
 /* Prints to stdout, indented, and drops the reference. CLI_OK or CLI_FAILED. */
 int cli_print_json(struct json_t *json);
+/* The text of that member; "-" when there is none. Borrowed. */
+const char *cli_text_of(const struct json_t *json, const char *name);
 /* The table of workers, from `workers` of the server's status. */
 void cli_show_workers(const struct json_t *workers);
 /* [{"file", "line", "column", "message", "hint"}] */

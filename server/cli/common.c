@@ -76,6 +76,13 @@ int cli_usage_error(char **argv)
     return CLI_BAD_INPUT;
 }
 
+const char *cli_text_of(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+
+    return text != NULL ? text : "-";
+}
+
 int cli_print_json(json_t *json)
 {
     int r = json != NULL ? json_dumpf(json, stdout, JSON_INDENT(2)) : -1;

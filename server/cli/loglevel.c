@@ -2,7 +2,7 @@
  * loglevel.c - `bulkhead loglevel`: how much the running server logs.
  */
 #include <errno.h>
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,13 +28,6 @@ static const char help[] =
     "      --json          print them as JSON\n"
     "\n"
     "Exit status: 0 done, 1 no server answers, 2 no such plugin or level, or the arguments are wrong.\n";
-
-static const char *text_of(const json_t *json, const char *name)
-{
-    const char *text = json_string_value(json_object_get(json, name));
-
-    return text != NULL ? text : "-";
-}
 
 /* The levels; an argument as of control_log_level(), or -1. NULL, and it has been said why. */
 static json_t *ask_levels(const struct ask *ask, int argument, int *status)
@@ -109,35 +102,23 @@ static void print_levels(const json_t *levels)
     table_row(&t, "PLUGIN", "LEVEL", "CONFIG", "SET");
     json_array_foreach(json_object_get(levels, "levels"), i, item)
     {
-        table_row(&t, i == 0 ? "(server)" : text_of(item, "plugin"), text_of(item, "level"),
-                  text_of(item, "config"), text_of(item, "set"));
+        table_row(&t, i == 0 ? "(server)" : cli_text_of(item, "plugin"), cli_text_of(item, "level"),
+                  cli_text_of(item, "config"), cli_text_of(item, "set"));
     }
     table_print(&t, stdout);
 }
 
 int cli_loglevel(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct ask ask = {.command = argv[0]};
     bool is_json = false;
     json_t *levels = NULL;
-    int c, n, status;
+    int n, r, status;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'c': ask.config = optarg; break;
-        case 's': ask.socket = optarg; break;
-        case 'j': is_json = true; break;
-        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        default: return cli_usage_error(argv);
-        }
-    }
+    if (!ask_options(argc, argv, help, &ask, &is_json, &r))
+        return r;
     n = argc - optind;
-    if (n > 2 || (ask.config != NULL && ask.socket != NULL))
+    if (n > 2)
         return cli_usage_error(argv);
     if (n == 0) {
         levels = ask_levels(&ask, -1, &status);

@@ -1,7 +1,7 @@
 /*
  * status.c - `bulkhead status`: how the running server is.
  */
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,13 +28,6 @@ static const char help[] =
     "missing, a server that is starting or stopping.\n";
 
 enum { DEGRADED = 3 };
-
-static const char *text_of(const json_t *json, const char *name)
-{
-    const char *text = json_string_value(json_object_get(json, name));
-
-    return text != NULL ? text : "-";
-}
 
 static long long number_of(const json_t *json, const char *name)
 {
@@ -75,9 +68,9 @@ void cli_show_workers(const json_t *workers)
         snprintf(connections, sizeof connections, "%lld", number_of(w, "connections"));
         if (json_is_integer(json_object_get(w, "memory_kib")))
             snprintf(memory, sizeof memory, "%.1f MiB", (double)number_of(w, "memory_kib") / 1024);
-        table_row(&t, slot, pid, text_of(w, "state"), gen,
+        table_row(&t, slot, pid, cli_text_of(w, "state"), gen,
                   print_duration(number_of(w, "uptime_s"), up, sizeof up), requests, connections,
-                  memory, text_of(w, "in"));
+                  memory, cli_text_of(w, "in"));
     }
     table_print(&t, stdout);
 }
@@ -85,7 +78,7 @@ void cli_show_workers(const json_t *workers)
 /* open: what to call it, "open" or "blocked". */
 static void describe_breaker(const json_t *b, const char *open, char *buf, size_t size)
 {
-    const char *state = text_of(b, "state");
+    const char *state = cli_text_of(b, "state");
     long long left_ms = number_of(b, "left_ms");
     char left[32];
 
@@ -120,13 +113,13 @@ static void show_plugins(const json_t *status)
         if (json_is_integer(json_object_get(p, "memory_kib")))
             snprintf(memory, sizeof memory, "%.1f MiB", (double)number_of(p, "memory_kib") / 1024);
         snprintf(open, sizeof open, "%lld", number_of(p, "descriptors"));
-        table_row(&t, text_of(p, "name"), text_of(p, "module"), breaker, number[0], number[1],
-                  number[2], number[3], number[4], number[5], memory, open);
+        table_row(&t, cli_text_of(p, "name"), cli_text_of(p, "module"), breaker, number[0],
+                  number[1], number[2], number[3], number[4], number[5], memory, open);
         json_array_foreach(json_object_get(p, "blocked_routes"), k, block)
         {
             char name[128];
 
-            snprintf(name, sizeof name, "  route '%.100s'", text_of(block, "route"));
+            snprintf(name, sizeof name, "  route '%.100s'", cli_text_of(block, "route"));
             describe_breaker(block, "blocked", breaker, sizeof breaker);
             table_row(&t, name, "", breaker, "", "", "", "", "", "", "", "");
         }
@@ -145,8 +138,8 @@ static void show_ends(const json_t *status)
     printf("\nworkers that ended: %lld; the last ones:\n", number_of(ended, "count"));
     json_array_foreach(last, i, e)
     {
-        printf("  %s  worker %lld (pid %lld) %s\n", text_of(e, "time"), number_of(e, "slot"),
-               number_of(e, "pid"), text_of(e, "why"));
+        printf("  %s  worker %lld (pid %lld) %s\n", cli_text_of(e, "time"), number_of(e, "slot"),
+               number_of(e, "pid"), cli_text_of(e, "why"));
     }
 }
 
@@ -161,8 +154,8 @@ static void show_times(const json_t *status)
         const json_t *d = json_object_get(l, "duration");
 
         if (json_is_real(json_object_get(d, "p50_us")))
-            printf("listener '%s': p50 %.3g ms, p99 %.3g ms, p99.9 %.3g ms\n", text_of(l, "name"),
-                   json_real_value(json_object_get(d, "p50_us")) / 1000,
+            printf("listener '%s': p50 %.3g ms, p99 %.3g ms, p99.9 %.3g ms\n",
+                   cli_text_of(l, "name"), json_real_value(json_object_get(d, "p50_us")) / 1000,
                    json_real_value(json_object_get(d, "p99_us")) / 1000,
                    json_real_value(json_object_get(d, "p999_us")) / 1000);
     }
@@ -199,12 +192,13 @@ static void show_store(const json_t *store)
 
 static void show_rollout(const json_t *r)
 {
-    if (strcmp(text_of(r, "phase"), "idle") == 0 || !json_is_object(r))
+    if (strcmp(cli_text_of(r, "phase"), "idle") == 0 || !json_is_object(r))
         return;
-    printf("rollout of plugin '%s', %s -> %s: %s %s, step %lld of %zu%s\n", text_of(r, "plugin"),
-           text_of(json_object_get(r, "stable"), "version"),
-           text_of(json_object_get(r, "candidate"), "version"), text_of(r, "mode"),
-           text_of(r, "weight"), number_of(r, "step"), json_array_size(json_object_get(r, "steps")),
+    printf("rollout of plugin '%s', %s -> %s: %s %s, step %lld of %zu%s\n",
+           cli_text_of(r, "plugin"), cli_text_of(json_object_get(r, "stable"), "version"),
+           cli_text_of(json_object_get(r, "candidate"), "version"), cli_text_of(r, "mode"),
+           cli_text_of(r, "weight"), number_of(r, "step"),
+           json_array_size(json_object_get(r, "steps")),
            json_is_true(json_object_get(r, "paused")) ? ", paused" : "");
 }
 
@@ -216,9 +210,9 @@ static void show(const json_t *status)
     size_t i;
 
     printf("bulkhead %s, pid %lld, %s, up %s, %lld requests\nconfig %s, generation %lld\n",
-           text_of(status, "version"), number_of(status, "pid"), text_of(status, "state"),
+           cli_text_of(status, "version"), number_of(status, "pid"), cli_text_of(status, "state"),
            print_duration(number_of(status, "uptime_s"), up, sizeof up),
-           number_of(status, "requests"), text_of(status, "config"),
+           number_of(status, "requests"), cli_text_of(status, "config"),
            number_of(status, "generation"));
     if (json_is_true(json_object_get(recorder, "running")))
         printf("recorder pid %lld\n", number_of(recorder, "pid"));
@@ -272,25 +266,13 @@ static int run(const struct ask *ask, bool as_json)
 
 int cli_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct ask ask = {.command = argv[0]};
     bool as_json = false;
-    int c;
+    int r;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'c': ask.config = optarg; break;
-        case 's': ask.socket = optarg; break;
-        case 'j': as_json = true; break;
-        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        default: return cli_usage_error(argv);
-        }
-    }
-    if (optind < argc || (ask.config != NULL && ask.socket != NULL))
+    if (!ask_options(argc, argv, help, &ask, &as_json, &r))
+        return r;
+    if (optind < argc)
         return cli_usage_error(argv);
     return run(&ask, as_json);
 }

@@ -2,7 +2,7 @@
  * worker.c - `bulkhead worker`: the workers that there are, and fresh ones for old ones.
  */
 #include <errno.h>
-#include <getopt.h>
+#include <getopt.h> /* optind */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -86,29 +86,15 @@ static int recycle(const struct ask *ask, const char *which, bool as_json)
 
 int cli_worker(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct ask ask = {.command = argv[0]};
     bool as_json = false;
     const char *what;
-    int c, n;
+    int n, r;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'c': ask.config = optarg; break;
-        case 's': ask.socket = optarg; break;
-        case 'j': as_json = true; break;
-        case 'h': return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        default: return cli_usage_error(argv);
-        }
-    }
+    if (!ask_options(argc, argv, help, &ask, &as_json, &r))
+        return r;
     n = argc - optind;
     what = n > 0 ? argv[optind] : "";
-    if (ask.config != NULL && ask.socket != NULL)
-        return cli_usage_error(argv);
     if (n == 1 && strcmp(what, "ls") == 0)
         return list(&ask, as_json);
     if (n == 2 && strcmp(what, "recycle") == 0)
