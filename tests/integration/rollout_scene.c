@@ -41,6 +41,18 @@ void rollout_make(const char *dir, const char *name, const char *version, const 
     rollout_make_with(dir, name, version, does, "");
 }
 
+struct server *rollout_start(const char *does, const char *more)
+{
+    char *dir = tmp_dir();
+    struct server *srv;
+
+    rollout_make(dir, "v", "1", does);
+    srv = server_start_in(dir, ROLLOUT_CONFIG, "", more);
+    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    free(dir);
+    return srv;
+}
+
 int rollout_ask(const struct server *srv, char **out, const char *command)
 {
     return run_command(out, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir, getenv("BULKHEAD"),

@@ -15,6 +15,23 @@ void rollout_make(const char *dir, const char *name, const char *version, const 
 void rollout_make_with(const char *dir, const char *name, const char *version, const char *does,
                        const char *code);
 
+/* Of rollout_start(): more of plugin v, more of all. */
+#define ROLLOUT_CONFIG                                   \
+    "version: 1\n"                                       \
+    "server: {workers: 2}\n"                             \
+    "listeners: [{address: \"127.0.0.1:@PORT@\"}]\n"     \
+    "limits: {per_ip: 0, timeouts: {drain: 5s}}\n"       \
+    "modules: {path: [@PLUGINS@, @MODULES@]}\n"          \
+    "plugins:\n"                                         \
+    "  v: {module: @DIR@/v.so, config: {text: one}%s}\n" \
+    "  pages: {module: error_pages}\n"                   \
+    "routes: [{chain: [pages, v]}]\n"                    \
+    "crash: {dir: @DIR@/crashes}\n"                      \
+    "%s"
+
+/* v.so of version 1 serves; `more` is added to the config. */
+struct server *rollout_start(const char *does, const char *more);
+
 /* `bulkhead COMMAND`: its exit code, what it said in *out. */
 int rollout_ask(const struct server *srv, char **out, const char *command);
 /* It must exit so, and say that (NULL: anything). */

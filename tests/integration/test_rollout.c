@@ -9,32 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONFIG                                           \
-    "version: 1\n"                                       \
-    "server: {workers: 2}\n"                             \
-    "listeners: [{address: \"127.0.0.1:@PORT@\"}]\n"     \
-    "limits: {per_ip: 0, timeouts: {drain: 5s}}\n"       \
-    "modules: {path: [@PLUGINS@, @MODULES@]}\n"          \
-    "plugins:\n"                                         \
-    "  v: {module: @DIR@/v.so, config: {text: one}%s}\n" \
-    "  pages: {module: error_pages}\n"                   \
-    "routes: [{chain: [pages, v]}]\n"                    \
-    "crash: {dir: @DIR@/crashes}\n"                      \
-    "%s"
-
-/* v.so of version 1 serves. */
-static struct server *start(const char *does, const char *more)
-{
-    char *dir = tmp_dir();
-    struct server *srv;
-
-    rollout_make(dir, "v", "1", does);
-    srv = server_start_in(dir, CONFIG, "", more);
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
-    free(dir);
-    return srv;
-}
-
 enum { USERS = 300 };
 
 static void ask_all(struct server *srv, char versions[USERS + 1])
@@ -60,7 +34,7 @@ static int count_of(const char *versions, char which)
 
 static void clients_stay_with_their_version_and_the_share_only_grows(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     char first[USERS + 1], again[USERS + 1], more[USERS + 1];
 
     (void)state;
@@ -82,7 +56,7 @@ static void clients_stay_with_their_version_and_the_share_only_grows(void **stat
 
 static void another_rollout_picks_others(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     char first[USERS + 1], second[USERS + 1];
     int n_both = 0;
 
@@ -105,7 +79,7 @@ static void another_rollout_picks_others(void **state)
 
 static void who_is_promoted_gets_all(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     char versions[USERS + 1];
 
     (void)state;
@@ -126,7 +100,7 @@ static void who_is_promoted_gets_all(void **state)
 
 static void who_is_aborted_stays_out_until_the_file_says_something_new(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     char versions[USERS + 1];
 
     (void)state;
@@ -149,7 +123,7 @@ static void who_is_aborted_stays_out_until_the_file_says_something_new(void **st
 
 static void another_object_and_other_options_are_rolled_out_as_well(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     struct response *res;
 
     (void)state;
@@ -171,7 +145,7 @@ static void another_object_and_other_options_are_rolled_out_as_well(void **state
 
 static void what_makes_no_sense_is_refused_with_a_reason(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_expect(srv, 0, "no rollout since", "rollout status");
@@ -217,7 +191,7 @@ static bool is_ended(const struct server *srv)
 
 static void a_crash_takes_it_back_at_once(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     struct tally t;
 
     (void)state;
@@ -236,7 +210,7 @@ static void a_crash_takes_it_back_at_once(void **state)
 
 static void who_does_well_is_promoted_without_help(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     struct tally t;
 
     (void)state;
@@ -255,7 +229,7 @@ static void who_does_well_is_promoted_without_help(void **state)
 
 static void without_traffic_it_waits(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     int64_t until_ms = harness_now_ms() + 700;
 
     (void)state;
@@ -278,7 +252,7 @@ static void four_times_the_errors_take_it_back(void **state)
 
     (void)state;
     snprintf(text, sizeof text, fails, 100);
-    srv = start(text, "");
+    srv = rollout_start(text, "");
     snprintf(text, sizeof text, fails, 25);
     rollout_make(srv->dir, "v", "2", text);
     rollout_expect(srv, 0, NULL,
@@ -294,7 +268,7 @@ static void four_times_the_errors_take_it_back(void **state)
 
 static void who_is_slow_is_taken_back(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "if (n % 8 == 0) usleep(4000);");
@@ -311,7 +285,7 @@ static void an_outage_that_both_have_takes_nothing_back(void **state)
 {
     static const char fails[] = "if (access(\"out\", F_OK) == 0 && n % 10 != 0)\n"
                                 "    return bh_reply(req, 502, \"text/plain\", \"no\");";
-    struct server *srv = start(fails, "");
+    struct server *srv = rollout_start(fails, "");
     char *path = NULL;
     struct tally t;
 

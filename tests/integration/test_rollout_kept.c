@@ -8,32 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONFIG                                           \
-    "version: 1\n"                                       \
-    "server: {workers: 2}\n"                             \
-    "listeners: [{address: \"127.0.0.1:@PORT@\"}]\n"     \
-    "limits: {per_ip: 0, timeouts: {drain: 5s}}\n"       \
-    "modules: {path: [@PLUGINS@, @MODULES@]}\n"          \
-    "plugins:\n"                                         \
-    "  v: {module: @DIR@/v.so, config: {text: one}%s}\n" \
-    "  pages: {module: error_pages}\n"                   \
-    "routes: [{chain: [pages, v]}]\n"                    \
-    "crash: {dir: @DIR@/crashes}\n"                      \
-    "%s"
-
-/* v.so of version 1 serves. */
-static struct server *start(const char *does, const char *more)
-{
-    char *dir = tmp_dir();
-    struct server *srv;
-
-    rollout_make(dir, "v", "1", does);
-    srv = server_start_in(dir, CONFIG, "", more);
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
-    free(dir);
-    return srv;
-}
-
 /* ---- what outlives the server ---- */
 
 /* As a crash of the machine would: nobody gets to say anything. The same config, started again. */
@@ -43,7 +17,7 @@ static void kill_and_start_again(struct server **srvp, const char *more)
 
     kill((*srvp)->pid, SIGKILL);
     server_wait_exit(*srvp);
-    *srvp = server_start_in(dir, CONFIG, "", more);
+    *srvp = server_start_in(dir, ROLLOUT_CONFIG, "", more);
     eventually(server_children(*srvp, "standby", NULL, 0) == 1);
     free(dir);
 }
@@ -59,7 +33,7 @@ static void check_says(struct server *srv, const char *text)
 
 static void a_server_killed_in_a_rollout_starts_with_the_last_known_good(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
@@ -82,7 +56,7 @@ static void a_server_killed_in_a_rollout_starts_with_the_last_known_good(void **
 
 static void who_was_promoted_by_hand_stays_after_a_restart(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make(srv->dir, "w", "7", "");
@@ -103,7 +77,7 @@ static void who_was_promoted_by_hand_stays_after_a_restart(void **state)
 
 static void what_crashed_is_quarantined_until_it_is_forced(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
     struct conn *conn = conn_open(srv->port[0]);
 
     (void)state;
@@ -120,7 +94,7 @@ static void what_crashed_is_quarantined_until_it_is_forced(void **state)
     check_says(srv, "1 one");
     rollout_expect(srv, 2, "is in quarantine since", "rollout start v");
     assert_int_equal(run_command(NULL, "cp %s/v.so %s/again.so", srv->dir, srv->dir), 0);
-    server_rewrite_config(srv, CONFIG, "", ""); /* the same */
+    server_rewrite_config(srv, ROLLOUT_CONFIG, "", ""); /* the same */
     assert_int_equal(run_command(NULL, "sed -i s/v.so/again.so/ %s", srv->config), 0);
     rollout_expect(srv, 2, "is in quarantine since", "reload --wait");
     check_says(srv, "1 one");
@@ -131,7 +105,7 @@ static void what_crashed_is_quarantined_until_it_is_forced(void **state)
 
 static void what_crashes_when_it_is_tried_is_quarantined(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make_with(srv->dir, "v", "2", "",
@@ -145,7 +119,7 @@ static void what_crashes_when_it_is_tried_is_quarantined(void **state)
 
 static void who_rolls_back_by_hand_quarantines_and_who_aborts_does_not(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
@@ -161,7 +135,7 @@ static void who_rolls_back_by_hand_quarantines_and_who_aborts_does_not(void **st
 
 static void what_was_promoted_can_be_rolled_back(void **state)
 {
-    struct server *srv = start("", "");
+    struct server *srv = rollout_start("", "");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
@@ -181,7 +155,7 @@ static void what_was_promoted_can_be_rolled_back(void **state)
 
 static void files_that_make_no_sense_are_moved_aside(void **state)
 {
-    struct server *srv = start("", "state: {dir: @DIR@/kept}\n");
+    struct server *srv = rollout_start("", "state: {dir: @DIR@/kept}\n");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
@@ -206,7 +180,7 @@ static void files_that_make_no_sense_are_moved_aside(void **state)
 
 static void without_a_place_for_the_good_version_nothing_begins(void **state)
 {
-    struct server *srv = start("", "state: {dir: @DIR@/bulkhead.yaml/kept}\n");
+    struct server *srv = rollout_start("", "state: {dir: @DIR@/bulkhead.yaml/kept}\n");
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
@@ -217,7 +191,7 @@ static void without_a_place_for_the_good_version_nothing_begins(void **state)
 
 static void a_server_without_rollouts_leaves_nothing(void **state)
 {
-    struct server *srv = start("", "state: {dir: @DIR@/kept}\n");
+    struct server *srv = rollout_start("", "state: {dir: @DIR@/kept}\n");
 
     (void)state;
     rollout_expect(srv, 0, NULL, "reload --wait");
