@@ -521,6 +521,46 @@ static void who_has_connected_to_a_listener_that_goes_is_answered(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* Streams that nobody reads keep their workers; however many reloads are asked for meanwhile, there are so
+ * many processes and no more. What a signal has asked for comes when there is room. */
+static void old_workers_that_finish_their_streams_are_bounded(void **state)
+{
+    enum { POSTS = 2, MOST = 4 * POSTS + 2 + 2 }; /* beside the workers a recorder and a trial */
+    struct server *srv = start("");
+    struct conn *stream[20];
+    size_t n, most = 0;
+    char *out, text[32];
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        if (i % 5 == 0) {
+            stream[i / 5] = conn_open(srv->port[0]);
+            conn_sendf(stream[i / 5],
+                       "GET /stream/x?n=400&size=65536&via=pull HTTP/1.1\r\nHost: a\r\n\r\n");
+            eventually(!conn_is_idle(stream[i / 5]));
+        }
+        server_rewrite_config(srv, CONFIG, "", text, "", "");
+        if (i < 8)
+            ask(srv, "reload --wait", NULL);
+        else
+            kill(srv->pid, SIGHUP);
+        n = server_children(srv, NULL, NULL, 0);
+        most = n > most ? n : most;
+    }
+    assert_true(most <= MOST);
+    assert_true(most > 2 * POSTS + 2); /* or this has shown nothing */
+    assert_int_equal(ask(srv, "reload --wait", &out), 2);
+    assert_non_null(strstr(out, "there is no place for more"));
+    free(out);
+    server_wait_log(srv, "SIGHUP: put off");
+    for (int i = 0; i < 20; i++)
+        conn_close(&stream[i]);
+    eventually(server_children(srv, NULL, NULL, 0) == 4); /* two workers, standby, recorder */
+    check_says(srv, "1 99");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- what could never be unloaded ---- */
 
 /* Static TLS runs out, a unique symbol and a thread keep an object for ever: of a process that loads ever
@@ -847,6 +887,7 @@ int main(void)
         cmocka_unit_test(a_restore_that_crashes_over_the_real_state_is_refused),
         cmocka_unit_test(a_hundred_reloads_under_load_lose_nothing),
         cmocka_unit_test(who_has_connected_to_a_listener_that_goes_is_answered),
+        cmocka_unit_test(old_workers_that_finish_their_streams_are_bounded),
         cmocka_unit_test(objects_that_cannot_be_unloaded_are_reloaded_ever_again),
         cmocka_unit_test(a_constructor_that_crashes_is_refused),
         cmocka_unit_test(a_constructor_that_exits_is_refused),
