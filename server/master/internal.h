@@ -293,11 +293,11 @@ const char *duty_name(enum child_duty duty);
  * all that serve. 0, or -ENOENT. */
 int master_recycle(struct master *m, int slot);
 
-/* ---- helpers.c ---- */
+/* ---- stuck.c ---- */
 
 /* Kills a recorder, admin process or exporter that stands still. */
-void helpers_tick(struct master *m, int64_t now_ms);
-extern int helpers_stuck_ms; /* tests have less */
+void stuck_tick(struct master *m, int64_t now_ms);
+extern int stuck_helper_ms; /* tests have less */
 
 /* ---- escrow.c ---- */
 

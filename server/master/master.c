@@ -100,7 +100,7 @@ static void do_what_is_due(struct master *m)
     watchdog_tick(m, now);
     admin_tick(m, now);
     exporter_tick(m, now);
-    helpers_tick(m, now);
+    stuck_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);

@@ -380,7 +380,7 @@ static int setup(void **state)
     memset(stage, 0, sizeof *stage);
     has_no_ptrace = false;
     posts_stuck_ms = 15000;
-    helpers_stuck_ms = 30000;
+    stuck_helper_ms = 30000;
     atomic_store(&stage->n_workers_at_end, -1);
     strcpy(dir, "/tmp/master-XXXXXX");
     if (mkdtemp(dir) == NULL || chmod(dir, 0755) < 0)
@@ -824,7 +824,7 @@ static void recorder_that_stands_still_is_replaced(void **state)
     int before;
 
     (void)state;
-    helpers_stuck_ms = 300;
+    stuck_helper_ms = 300;
     start_and_wait();
     eventually(stage->recorder_pid > 0);
     before = stage->recorder_pid;
@@ -839,7 +839,7 @@ static void recorder_that_somebody_has_stopped_is_named_and_left_alone(void **st
     int before;
 
     (void)state;
-    helpers_stuck_ms = 300;
+    stuck_helper_ms = 300;
     start_and_wait();
     eventually(stage->recorder_pid > 0);
     before = stage->recorder_pid;

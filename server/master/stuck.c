@@ -1,5 +1,5 @@
 /*
- * helpers.c - the recorder, the admin process and the exporter: does one of them stand still?
+ * stuck.c - the recorder, the admin process and the exporter: does one of them stand still?
  *
  * Nobody waits for them, so nobody would notice: log lines and crash records would be lost, the dashboard
  * silent, alerts not told; and a reload would wait without end for the old one to make room. One whose loop
@@ -16,7 +16,7 @@
 
 #define ROOM_MS 10000 /* to finish, when another config serves */
 
-int helpers_stuck_ms = 30000; /* the recorder may take 20 s for one record */
+int stuck_helper_ms = 30000; /* the recorder may take 20 s for one record */
 
 static void look(struct master *m, struct child *c, int which, int64_t now)
 {
@@ -40,17 +40,17 @@ static void look(struct master *m, struct child *c, int which, int64_t now)
         c->beat = beat;
         c->beat_ms = now;
         c->is_stopped = false;
-    } else if (now - c->beat_ms >= helpers_stuck_ms && child_look_stopped(c)) {
+    } else if (now - c->beat_ms >= stuck_helper_ms && child_look_stopped(c)) {
         c->beat_ms = now;
-    } else if (now - c->beat_ms >= helpers_stuck_ms) {
+    } else if (now - c->beat_ms >= stuck_helper_ms) {
         c->beat_ms = now;
         log_error("the %s (pid %d) has not moved for %d ms: killed", name, (int)c->pid,
-                  helpers_stuck_ms);
+                  stuck_helper_ms);
         child_kill(c, SIGKILL);
     }
 }
 
-void helpers_tick(struct master *m, int64_t now)
+void stuck_tick(struct master *m, int64_t now)
 {
     if (m->phase != MASTER_SERVING)
         return;
