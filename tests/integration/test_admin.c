@@ -700,7 +700,8 @@ static void events_tell_the_status_once_a_second(void **state)
         eventually(recv(conn_fd(conn[i]), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
         n_refused += strncmp(head, "HTTP/1.1 503", 12) == 0;
     }
-    assert_in_range(n_refused, 4, 5); /* the first one may not have been missed yet */
+    /* Readers leave four to operators; the first one may not have been missed yet. */
+    assert_in_range(n_refused, 8, 9);
     for (size_t i = 0; i < 20; i++)
         conn_close(&conn[i]);
     assert_int_equal(server_stop(&srv), 0);
