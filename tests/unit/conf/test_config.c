@@ -369,7 +369,7 @@ static void the_admin_interface_stays_on_this_machine_unless_told_otherwise(void
          "travel in plain text",
          "plaintext: anywhere"},
         {"admin: {listen: \"0.0.0.0:9900\", token_file: t, tls: {cert: c}}\n",
-         "5:55: tls: key is missing", "cert:"},
+         "5:53: tls: key is missing", "cert:"},
         {"admin: {listen: \"127.0.0.1:8080\", token_file: t}\n",
          "5:8: admin.listen: the listener in line 2 has that address", NULL},
         {"admin: {listen: \"[::1]:9900\", token_file: t, mode: 0660}\n",
