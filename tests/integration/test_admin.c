@@ -583,7 +583,9 @@ static void a_breaker_is_opened_until_it_is_reset(void **state)
     json = ask(srv, "/api/v1/history");
     assert_string_equal(text_at(json, "events.1.kind"), "breaker");
     assert_string_equal(text_at(json, "events.1.plugin"), "f");
-    assert_string_equal(text_at(json, "events.2.text"), "reset by an operator");
+    /* On a busy machine the master has also noticed meanwhile that it is open. */
+    assert_true(strcmp(text_at(json, "events.2.text"), "reset by an operator") == 0 ||
+                strcmp(text_at(json, "events.3.text"), "reset by an operator") == 0);
     json_decref(json);
     /* One that crashes have opened; by the command. */
     for (int i = 0; i < 2; i++)

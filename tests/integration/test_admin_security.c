@@ -173,18 +173,16 @@ static void over_tls_all_of_it_works_and_cookies_are_secure(void **state)
     assert_non_null(cookie);
     cookie += strlen("Set-Cookie: ");
     assert_non_null(strstr(cookie, "HttpOnly; SameSite=Strict; Secure"));
-    snprintf(headers, sizeof headers,
-             "Cookie: %.*s\r\nContent-Type: application/json\r\nOrigin: https://localhost\r\n",
-             (int)strcspn(cookie, ";"), cookie);
-    free(answer);
-    answer = ask_tls(c, "POST", "/api/v1/workers/recycle", headers, "{}");
-    assert_int_equal(tls_status(answer) / 100, 2);
-    free(answer);
-    /* A page that came by http is not ours. */
-    memcpy(strstr(headers, "https:"), "http: ", 6);
-    memmove(strstr(headers, "http: //") + 5, "//localhost\r\n", 14);
-    answer = ask_tls(c, "POST", "/api/v1/workers/recycle", headers, "{}");
-    assert_int_equal(tls_status(answer), 403);
+    for (int i = 0; i < 2; i++) { /* a page that came by http is not ours */
+        char *second;
+
+        snprintf(headers, sizeof headers,
+                 "Cookie: %.*s\r\nContent-Type: application/json\r\nOrigin: %s://localhost\r\n",
+                 (int)strcspn(cookie, ";"), cookie, i == 0 ? "https" : "http");
+        second = ask_tls(c, "POST", "/api/v1/workers/recycle", headers, "{}");
+        assert_int_equal(tls_status(second) / 100, i == 0 ? 2 : 4);
+        free(second);
+    }
     free(answer);
     tls_close(&c, true);
     assert_int_equal(server_stop(&srv), 0);
@@ -276,7 +274,8 @@ static bool has_in_memory(pid_t pid, const void *wanted, size_t n)
         if (sscanf(line, "%lx-%lx rw", &from, &to) != 2 || strstr(line, "rw") == NULL ||
             to - from > (64ul << 20))
             continue;
-        piece = realloc(piece, to - from);
+        free(piece);
+        piece = malloc(to - from);
         assert_non_null(piece);
         got = pread(fd, piece, to - from, (off_t)from);
         found = got > 0 && memmem(piece, (size_t)got, wanted, n) != NULL;
