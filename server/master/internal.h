@@ -102,13 +102,15 @@ struct child {
     int channel_fd; /* ipc/channel.h; -1: closed */
     int far_fd;     /* its end of that: for what it will not read any more (escrow_take_back()) */
     int64_t started_ms;
-    int64_t due_ms;       /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
-    uint32_t beat;        /* of its loop, as last seen ... */
-    int64_t beat_ms;      /* ... to change */
-    struct haul haul;     /* PARKED */
-    char record_id[64];   /* PARKED: of the crash, for the one it answered just then */
-    bool is_surrendering; /* PARKED: we wait for what it hands over by itself, till due_ms */
-    bool was_told_to_end; /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
+    int64_t due_ms;              /* WAITING: start; STARTING: ready by then; LEAVING: gone by then;
+                          a helper of an older generation: the same */
+    uint32_t beat;               /* of its loop, as last seen ... */
+    int64_t beat_ms;             /* ... to change */
+    struct haul haul;            /* PARKED */
+    char record_id[64];          /* PARKED: of the crash, for the one it answered just then */
+    bool is_surrendering;        /* PARKED: we wait for what it hands over by itself, till due_ms */
+    bool is_stopped;             /* by a signal, as was said */
+    bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder, of the admin process */
@@ -155,7 +157,8 @@ struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
     bool is_dry, is_wanted_again, is_brave;
-    const char *reason;
+    unsigned flags_again; /* of who wants it again, together, and why: of the last of them */
+    const char *reason, *reason_again;
     int64_t began_ms;
     struct generation *next; /* what may become the current one */
     struct listen_set listeners;
@@ -191,6 +194,7 @@ struct master {
     int exit_status;
     int epoll_fd, signal_fd;
     struct child recorder, admin_child, exporter;
+    _Atomic uint32_t *beats; /* of these: ipc/beat.h */
     struct admin admin;
     struct child *worker; /* n_slots */
     int n_slots;
@@ -243,6 +247,8 @@ bool child_is_alive(const struct child *c);
 /* "worker 0", "recorder" */
 void child_name(const struct child *c, char *buf, size_t size);
 void child_kill(struct child *c, int signo);
+/* Has somebody stopped it by a signal, or debugs it? Says so, once. */
+bool child_look_stopped(struct child *c);
 /* Something came through ready_fd. The worker is RUNNING if that was the word. */
 void child_read_ready(struct child *c);
 /* Collects it if it has ended; true then, with *status as of waitpid(), and it is DOWN. What it said
@@ -288,6 +294,12 @@ const char *duty_name(enum child_duty duty);
 /* Has workers replaced, one after the other, without losing a connection. slot: of the worker; -1:
  * all that serve. 0, or -ENOENT. */
 int master_recycle(struct master *m, int slot);
+
+/* ---- stuck.c ---- */
+
+/* Kills a recorder, admin process or exporter that stands still. */
+void stuck_tick(struct master *m, int64_t now_ms);
+extern int stuck_helper_ms; /* tests have less */
 
 /* ---- escrow.c ---- */
 

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "master/notify.h"
@@ -99,6 +100,7 @@ static void do_what_is_due(struct master *m)
     watchdog_tick(m, now);
     admin_tick(m, now);
     exporter_tick(m, now);
+    stuck_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
@@ -138,6 +140,8 @@ static int time_left_ms(const struct master *m)
         at_ms = helper_next_ms(&m->recorder);
     if (helper_next_ms(&m->admin_child) < at_ms)
         at_ms = helper_next_ms(&m->admin_child);
+    if (admin_keys_next_ms(m) < at_ms)
+        at_ms = admin_keys_next_ms(m);
     if (helper_next_ms(&m->exporter) < at_ms)
         at_ms = helper_next_ms(&m->exporter);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
@@ -254,6 +258,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
+    m->beats = beats_create(); /* without it nobody looks */
     m->worker = calloc((size_t)m->n_slots, sizeof m->worker[0]);
     m->post = calloc((size_t)cfg->n_workers, sizeof m->post[0]);
     m->generation = calloc(1, sizeof *m->generation);
@@ -292,6 +297,7 @@ static void master_fini(struct master *m)
     }
     log_follow(NULL);
     shm_destroy(&m->shm);
+    beats_destroy(&m->beats);
     store_memory_destroy(&m->store);
     reload_fini(m);
     rollout_fini(m);

@@ -133,7 +133,7 @@ static int begin_trial(struct master *m, int state_fd)
 
 /* Workers of earlier generations that finish what they have begun take up places, of which there are
  * so many: what a signal or a file asks for comes when there is room again, and who can be told is. */
-static bool has_room(struct master *m, bool can_wait)
+static bool has_room(struct master *m, unsigned flags, bool can_wait)
 {
     struct reload *r = &m->reload;
     char text[256];
@@ -151,6 +151,8 @@ static bool has_room(struct master *m, bool can_wait)
         reload_finish(m, "failed", "prepare", text);
     } else {
         r->is_wanted_again = true;
+        r->flags_again |= flags;
+        r->reason_again = r->reason;
         log_warn("%s: put off: %s", r->reason, text);
     }
     return false;
@@ -170,6 +172,8 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     if (r->state != RELOAD_IDLE) {
         if (id == NULL) { /* a signal, or a file that changed: what it asks for comes next */
             r->is_wanted_again = true;
+            r->flags_again |= flags;
+            r->reason_again = reason;
             return 0;
         }
         return -EBUSY;
@@ -181,7 +185,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     r->is_dry = is_dry;
     r->began_ms = clock_mono_ms();
     r->ended = variants != NULL ? variants->ended : NULL;
-    if (!is_dry && !has_room(m, id == NULL && variants == NULL))
+    if (!is_dry && !has_room(m, flags, id == NULL && variants == NULL))
         return -EAGAIN;
     result = overlay_copy(variants != NULL ? variants->overlay : &m->overlay, &r->overlay);
     if (result < 0) {
@@ -349,8 +353,11 @@ void reload_tick(struct master *m, int64_t now_ms)
     }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE && posts_count_free(m) >= m->cfg->n_workers) {
+        unsigned flags = r->flags_again;
+
         r->is_wanted_again = false;
-        reload_begin(m, r->reason, RELOAD_ANYWAY, NULL, NULL);
+        r->flags_again = 0;
+        reload_begin(m, r->reason_again, flags, NULL, NULL);
     }
 }
 
