@@ -157,7 +157,8 @@ struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
     bool is_dry, is_wanted_again, is_brave;
-    const char *reason;
+    unsigned flags_again; /* of who wants it again, together, and why: of the last of them */
+    const char *reason, *reason_again;
     int64_t began_ms;
     struct generation *next; /* what may become the current one */
     struct listen_set listeners;

@@ -145,6 +145,8 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     if (r->state != RELOAD_IDLE) {
         if (id == NULL) { /* a signal, or a file that changed: what it asks for comes next */
             r->is_wanted_again = true;
+            r->flags_again |= flags;
+            r->reason_again = reason;
             return 0;
         }
         return -EBUSY;
@@ -322,8 +324,11 @@ void reload_tick(struct master *m, int64_t now_ms)
     }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE) {
+        unsigned flags = r->flags_again;
+
         r->is_wanted_again = false;
-        reload_begin(m, r->reason, RELOAD_ANYWAY, NULL, NULL);
+        r->flags_again = 0;
+        reload_begin(m, r->reason_again, flags, NULL, NULL);
     }
 }
 
