@@ -119,6 +119,9 @@ enum gate_verdict gate_metric(const struct gate_metric *stable, const struct gat
     /* What floating point takes from 9.2 % must not make it 9.1999 %. */
     if (improves_by != 0 && gain < base * improves_by / ROLLOUT_ALL - base * 1e-9)
         return GATE_WAITING;
+    /* Not that it is 9.2 % for sure, which a gain of 9.2 % would never be; but that it is one. */
+    if (improves_by != 0 && gain < chance)
+        return GATE_WAITING;
     return GATE_OPEN;
 }
 

@@ -109,6 +109,55 @@ static void all_are_in_postgres_and_each_once(void **state)
     free(out);
 }
 
+/* Seconds until the kernel asks the peer of the connection to that port of ours whether it is there; -1 when it
+ * never will, or while something is on its way. /proc/net/tcp: "rem_address st queues tr:when", st 1 is
+ * established, tr 2 is keepalive. */
+static double seconds_to_keepalive(unsigned port)
+{
+    char *text = file_read("/proc/net/tcp"), *saved = NULL;
+    double seconds = -1;
+
+    for (char *line = strtok_r(text, "\n", &saved); line != NULL;
+         line = strtok_r(NULL, "\n", &saved)) {
+        unsigned remote, st, timer, when;
+
+        if (sscanf(line, " %*d: %*x:%*x %*x:%x %x %*x:%*x %x:%x", &remote, &st, &timer, &when) ==
+                4 &&
+            remote == port && st == 1 && timer == 2)
+            seconds = when / (double)sysconf(_SC_CLK_TCK);
+    }
+    free(text);
+    return seconds;
+}
+
+/* Without it, what waits for an answer of a machine without power waits for two hours. */
+static void a_database_that_is_gone_without_a_word_is_noticed_within_half_a_minute(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int at = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof a;
+    char options[300];
+    struct server *srv;
+
+    (void)state;
+    if (dlopen("libpq.so.5", RTLD_NOW | RTLD_NODELETE) == NULL) {
+        print_message("libpq is not installed\n");
+        skip();
+    }
+    assert_int_equal(bind(at, (struct sockaddr *)&a, sizeof a), 0); /* it never answers */
+    assert_int_equal(listen(at, 8), 0);
+    assert_int_equal(getsockname(at, (struct sockaddr *)&a, &len), 0);
+    snprintf(options, sizeof options,
+             "postgres: \"host=127.0.0.1 port=%d user=pg gssencmode=disable sslmode=disable\"",
+             ntohs(a.sin_port));
+    srv = start(options);
+    requests(srv, 0, 1);
+    eventually(seconds_to_keepalive(ntohs(a.sin_port)) >= 0);
+    assert_true(seconds_to_keepalive(ntohs(a.sin_port)) <= 10);
+    close(at);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void sending_the_whole_log_again_changes_nothing(void **state)
 {
     struct postgres *pg = postgres_shared();
@@ -379,6 +428,7 @@ int main(void)
         cmocka_unit_test(exposures_are_in_the_log),
         cmocka_unit_test(a_request_that_crashed_is_an_exposure_too),
         cmocka_unit_test(all_are_in_postgres_and_each_once),
+        cmocka_unit_test(a_database_that_is_gone_without_a_word_is_noticed_within_half_a_minute),
         cmocka_unit_test(sending_the_whole_log_again_changes_nothing),
         cmocka_unit_test(nothing_is_lost_while_postgres_and_workers_die),
         cmocka_unit_test(one_line_that_postgres_refuses_holds_up_no_other),

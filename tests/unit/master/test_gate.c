@@ -177,8 +177,9 @@ static void a_metric_that_worsens_is_bad(void **state)
     assert_int_equal(gate_metric(&base, &now, 0, 100000, true), GATE_WAITING);
 }
 
-/* As roll_out(), by a counter of the plugin's own. */
-static int roll_out_by_counter(double p_stable, double p_candidate)
+/* As roll_out(), by a counter of the plugin's own: the second in which the gate has said this. */
+static int roll_out_by_counter(double p_stable, double p_candidate, uint32_t improves_by,
+                               uint32_t worsens_by, enum gate_verdict verdict)
 {
     double hits[2] = {0, 0};
     uint64_t n[2] = {0, 0};
@@ -194,7 +195,7 @@ static int roll_out_by_counter(double p_stable, double p_candidate)
         }
         was = gate_counter(hits[0], n[0]);
         is = gate_counter(hits[1], n[1]);
-        if (n[1] >= SAMPLES && gate_metric(&was, &is, 0, 200000, true) == GATE_BAD)
+        if (n[1] >= SAMPLES && gate_metric(&was, &is, improves_by, worsens_by, true) == verdict)
             return s;
     }
     return 0;
@@ -206,16 +207,28 @@ static void a_counter_is_not_worse_by_chance(void **state)
 
     (void)state;
     for (int i = 0; i < 100; i++)
-        n_bad += roll_out_by_counter(0.005, 0.005) != 0;
+        n_bad += roll_out_by_counter(0.005, 0.005, 0, 200000, GATE_BAD) != 0;
     assert_in_range(n_bad, 0, 1);
     for (int i = 0; i < 20; i++)
-        assert_in_range(roll_out_by_counter(0.005, 0.02), 1, 120);
+        assert_in_range(roll_out_by_counter(0.005, 0.02, 0, 200000, GATE_BAD), 1, 120);
     /* The first of its kind is no trend. */
     assert_int_equal(
         gate_metric(&(struct gate_metric){.n = 9500, .error = 1.0 / 9500},
                     &(struct gate_metric){.value = 1.0 / 500, .n = 500, .error = 1.4 / 500}, 0,
                     200000, true),
         GATE_OPEN);
+}
+
+static void a_counter_has_not_improved_by_chance(void **state)
+{
+    int n_promoted = 0;
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        n_promoted += roll_out_by_counter(0.005, 0.005, 100000, 0, GATE_OPEN) != 0;
+    assert_in_range(n_promoted, 0, 1);
+    for (int i = 0; i < 20; i++)
+        assert_in_range(roll_out_by_counter(0.02, 0.005, 100000, 0, GATE_OPEN), 1, 120);
 }
 
 static void a_mean_is_not_worse_by_chance(void **state)
@@ -243,6 +256,7 @@ int main(void)
         cmocka_unit_test(a_metric_waits_until_it_has_improved_enough),
         cmocka_unit_test(a_metric_that_worsens_is_bad),
         cmocka_unit_test(a_counter_is_not_worse_by_chance),
+        cmocka_unit_test(a_counter_has_not_improved_by_chance),
         cmocka_unit_test(a_mean_is_not_worse_by_chance),
     };
 
