@@ -215,8 +215,9 @@ typedef struct bh_host {
 
     /* -- core -- */
 
-    /* Write one line to the error log, tagged with the instance. Control characters are escaped.
-     * At most 4,000 bytes are kept. [any thread] */
+    /* Write one line to the error log, tagged with the instance and, in hooks of a request, with the
+     * request's id and its trace time. Control characters are escaped. At most 4,000 bytes are kept.
+     * [any thread] */
     void (*log)(bh_inst *inst, int32_t level, const char *msg, size_t n);
     /* 1 when a line of this level would be written. [any thread] */
     int32_t (*log_enabled)(bh_inst *inst, int32_t level);

@@ -52,11 +52,19 @@ struct incarnation {
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
 extern struct incarnation *incarnation_running;
 
+/* The request it is called for, or was; NULL: for none. What it logs is about that one. */
+extern bh_req *incarnation_request;
+
 /* Before each call of it on the loop thread. */
-static inline void incarnation_run(struct incarnation *inc)
+static inline void incarnation_run_for(struct incarnation *inc, bh_req *req)
 {
     incarnation_running = inc;
+    incarnation_request = req;
     recover_use_heap(inc->heap);
+}
+static inline void incarnation_run(struct incarnation *inc)
+{
+    incarnation_run_for(inc, NULL);
 }
 
 struct bh_inst {

@@ -50,7 +50,7 @@ static void begin(struct bh_req *req, enum hook hook, struct saved *s)
     s->allocated = req->allocated;
     s->has_ticket = req->has_ticket;
     memcpy(s->crash_id, req->crash_id, sizeof s->crash_id);
-    incarnation_run(req->shadow->inc);
+    incarnation_run_for(req->shadow->inc, req);
     req->at = (int)(req->shadow - req->entry);
     req->hook = hook;
     req->call++;

@@ -155,6 +155,41 @@ static void every_line_of_text_is_one_line(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* So that the logs of all hops can be asked for one request, or one moment. */
+static void lines_of_a_request_tell_its_id_and_time(void **state)
+{
+    struct server *srv = server_start("version: 1\n"
+                                      "server: {workers: 1}\n"
+                                      "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                                      "logs: {error: {path: error.log, format: json}}\n"
+                                      "plugins:\n"
+                                      "  ids: {module: request_id}\n"
+                                      "  early: {module: logger, config: {sink: a.log}}\n"
+                                      "  time: {module: trace_time}\n"
+                                      "  talk: {module: fault, config: {from_request: true}}\n"
+                                      "routes:\n"
+                                      "  - {match: {path: /early}, chain: [ids, early]}\n"
+                                      "  - {chain: [ids, time, talk]}\n"
+                                      "crash: {dir: @DIR@/crashes}\n");
+    struct response *res = server_request(srv, "GET", "/early?say=hello",
+                                          "X-Request-Id: request-0001\r\n", NULL, 0);
+    char time[64];
+
+    (void)state;
+    assert_int_equal(res->status, 200);
+    response_free(&res);
+    eventually(stands_in(srv, "error.log",
+                         "\"plugin\":\"early\",\"id\":\"request-0001\",\"message\":\"hello\""));
+    res = server_request(srv, "GET", "/?fault=segv", "X-Request-Id: request-0002\r\n", NULL, 0);
+    assert_int_equal(res->status, 500);
+    snprintf(time, sizeof time, "\"id\":\"request-0002\",\"trace_time_anchor\":\"%s\",\"message\"",
+             response_header(res, "X-Trace-Time"));
+    response_free(&res);
+    eventually(stands_in(srv, "error.log", time));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void auto_is_json_where_no_person_reads(void **state)
 {
     struct server *srv = start("{format: auto}");
@@ -320,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_is_json_whatever_a_plugin_says),
         cmocka_unit_test(every_line_of_text_is_one_line),
+        cmocka_unit_test(lines_of_a_request_tell_its_id_and_time),
         cmocka_unit_test(auto_is_json_where_no_person_reads),
         cmocka_unit_test(a_terminal_gets_colours),
         cmocka_unit_test(the_journal_gets_priorities),
