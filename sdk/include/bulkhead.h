@@ -45,7 +45,8 @@
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
  *                              save() and restore() are called. kv_*() and bucket() work;
- *                              kv_async(), kv_cancel(); http(), http_cancel(); metric() and its kin, span_begin() and its.
+ *                              kv_async(), kv_cancel(); http(), http_cancel(); metric() and its kin, span_begin() and its;
+ *                              event().
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -498,6 +499,17 @@ typedef struct bh_host {
     /* done() will not be called; what was asked may still be done. BH_ENOENT: there is no such question,
      * or no longer. */
     bh_rc (*kv_cancel)(bh_inst *inst, uint64_t id);
+
+    /* Something has happened that operators should see: a line of `bulkhead events`, of the admin
+     * interface's stream and of the dashboard. name: 1 to 31 of a-z, 0-9 and '_', such as "key_expired";
+     * text: one line for people, of which 207 bytes are kept, and what is not printable ASCII is shown as
+     * '?'. Both are copied. It appears within a second or two, and is kept among the last 512 events of
+     * the server, not on disk: what must not be lost belongs into a log.
+     * An instance has ten at a time in each worker, and one more every six seconds. BH_EAGAIN: it is left
+     * out, and the next one says how many were. Say "so many times since", rather than each time.
+     * BH_EINVAL: name. BH_EPHASE: on another thread than the loop's (post there). In the trial before the
+     * start, and under `bulkhead check`, it does nothing. */
+    bh_rc (*event)(bh_inst *inst, const char *name, const char *text, size_t n);
 } bh_host;
 
 /* ---- declared options -------------------------------------------------------------------- */
@@ -1011,6 +1023,11 @@ BH__FN bh_rc bh_span_number(bh_req *r, uint64_t span, const char *key, double v)
 BH__FN bh_rc bh_span_event(bh_req *r, uint64_t span, const char *name)
 {
     return BH__CALL(span_event, BH_ENOSYS, r, span, name);
+}
+
+BH__FN bh_rc bh_event(bh_inst *i, const char *name, const char *text)
+{
+    return BH__CALL(event, BH_ENOSYS, i, name, text, text ? strlen(text) : 0);
 }
 
 BH__FN bh_rc bh_sink_open(bh_inst *i, const char *path, uint32_t *sink)

@@ -115,6 +115,8 @@ BHT_FN unsigned bht_clock_reads(int32_t clock);
 /* The log, as lines "error: text\n"; and all that was written to a sink. "" when nothing was. */
 BHT_FN const char *bht_log_text(const bht *t);
 BHT_FN const char *bht_sink_text(const bht *t, const char *path);
+/* What it has told by bh_event(), as lines "name: text\n". */
+BHT_FN const char *bht_events_text(const bht *t);
 /* Lets sink_write() answer BH_EAGAIN from now on (or again not). */
 BHT_FN void bht_sink_full(bht *t, bool full);
 
@@ -248,7 +250,7 @@ struct bh_inst {
     bh_rc rc;
     struct bh_errs errs;
     struct bht__field *secrets;
-    struct bht__text json, log;
+    struct bht__text json, log, events;
     struct bht__sink sink[32];
     uint32_t n_sinks;
     bool sink_full;
@@ -1600,6 +1602,25 @@ BHT_FN bh_rc bht__h_post(bh_inst *t, void (*fn)(void *self, void *arg), void *ar
     return BH_OK;
 }
 
+BHT_FN bh_rc bht__h_event(bh_inst *t, const char *name, const char *text, size_t n)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
+    size_t len = name != NULL ? strlen(name) : 0;
+
+    if (len == 0 || len > 31 || strspn(name, chars) != len || (text == NULL && n > 0))
+        return BH_EINVAL;
+    bht__adds(&t->events, name);
+    bht__adds(&t->events, ": ");
+    bht__add_escaped(&t->events, text, n < 207 ? n : 207);
+    bht__adds(&t->events, "\n");
+    return BH_OK;
+}
+
+BHT_FN const char *bht_events_text(const bht *t)
+{
+    return t->events.p != NULL ? t->events.p : "";
+}
+
 BHT_FN bh_rc bht__h_sink_open(bh_inst *t, const char *path, uint32_t *sink)
 {
     uint32_t i;
@@ -1760,6 +1781,7 @@ static const bh_host bht__host = {
     .bucket = bht__h_bucket,
     .kv_async = bht__h_kv_async,
     .kv_cancel = bht__h_kv_cancel,
+    .event = bht__h_event,
     .metric = bht__h_metric,
     .metric_add = bht__h_metric_add,
     .metric_set = bht__h_metric_set,
@@ -1871,6 +1893,7 @@ BHT_FN void bht_close(bht *t)
     for (uint32_t i = 0; i < t->n_sinks; i++)
         free(t->sink[i].text.p);
     free(t->log.p);
+    free(t->events.p);
     free(t->json.p);
     free(t->errs.text.p);
     bht__free(&t->blocks);

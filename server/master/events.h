@@ -23,6 +23,7 @@ enum event_kind {
     EVENT_WORKER_ENDED,
     EVENT_CRASHED, /* a plugin, once or more within a second */
     EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
+    EVENT_PLUGIN,  /* what a plugin tells: bh_event() */
     EVENT_KINDS,
 };
 
@@ -31,6 +32,7 @@ struct event {
     int64_t time_ns;
     enum event_kind kind;
     char plugin[64]; /* "": none */
+    char name[32];   /* EVENT_PLUGIN: as it calls that */
     char text[256];
 };
 
@@ -41,7 +43,7 @@ struct events {
 
 struct master;
 
-/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers. */
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers, what plugins tell. */
 void events_look(struct master *m, int64_t now_ms);
 const char *event_name(enum event_kind kind);
 /* plugin may be NULL. */

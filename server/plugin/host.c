@@ -178,6 +178,7 @@ bh_host *host_table(void)
         host_fill_request(&table);
         host_fill_message(&table);
         host_fill_metrics(&table);
+        host_fill_events(&table);
         alarm_fill(&table);
         trace_fill(&table);
     }

@@ -67,6 +67,11 @@ static inline void incarnation_run(struct incarnation *inc)
     incarnation_run_for(inc, NULL);
 }
 
+struct event_ration { /* of bh_event(): host_event.c */
+    int64_t at_ms;
+    uint32_t left, left_out;
+};
+
 struct bh_inst {
     uint32_t magic;
     uint32_t id; /* index + 1 in the config: what attribution publishes */
@@ -87,7 +92,8 @@ struct bh_inst {
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
     uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
-    struct store_ns ns;  /* host_store.c */
+    struct event_ration events;
+    struct store_ns ns; /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
     struct shm *shm;
