@@ -187,7 +187,8 @@ typedef struct bh_http_resp {
     size_t nhdr;
     int32_t
         err; /* BH_OK; BH_ETIME; BH_ELIMIT: larger than max_body, or a header of 64 KiB; BH_EAGAIN: it
-                  * cannot be reached, or broke off; BH_ENOSYS: the server has no libcurl */
+                  * cannot be reached, or broke off; BH_EPERM: the address that the name led to is one
+                  * where this plugin may not go; BH_ENOSYS: the server has no libcurl */
     uint32_t elapsed_ms;
     bh_str why; /* since 1.1: err in words, for a log; absent when that is BH_OK */
 } bh_http_resp;
@@ -355,7 +356,9 @@ typedef struct bh_host {
      * posted call, and what a call that crashes has asked for is cancelled. arg must live until then:
      * where it belongs to a request, cancel in a deferred function.
      * BH_EINVAL: an address, a method or a header that is none, or one that is not the plugin's
-     * (Content-Length, Transfer-Encoding, Connection, Upgrade, Expect, TE). BH_EAGAIN: so many are under
+     * (Content-Length, Transfer-Encoding, Connection, Upgrade, Expect, TE). BH_EPERM: the operator does not
+     * let this plugin go there (`plugins.NAME.http.allow`); link-local addresses and metadata services of
+     * clouds are refused unless that names them. BH_EAGAIN: so many are under
      * way as `plugins.NAME.outbound` says (64). BH_EPHASE: on another thread, in close(). BH_ENOSYS: in the
      * trial before the start: ask in start(), not in open(). */
     bh_rc (*http)(bh_inst *inst, bh_ticket *t, const bh_http_req *rq,
