@@ -9,8 +9,9 @@
 #include "base/must.h"
 
 #if __has_include(<hiredis/hiredis.h>)
-#include <dlfcn.h>
 #include <hiredis/hiredis.h>
+
+#include "store/redis_protocol.h"
 #define HAS_HIREDIS 1
 #else
 #define HAS_HIREDIS 0
@@ -54,80 +55,6 @@ struct redis {
     void (*tell)(bool is_up, const char *why);
 };
 
-/* ---- hiredis ---- */
-
-#define STRING_OF(x)  #x
-#define STRING_OF2(x) STRING_OF(x)
-
-static struct {
-    redisReader *(*create)(void);
-    void (*destroy)(redisReader *);
-    int (*feed)(redisReader *, const char *, size_t);
-    int (*reply)(redisReader *, void **);
-    void (*free_reply)(void *);
-} hi;
-
-static int load_hiredis(char *why, size_t size)
-{
-    static const char soname[] = "libhiredis.so." STRING_OF2(HIREDIS_SONAME);
-    void *lib;
-
-    if (hi.free_reply != NULL)
-        return 0;
-    lib = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
-    if (lib != NULL) {
-        hi.create = (redisReader * (*)(void)) dlsym(lib, "redisReaderCreate");
-        hi.destroy = (void (*)(redisReader *))dlsym(lib, "redisReaderFree");
-        hi.feed = (int (*)(redisReader *, const char *, size_t))dlsym(lib, "redisReaderFeed");
-        hi.reply = (int (*)(redisReader *, void **))dlsym(lib, "redisReaderGetReply");
-        hi.free_reply = (void (*)(void *))dlsym(lib, "freeReplyObject");
-    }
-    if (lib == NULL || hi.create == NULL || hi.destroy == NULL || hi.feed == NULL ||
-        hi.reply == NULL || hi.free_reply == NULL) {
-        hi.free_reply = NULL;
-        snprintf(why, size, "cannot load %s (install Debian's libhiredis0.14): %s", soname,
-                 lib == NULL ? dlerror() : "functions are missing");
-        return -ENOSYS;
-    }
-    return 0;
-}
-
-/* ---- bytes out ---- */
-
-static bool append(char **buf, size_t *n, size_t *cap, const char *p, size_t len)
-{
-    if (*n + len > *cap) {
-        size_t more = (*n + len) * 2;
-        char *grown = realloc(*buf, more);
-
-        if (grown == NULL)
-            return false;
-        *buf = grown;
-        *cap = more;
-    }
-    memcpy(*buf + *n, p, len);
-    *n += len;
-    return true;
-}
-
-/* A command as the protocol has it: an array of counted strings. false: no memory; nothing was added. */
-static bool format(char **buf, size_t *n, size_t *cap, const struct redis_arg *args, int n_args)
-{
-    size_t before = *n;
-    char head[32];
-    int len = snprintf(head, sizeof head, "*%d\r\n", n_args);
-    bool ok = append(buf, n, cap, head, (size_t)len);
-
-    for (int i = 0; ok && i < n_args; i++) {
-        len = snprintf(head, sizeof head, "$%zu\r\n", args[i].n);
-        ok = append(buf, n, cap, head, (size_t)len) && append(buf, n, cap, args[i].p, args[i].n) &&
-             append(buf, n, cap, "\r\n", 2);
-    }
-    if (!ok)
-        *n = before;
-    return ok;
-}
-
 static struct command *command_new(redis_done *done, void *arg, int64_t due_ns)
 {
     struct command *c = calloc(1, sizeof *c);
@@ -170,7 +97,7 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
     va_end(ap);
     link_close(&r->link);
     if (r->reader != NULL)
-        hi.destroy(r->reader);
+        redis_hi.destroy(r->reader);
     r->reader = NULL;
     r->state = DOWN;
     r->pause_ms = r->pause_ms == 0                  ? PAUSE_FIRST_MS
@@ -191,7 +118,7 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
 static void begin(struct redis *r, int64_t now_ns)
 {
     r->link = link_open(&r->o->link);
-    r->reader = hi.create();
+    r->reader = redis_hi.create();
     r->state = CONNECTING;
     r->retry_ns = now_ns + r->o->timeout_ms * NS_PER_MS; /* has to be up by then */
     if (r->link == NULL || r->reader == NULL)
@@ -206,7 +133,7 @@ static bool say(struct redis *r, int64_t due_ns, int script, const char *const *
     for (int i = 0; i < n; i++)
         args[i] = (struct redis_arg){words[i], strlen(words[i])};
     c = command_new(NULL, NULL, due_ns);
-    if (c == NULL || !format(&r->out, &r->out_n, &r->out_cap, args, n)) {
+    if (c == NULL || !redis_format(&r->out, &r->out_n, &r->out_cap, args, n)) {
         free(c);
         return false;
     }
@@ -242,7 +169,7 @@ static void go_up(struct redis *r)
     if (r->was_told && r->tell != NULL)
         r->tell(true, "");
     r->was_told = false;
-    if (append(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "", r->held_n)) {
+    if (redis_append(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "", r->held_n)) {
         r->held_n = 0;
         *r->last = r->held_first;
         if (r->held_first != NULL)
@@ -310,21 +237,21 @@ static void receive(struct redis *r, int64_t now_ns)
     while ((n = link_read(r->link, buf, sizeof buf)) > 0) {
         void *reply = NULL;
 
-        if (hi.feed(r->reader, buf, (size_t)n) != REDIS_OK) {
+        if (redis_hi.feed(r->reader, buf, (size_t)n) != REDIS_OK) {
             go_down(r, now_ns, -ENOTCONN, "%s", r->reader->errstr);
             return;
         }
         for (;;) {
             bool is_ok;
 
-            if (hi.reply(r->reader, &reply) != REDIS_OK) {
+            if (redis_hi.reply(r->reader, &reply) != REDIS_OK) {
                 go_down(r, now_ns, -ENOTCONN, "%s: is it a Redis server?", r->reader->errstr);
                 return;
             }
             if (reply == NULL)
                 break;
             is_ok = take_reply(r, reply, now_ns);
-            hi.free_reply(reply);
+            redis_hi.free_reply(reply);
             if (!is_ok)
                 return;
         }
@@ -354,7 +281,7 @@ static void transmit(struct redis *r, int64_t now_ns)
 int redis_open(const struct redis_options *o, char *why, size_t size, struct redis **out)
 {
     struct redis *r;
-    int e = load_hiredis(why, size);
+    int e = redis_protocol_load(why, size);
 
     if (e < 0)
         return e;
@@ -398,8 +325,8 @@ int redis_send(struct redis *r, const struct redis_arg *args, int n, redis_done 
     if (r->n_queued >= REDIS_QUEUE_MAX || r->out_n - r->out_at + r->held_n > REDIS_BYTES_MAX)
         return -EAGAIN;
     c = command_new(done, arg, now_ns + r->o->timeout_ms * NS_PER_MS);
-    if (c == NULL || !(is_up ? format(&r->out, &r->out_n, &r->out_cap, args, n)
-                             : format(&r->held, &r->held_n, &r->held_cap, args, n))) {
+    if (c == NULL || !(is_up ? redis_format(&r->out, &r->out_n, &r->out_cap, args, n)
+                             : redis_format(&r->held, &r->held_n, &r->held_cap, args, n))) {
         free(c);
         return -ENOMEM;
     }
