@@ -1,7 +1,6 @@
 #include "master/admin.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,24 +8,21 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
-#include "base/must.h"
 #include "master/internal.h"
-#include "obs/log.h"
 
 void admin_init(struct admin *a)
 {
-    *a = (struct admin){.sessions_fd = -1, .client.fd = -1};
+    *a = (struct admin){.sessions_fd = -1, .client.fd = -1, .door.keys.fd = -1, .next.keys.fd = -1};
 }
 
 /* ---- the door ---- */
 
-/* Tokens first: a door without them must not open. */
+/* Tokens and keys first: a door without them must not open. */
 static int open_door(struct admin_door *door, const struct config *cfg, struct inherit *in,
                      bool opens_socket, struct diag *diag)
 {
@@ -42,9 +38,12 @@ static int open_door(struct admin_door *door, const struct config *cfg, struct i
                  "admin: token_file and read_token_file hold the same token");
         r = -EINVAL;
     }
+    if (r == 0)
+        r = admin_keys_load(&door->keys, cfg, diag);
     if (r < 0 || !opens_socket)
         return r;
     door->listener = cfg->admin.listener;
+    door->listener.tls = (struct config_tls){.is_on = cfg->admin.listener.tls.is_on};
     snprintf(door->address, sizeof door->address, "%s", cfg->admin.listener.address);
     door->listener.address = door->address;
     door->only = (struct config){.path = cfg->path,
@@ -63,7 +62,8 @@ static void close_door(struct admin_door *door)
 {
     if (door->is_open)
         listen_close(&door->set);
-    *door = (struct admin_door){.is_open = false};
+    admin_keys_close(&door->keys);
+    *door = (struct admin_door){.keys.fd = -1};
 }
 
 /* The pointers within it point within it. */
@@ -73,7 +73,7 @@ static void move_door(struct admin_door *to, struct admin_door *from)
     to->listener.address = to->address;
     to->only.listener = &to->listener;
     to->set.cfg = &to->only;
-    *from = (struct admin_door){.is_open = false};
+    *from = (struct admin_door){.keys.fd = -1};
 }
 
 static bool is_same_place(const struct admin_door *door, const struct config *cfg)
@@ -122,6 +122,10 @@ void admin_commit(struct master *m)
     } else if (a->door.is_open) {
         a->door.operator_token = a->next.operator_token;
         a->door.reader_token = a->next.reader_token;
+        admin_keys_close(&a->door.keys);
+        a->door.keys = a->next.keys;
+        a->next.keys = (struct admin_keys){.fd = -1};
+        a->door.listener.tls.is_on = a->door.keys.fd >= 0;
     }
     close_door(&a->next);
     if (child_is_alive(&m->admin_child))
@@ -138,21 +142,6 @@ void admin_describe(const struct master *m, char *buf, size_t size)
 }
 
 /* ---- the process ---- */
-
-static void start_later(struct master *m, const char *reason)
-{
-    struct child *c = &m->admin_child;
-    int64_t now = clock_mono_ms();
-    uint32_t delay_ms = respawn_ended(&c->respawn, now, reason == NULL);
-
-    c->state = CHILD_WAITING;
-    c->due_ms = now + delay_ms;
-    if (delay_ms == 0)
-        log_info("the admin process is started again");
-    else
-        log_error("the admin process is started again in %u ms: %s", delay_ms,
-                  reason != NULL ? reason : "it ended too often");
-}
 
 static int make_sessions(struct admin *a)
 {
@@ -172,11 +161,12 @@ void admin_start(struct master *m)
     if (!m->admin.door.is_open || child_is_alive(c))
         return;
     respawn_started(&c->respawn, clock_mono_ms());
+    m->admin.is_renewing = false;
     r = make_sessions(&m->admin);
     if (r == 0)
         r = child_start(m, c, -1, m->generation);
     if (r < 0) {
-        start_later(m, strerror(-r));
+        helper_start_later(c, strerror(-r));
         return;
     }
     m->admin.client = (struct control_client){.fd = c->channel_fd};
@@ -186,13 +176,9 @@ void admin_start(struct master *m)
 
 void admin_tick(struct master *m, int64_t now_ms)
 {
-    if (m->admin_child.state == CHILD_WAITING && m->admin_child.due_ms <= now_ms)
+    admin_keys_tick(m, now_ms);
+    if (helper_next_ms(&m->admin_child) <= now_ms)
         admin_start(m);
-}
-
-int64_t admin_next_ms(const struct master *m)
-{
-    return m->admin_child.state == CHILD_WAITING ? m->admin_child.due_ms : INT64_MAX;
 }
 
 static void forget_client(struct admin *a)
@@ -205,31 +191,21 @@ static void forget_client(struct admin *a)
 
 void admin_ended(struct master *m, int status)
 {
-    char how[64];
-
     forget_client(&m->admin);
     if (m->phase >= MASTER_FLUSHING || m->is_succeeded || !m->admin.door.is_open)
         return;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->admin_child.gen != m->generation) {
-        admin_start(m); /* it was told to make room */
-        return;
-    }
-    death_describe(status, how, sizeof how);
-    log_error("the admin process %s", how);
-    start_later(m, NULL);
+    if ((m->admin.is_renewing && WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
+        helper_ended(m, &m->admin_child, status))
+        admin_start(m);
 }
 
 void admin_stop(struct master *m)
 {
-    struct child *c = &m->admin_child;
-
-    if (c->state == CHILD_WAITING)
-        c->state = CHILD_DOWN;
     if (m->is_succeeded)
         listen_leave_paths(&m->admin.door.set);
     close_door(&m->admin.door);
     close_door(&m->admin.next);
-    child_kill(c, SIGTERM);
+    helper_stop(&m->admin_child);
 }
 
 void admin_close(struct master *m)
@@ -246,6 +222,8 @@ void admin_forget(struct admin *a)
 {
     fd_close(&a->client.fd);
     fd_close(&a->sessions_fd);
+    fd_close(&a->door.keys.fd);
+    fd_close(&a->next.keys.fd);
     if (a->door.is_open)
         listen_close_others(&a->door.set, -1);
     if (a->next.is_open)
@@ -257,11 +235,13 @@ struct admin_seat admin_take_seat(struct admin *a, int channel_fd)
     struct admin_seat seat = {.listen_fd = a->door.set.fd[0],
                               .channel_fd = channel_fd,
                               .sessions_fd = a->sessions_fd,
+                              .keys_fd = a->door.keys.fd,
                               .operator_token = a->door.operator_token,
                               .reader_token = a->door.reader_token};
 
     a->door.set.fd[0] = -1;
     a->sessions_fd = -1;
+    a->door.keys.fd = -1;
     return seat;
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ELEMENTS_MAX 64
+
 /* ---- hiredis ---- */
 
 #define STRING_OF(x)  #x
@@ -38,6 +40,36 @@ int redis_protocol_load(char *why, size_t size)
         return -ENOSYS;
     }
     return 0;
+}
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t count;
+#else
+typedef int count;
+#endif
+
+static void *(*create_array)(const redisReadTask *, count);
+
+/* The library's takes any number: 10^9 elements are 8 GB, and seconds to free. */
+static void *create_small_array(const redisReadTask *task, count n)
+{
+    return n <= ELEMENTS_MAX ? create_array(task, n) : NULL;
+}
+
+redisReader *redis_reader_open(void)
+{
+    static redisReplyObjectFunctions functions;
+    redisReader *reader = redis_hi.create();
+
+    if (reader == NULL)
+        return NULL;
+    if (create_array == NULL) {
+        functions = *reader->fn;
+        create_array = functions.createArray;
+        functions.createArray = create_small_array;
+    }
+    reader->fn = &functions;
+    return reader;
 }
 
 /* ---- bytes out ---- */

@@ -316,7 +316,7 @@ static void only_what_is_allowed_is_asked(void **state)
     struct server *up = start_upstream(), *srv = start_with("[public, \"unix:/run/none.sock\"]");
     static const char *const forms[] = {"127.0.0.1",  "localhost", "0x7f000001",
                                         "2130706433", "127.1",     "[::ffff:127.0.0.1]",
-                                        "LOCALHOST."};
+                                        "LOCALHOST"};
     char target[512];
 
     (void)state;
