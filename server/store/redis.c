@@ -31,12 +31,15 @@
 
 enum state { DOWN, CONNECTING, LOGGING_IN, UP };
 
+#define NO_SCRIPT  (-1)
+#define WHAT_IT_IS (-2) /* its own description */
+
 struct command { /* waits for its answer */
     struct command *next;
     redis_done *done; /* NULL: part of the log-in */
     void *arg;
     int64_t due_ns;
-    int script; /* whose hash comes; -1 */
+    int script; /* whose hash comes; or one of these */
 };
 
 struct redis {
@@ -66,7 +69,7 @@ static struct command *command_new(redis_done *done, void *arg, int64_t due_ns)
     struct command *c = calloc(1, sizeof *c);
 
     if (c != NULL)
-        *c = (struct command){.done = done, .arg = arg, .due_ns = due_ns, .script = -1};
+        *c = (struct command){.done = done, .arg = arg, .due_ns = due_ns, .script = NO_SCRIPT};
     return c;
 }
 
@@ -158,22 +161,22 @@ static bool log_in(struct redis *r, int64_t due_ns)
 
     r->state = LOGGING_IN;
     if (o->password != NULL && o->user != NULL)
-        ok = say(r, due_ns, -1, (const char *[]){"AUTH", o->user, o->password}, 3);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"AUTH", o->user, o->password}, 3);
     else if (o->password != NULL)
-        ok = say(r, due_ns, -1, (const char *[]){"AUTH", o->password}, 2);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"AUTH", o->password}, 2);
+    ok = ok && say(r, due_ns, WHAT_IT_IS, (const char *[]){"INFO"}, 1);
     snprintf(number, sizeof number, "%u", o->database);
     if (ok && o->database != 0)
-        ok = say(r, due_ns, -1, (const char *[]){"SELECT", number}, 2);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"SELECT", number}, 2);
     for (int i = 0; ok && i < REDIS_SCRIPTS && o->script[i] != NULL; i++)
         ok = say(r, due_ns, i, (const char *[]){"SCRIPT", "LOAD", o->script[i]}, 3);
-    return ok && say(r, due_ns, -1, (const char *[]){"PING"}, 1);
+    return ok && say(r, due_ns, NO_SCRIPT, (const char *[]){"PING"}, 1);
 }
 
 /* The server has taken all it was told: what was held goes out. */
 static void go_up(struct redis *r)
 {
     r->state = UP;
-    r->pause_ms = 0;
     if (r->was_told && r->tell != NULL)
         r->tell(true, "");
     r->was_told = false;
@@ -189,11 +192,46 @@ static void go_up(struct redis *r)
 
 /* ---- answers ---- */
 
+/* NULL, or why a server that says this of itself is of no use. */
+static const char *unfit(const char *info)
+{
+    if (strstr(info, "cluster_enabled:1") != NULL)
+        return "it is part of a Redis Cluster, whose redirections are not followed: name a server "
+               "that is none, or a proxy in front of the cluster";
+    if (strstr(info, "slave_read_only:1") != NULL)
+        return "it is a replica, which takes no writes: name the primary";
+    return NULL;
+}
+
+/* Errors that tell of the server, not of the command: whatever is asked next fails as well. */
+static bool is_servers_fault(const char *error)
+{
+    static const char *const faults[] = {"READONLY", "LOADING",    "MASTERDOWN", "MISCONF",
+                                         "MOVED",    "ASK",        "TRYAGAIN",   "CLUSTERDOWN",
+                                         "NOAUTH",   "NOREPLICAS", "CROSSSLOT"};
+    size_t n = strcspn(error, " ");
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (strlen(faults[i]) == n && memcmp(error, faults[i], n) == 0)
+            return true;
+    return false;
+}
+
 /* false: the connection is of no use. */
 static bool take_login(struct redis *r, const struct command *c, const redisReply *reply,
                        int64_t now_ns)
 {
-    if (reply->type == REDIS_REPLY_ERROR) {
+    const char *why = NULL;
+
+    if (c->script == WHAT_IT_IS && reply->type == REDIS_REPLY_STRING)
+        why = unfit(reply->str);
+    if (why != NULL) {
+        go_down(r, now_ns, -ENOTCONN, "%s", why);
+        return false;
+    }
+    /* A user that may not ask INFO finds out later. */
+    if (reply->type == REDIS_REPLY_ERROR &&
+        (c->script != WHAT_IT_IS || strncmp(reply->str, "NOPERM", 6) != 0)) {
         /* Redis' words do not repeat what was sent. */
         go_down(r, now_ns, -ENOTCONN, "it refuses: %.200s", reply->str);
         return false;
@@ -228,6 +266,12 @@ static bool take_reply(struct redis *r, const redisReply *reply, int64_t now_ns)
         go_down(r, now_ns, -ENOTCONN, "its scripts were flushed");
         return false; /* a new connection loads them again */
     }
+    if (reply->type == REDIS_REPLY_ERROR && is_servers_fault(reply->str)) {
+        go_down(r, now_ns, -ENOTCONN, "it refuses: %.200s", reply->str);
+        return false;
+    }
+    if (reply->type != REDIS_REPLY_ERROR)
+        r->pause_ms = 0; /* not before: it would else be tried again and again */
     r->first = c->next;
     if (r->first == NULL)
         r->last = &r->first;
