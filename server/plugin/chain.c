@@ -489,8 +489,11 @@ static void run_deferred(struct bh_req *req)
         came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
         if (began_ns != 0)
             meter_end(d->inc->inst, HOOK_DEFER, began_ns);
-        if (!came_back)
+        if (!came_back) {
+            alarm_undo(d->inc);
+            pending_undo(d->inc);
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
+        }
     }
 }
 
@@ -507,8 +510,11 @@ static void call_log(struct bh_req *req, int at)
         meter_end(e->inst, HOOK_LOG, began_ns);
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_end(req, came_back, BH_CONTINUE);
-    if (!came_back)
+    if (!came_back) {
+        alarm_undo(e->inc);
+        pending_undo(e->inc);
         failure_note(req, e->inst, e->inc, HOOK_LOG);
+    }
     req->hook = HOOK_NONE;
 }
 

@@ -8,6 +8,7 @@
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
+#include "plugin/pending.h"
 
 struct saved { /* of the request, around a call */
     int at;
@@ -64,8 +65,10 @@ static void end(struct bh_req *req, enum hook hook, bool came_back, bh_rc verdic
     bool is_bad_reply = came_back && verdict == BH_DONE && req->reply.status >= 500;
 
     req->hook = HOOK_NONE;
-    if (!came_back)
+    if (!came_back) {
         alarm_undo(e->inc);
+        pending_undo(e->inc);
+    }
     request_undo(req);
     if (!came_back) {
         e->flags |= ENTRY_OUT | ENTRY_FAILED;
