@@ -28,7 +28,7 @@
 static char dir[] = "/tmp/bulkhead-redis-XXXXXX";
 static char port[8], tls_port[8], socket_path[64], ca_path[64];
 static pid_t server;
-static const char *more = ""; /* lines of its config */
+static const char *config_more = ""; /* lines of its config */
 
 /* Sanitizers and valgrind are slow. */
 static uint32_t scaled(uint32_t ms)
@@ -75,7 +75,7 @@ static int start_server(void)
             "bind 127.0.0.1\nport %s\ntls-port %s\nunixsocket %s\ndir %s\nsave \"\"\n"
             "tls-cert-file %s/server.crt\ntls-key-file %s/server.key\ntls-auth-clients no\n"
             "user default off\nuser plugin on >s3cret ~test:* ~1:* +@all\n%s",
-            port, tls_port, socket_path, dir, dir, dir, more);
+            port, tls_port, socket_path, dir, dir, dir, config_more);
     fclose(f);
     server = fork();
     if (server == 0) {
@@ -374,7 +374,7 @@ static void what_is_wrong_is_said(void **state)
 static void start_other(const char *lines)
 {
     stop_server();
-    more = lines;
+    config_more = lines;
     assert_int_equal(start_server(), 0);
 }
 
