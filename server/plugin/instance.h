@@ -55,11 +55,16 @@ extern struct incarnation *incarnation_running;
 /* The request it is called for, or was; NULL: for none. What it logs is about that one. */
 extern bh_req *incarnation_request;
 
+/* Which call that is, or was: what it asked for is undone by this number if it crashes. Not the sequence
+ * number of attribution, which has moved on by then. */
+extern uint32_t incarnation_calls;
+
 /* Before each call of it on the loop thread. */
 static inline void incarnation_run_for(struct incarnation *inc, bh_req *req)
 {
     incarnation_running = inc;
     incarnation_request = req;
+    incarnation_calls++;
     recover_use_heap(inc->heap);
 }
 static inline void incarnation_run(struct incarnation *inc)

@@ -157,8 +157,9 @@ static void a_ticket_is_passed_on(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(pending_add(&inst, (pending_fn *)answered_ticket, "c", NULL, NULL, &id),
-                     BH_OK);
+    assert_int_equal(
+        pending_add(&inst, (pending_fn *)answered_ticket, (void *)(uintptr_t) "c", NULL, NULL, &id),
+        BH_OK);
     pending_finish_with(id, (bh_ticket *)(uintptr_t) "t", "r");
     assert_string_equal(trace, "trc");
     end();
