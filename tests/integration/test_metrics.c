@@ -280,11 +280,14 @@ static void top_draws_on_a_terminal_and_q_ends_it(void **state)
     (void)state;
     if (run_command(NULL, "command -v script >/dev/null") != 0)
         skip();
-    assert_int_equal(run_command(&out,
-                                 "(sleep 0.5; printf q) | RUNTIME_DIRECTORY=%s script -qec '%s top "
-                                 "-c %s' /dev/null",
-                                 srv->dir, getenv("BULKHEAD"), srv->config),
-                     0);
+    /* q is pressed once there is something to see. */
+    assert_int_equal(
+        run_command(&out,
+                    "cd %s; (for i in $(seq 200); do grep -q LISTENER screen && break; "
+                    "sleep 0.05; done 2>/dev/null; printf q) | RUNTIME_DIRECTORY=%s "
+                    "script -qefc '%s top -c %s' screen",
+                    srv->dir, srv->dir, getenv("BULKHEAD"), srv->config),
+        0);
     assert_non_null(strstr(out, "\033[?1049h"));
     assert_non_null(strstr(out, "LISTENER"));
     assert_non_null(strstr(out, "\033[?25h\033[?1049l")); /* the screen is as it was */
