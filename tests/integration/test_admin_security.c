@@ -483,6 +483,36 @@ static void a_flood_displaces_itself(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* slowhttptest holds more connections than there are, from the operators' own address. */
+static void slow_attacks_starve_no_operator(void **state)
+{
+    static const char *const modes[] = {"-H", "-B", "-X"};
+
+    (void)state;
+    if (run_command(NULL, "command -v slowhttptest >/dev/null") != 0)
+        skip();
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        struct server *srv = start("");
+        pid_t pid = admin_pid(srv);
+        int64_t end = harness_now_ms() + 4000;
+        int n = 0;
+
+        run_command(NULL,
+                    "timeout 6 slowhttptest -c 300 -r 300 -i 1 -l 4 -p 3 %s -u "
+                    "http://127.0.0.1:%d/ >/dev/null 2>&1 &",
+                    modes[i], srv->port[1]);
+        for (; harness_now_ms() < end; n++) {
+            for (int k = 0; k < 6; k++) /* readers have 50 requests a second */
+                harness_pause(INT64_MAX);
+            assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/session", reader, NULL)),
+                             200);
+        }
+        assert_true(n > 10);
+        assert_int_equal(admin_pid(srv), pid);
+        assert_int_equal(server_stop(&srv), 0);
+    }
+}
+
 static long long memory_kib(pid_t pid)
 {
     char path[64], *text, *at;
@@ -781,6 +811,7 @@ int main(void)
         cmocka_unit_test(oversize_heads_get_an_answer),
         cmocka_unit_test(a_slow_head_is_told_that_its_time_is_over),
         cmocka_unit_test(a_flood_displaces_itself),
+        cmocka_unit_test(slow_attacks_starve_no_operator),
         cmocka_unit_test(a_thousand_listeners_leave_room_for_operators),
         cmocka_unit_test(who_guesses_does_not_lock_operators_out),
         cmocka_unit_test(readers_push_no_operator_out),
