@@ -75,7 +75,7 @@ char *reload_result(const struct master *m, uint32_t id)
 
     if (id != r->id)
         return NULL;
-    if (r->state != RELOAD_IDLE)
+    if (r->state != RELOAD_IDLE || r->is_taking)
         return strdup("{\"state\":\"running\"}");
     return r->result != NULL ? strdup(r->result) : NULL;
 }
@@ -119,9 +119,11 @@ static int load(struct master *m)
 static int begin_trial(struct master *m, int state_fd)
 {
     struct reload *r = &m->reload;
-    int result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
-                                 &m->listeners, "nothing was changed", state_fd, &r->preflight);
+    int result;
 
+    reload_mark(m, RELOAD_CHECKED);
+    result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
+                             &m->listeners, "nothing was changed", state_fd, &r->preflight);
     fd_close(&state_fd);
     if (result < 0) {
         reload_finish(m, "failed", "preflight", strerror(-result));
@@ -151,6 +153,9 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         }
         return -EBUSY;
     }
+    reload_times_end(m); /* of the last one */
+    memset(r->mark_ns, 0, sizeof r->mark_ns);
+    reload_mark(m, RELOAD_BEGUN);
     r->id++;
     if (id != NULL)
         *id = r->id;
@@ -241,6 +246,7 @@ static void commit(struct master *m)
     struct listen_set old = m->listeners;
     int n = r->changes.n;
 
+    reload_mark(m, RELOAD_COMMITTED);
     next->older = m->generation;
     m->generation = next;
     m->cfg = next->cfg;
@@ -253,20 +259,17 @@ static void commit(struct master *m)
     m->listeners = r->listeners;
     r->listeners = (struct listen_set){0};
     r->next = NULL;
-    reopen_log(m);
     listen_shut_door(&old, &m->listeners);
-    posts_change_generation(m);
+    posts_change_generation(m); /* before all that can wait: who is on the way waits for it */
+    reopen_log(m);
     listen_share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
     publish_generation(m);
     admin_commit(m);
     exporter_commit(m);
-    log_info("%s: generation %" PRIu64
-             " serves (%d change%s, %d ms); workers of the one before finish "
-             "what they have begun",
-             r->reason, next->number, n, n == 1 ? "" : "s", (int)(clock_mono_ms() - r->began_ms));
     reload_finish(m, "done", NULL, NULL);
+    reload_times_begin(m, n);
 }
 
 static void end_trial(struct master *m, int result)
@@ -286,6 +289,7 @@ static void end_trial(struct master *m, int result)
         reload_finish(m, "dry run", NULL, NULL);
     } else {
         preflight_end(&r->preflight);
+        reload_mark(m, RELOAD_TRIED);
         reload_prepare(m);
     }
 }
@@ -296,6 +300,9 @@ void reload_tick(struct master *m, int64_t now_ms)
     static int64_t told_ms;
     int result;
 
+    reload_times_tick(m);
+    if (r->state == RELOAD_PREPARING && r->mark_ns[RELOAD_PREPARED] == 0 && reload_is_prepared(m))
+        reload_mark(m, RELOAD_PREPARED);
     if (r->state == RELOAD_ASKING) {
         int state_fd;
 
@@ -334,6 +341,7 @@ void reload_tick(struct master *m, int64_t now_ms)
 
 void reload_abandon(struct master *m, const char *why)
 {
+    reload_times_end(m);
     m->reload.is_wanted_again = false;
     if (m->reload.state >= RELOAD_PREPARING)
         reload_fail_prepare(m, why);
