@@ -130,7 +130,7 @@ void urgency_restore(pid_t pid)
 void urgency_wake_last(void)
 {
     if (sched_getscheduler(0) == SCHED_OTHER)
-        (void)change(0, SCHED_BATCH, LONG_SLICE_NS);
+        (void)change(0, SCHED_BATCH, 0);
 }
 
 void urgency_wake_first(void)

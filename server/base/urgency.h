@@ -26,7 +26,8 @@ void urgency_restore(pid_t pid);
  * (Linux 6.12 or later; before, nothing happens). It gets no more of it than them. */
 void urgency_wake_first(void);
 
-/* The opposite, for good: for who finishes something, or works in the background. */
+/* The opposite, for good: for who is about to end. Not with a long slice: on a machine where many want
+ * the CPU that means a wait of seconds. */
 void urgency_wake_last(void);
 
 #endif

@@ -233,8 +233,6 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
     child_become(&m->user, parent, !is_worker(c), stands_by ? "standby" : role);
     if (stands_by)
         urgency_yield();
-    else if (is_recorder(c) || is_exporter(c))
-        urgency_wake_last();
     log_set_role(role);
     if (!is_worker(c) && m->beats != NULL)
         beat_is(&m->beats[is_recorder(c) ? BEAT_RECORDER
