@@ -166,6 +166,8 @@ struct reload_variants {
     const char *(*check)(struct master *m, const struct generation *next);
 };
 
+#define RELOAD_RESULTS 16
+
 struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
@@ -184,7 +186,8 @@ struct reload {
     struct overlay overlay; /* that next was loaded with */
     reload_ended *ended;
     int64_t save_until_ms;
-    char *result; /* JSON of the last one; NULL: there was none */
+    /* JSON of the last ones, by number: whoever waits for one may come late, when there was another. */
+    char *result[RELOAD_RESULTS];
     int64_t result_ns;
     bool has_failed; /* the last one */
     char why[512];   /* then: the first of the reasons */

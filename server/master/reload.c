@@ -31,13 +31,14 @@
 void reload_finish(struct master *m, const char *state, const char *stage, const char *errors)
 {
     struct reload *r = &m->reload;
+    char **result = &r->result[r->id % RELOAD_RESULTS];
     reload_ended *ended = r->ended;
 
     r->has_failed = stage != NULL;
     if (!r->is_dry)
         publish_reload(m, r->has_failed);
-    free(r->result);
-    r->result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
+    free(*result);
+    *result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
     r->result_ns = clock_real_ns();
     if (stage != NULL)
         log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
@@ -73,11 +74,13 @@ char *reload_result(const struct master *m, uint32_t id)
 {
     const struct reload *r = &m->reload;
 
-    if (id != r->id)
+    const char *result = r->result[id % RELOAD_RESULTS];
+
+    if (id > r->id || r->id - id >= RELOAD_RESULTS)
         return NULL;
-    if (r->state != RELOAD_IDLE || r->is_taking)
+    if (id == r->id && (r->state != RELOAD_IDLE || r->is_taking))
         return strdup("{\"state\":\"running\"}");
-    return r->result != NULL ? strdup(r->result) : NULL;
+    return result != NULL ? strdup(result) : NULL;
 }
 
 /* ---- the way to commit ---- */
@@ -390,8 +393,10 @@ void reload_fini(struct master *m)
         else
             generation_discard(m, g);
     }
-    free(m->reload.result);
-    m->reload.result = NULL;
+    for (int i = 0; i < RELOAD_RESULTS; i++) {
+        free(m->reload.result[i]);
+        m->reload.result[i] = NULL;
+    }
     overlay_fini(&m->reload.overlay);
     overlay_fini(&m->overlay);
     free(m->kept);

@@ -37,7 +37,8 @@ static int64_t part_us(const struct reload *r, int mark)
 /* Adds them to what is told of the reload. */
 static void tell(struct reload *r)
 {
-    json_t *json = r->result != NULL ? json_loads(r->result, 0, NULL) : NULL;
+    char **result = &r->result[r->id % RELOAD_RESULTS];
+    json_t *json = *result != NULL ? json_loads(*result, 0, NULL) : NULL;
     json_t *times = json_object();
     char *text;
 
@@ -49,8 +50,8 @@ static void tell(struct reload *r)
     json_decref(json);
     if (text == NULL)
         return;
-    free(r->result);
-    r->result = text;
+    free(*result);
+    *result = text;
 }
 
 static void log_it(const struct master *m, int n_changes)
