@@ -81,7 +81,7 @@ const struct matrix_row matrix[MATRIX_ROWS] = {
             {"altstack", NULL, NULL, MOST})},
     {"Leaks memory, threads or descriptors without end", "QQQQFFQQQQQQ", "QQQQFFQQ...Q", "QQQQQ",
      FAULTS({"hoard", NULL, NULL, "abcdeghl"}, {"hoard_fd", NULL, NULL, MOST},
-            {"hoard_thread", NULL, NULL, MOST})},
+            {"hoard_thread", NULL, NULL, "abcdefhl"}, {"hoard_thread", NULL, NULL, "g", 'F'})},
     {"fork() whose child returns into the host", "RRTRFFRR---R", "RRRRRRRR---R", "RRRRR",
      FAULTS({"fork", NULL, NULL, MOST})},
 };
@@ -363,6 +363,8 @@ void matrix_markdown(FILE *out)
         "- Row 19: by plugins.NAME.memory, threads and descriptors, which have defaults. Not counted is "
         "what a constructor allocates, what libc and other libraries keep for themselves, and all memory "
         "with `heap: shared`: `recycle.memory` limits the worker as a whole.\n"
+        "- Row 19, g: threads that are still there after close() has returned in the trial run are a "
+        "reason to refuse the plugin, F.\n"
         "- Row 17: closed by a raw system call, the worker may be deaf without noticing.\n"
         "- Row 10, h: a raw exit in an offloaded job or a thread leaves no trace. If the event loop was "
         "in no call, and all threads beside it worked for one plugin, that one is charged, and the "

@@ -165,12 +165,14 @@ static int prepare_one(const struct attempt *a, void *arg)
 static int judge_one(const struct attempt *a, void *arg)
 {
     const struct run *run = arg;
+    char *cell = &run->observed[a->row][a->stage->column - 'a'];
     int n = judge(run->dir, a, "run");
 
     if (strcmp(a->stage->name, "validate") == 0)
         n += judge(run->dir, a, "check");
-    if (n == 0)
-        run->observed[a->row][a->stage->column - 'a'] = 'F';
+    /* Other faults of the row may get further, which is worse. */
+    if (n == 0 && *cell == CELL_UNRUN)
+        *cell = 'F';
     return n;
 }
 
