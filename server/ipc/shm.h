@@ -275,7 +275,18 @@ struct shm_traces {           /* the exporter's: spans */
 #define SHM_ALERTS       128
 #define SHM_ALERT_LABELS 384
 
+#define SHM_RECEIVERS 16 /* as CONFIG_MAX_RECEIVERS */
+
 enum alert_state { ALERT_NONE, ALERT_INACTIVE, ALERT_PENDING, ALERT_FIRING, ALERT_RESOLVED };
+
+/* What has become of telling one receiver of the state that an alert is in. */
+enum alert_told {
+    ALERT_UNTOLD,
+    ALERT_ON_ITS_WAY, /* or waits to be tried again */
+    ALERT_ARRIVED,
+    ALERT_NOT_ARRIVED, /* given up */
+    ALERT_SPARED,      /* it is not to be told of this */
+};
 
 /* One series of one rule. The exporter's, which finds them again after it was replaced; read by all:
  * shm_alert_read(). */
@@ -288,6 +299,17 @@ struct shm_alert {
     double value;
     char rule[64];
     char labels[SHM_ALERT_LABELS]; /* of the metric, as in the text of metrics: a="b",c="d" */
+    uint8_t told[SHM_RECEIVERS];   /* enum alert_told; by place in shm.receiver */
+};
+
+/* Somebody who is told of alerts. As above: the exporter's, and shm_receiver_read(). */
+struct shm_receiver {
+    _Atomic uint32_t seq;
+    uint32_t waiting;          /* messages that have not arrived yet */
+    uint64_t arrived, dropped; /* messages */
+    int64_t arrived_ns;        /* the last one, since 1970; 0: none */
+    char name[64];             /* "": the place is free */
+    char trouble[160];         /* why the last one did not arrive; "": it did */
 };
 
 enum shm_asleep {
@@ -316,6 +338,7 @@ struct shm {
     struct tally tally;
     struct shm_traces traces;
     struct shm_alert alert[SHM_ALERTS];
+    struct shm_receiver receiver[SHM_RECEIVERS];
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
     struct series_table series;
@@ -354,6 +377,10 @@ void shm_forget_conns(struct shm *shm, uint32_t slot);
 
 /* A copy whose strings end. False: there is none at that place, or it was being written. */
 bool shm_alert_read(const struct shm *shm, uint32_t i, struct shm_alert *out);
+bool shm_receiver_read(const struct shm *shm, uint32_t i, struct shm_receiver *out);
+/* For their one writer. */
+void shm_alert_write(struct shm *shm, uint32_t i, const struct shm_alert *is);
+void shm_receiver_write(struct shm *shm, uint32_t i, const struct shm_receiver *is);
 
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);

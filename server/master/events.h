@@ -23,6 +23,8 @@ enum event_kind {
     EVENT_WORKER_ENDED,
     EVENT_CRASHED, /* a plugin, once or more within a second */
     EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
+    EVENT_ALERT_FIRED,
+    EVENT_ALERT_ENDED,
     EVENT_KINDS,
 };
 
@@ -41,7 +43,8 @@ struct events {
 
 struct master;
 
-/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers. */
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers;
+ * and the exporter: alerts. */
 void events_look(struct master *m, int64_t now_ms);
 const char *event_name(enum event_kind kind);
 /* plugin may be NULL. */

@@ -105,7 +105,7 @@ await logIn(page, operator);
 
 // ---- each view, well, in both colours ----
 
-const VIEWS = ['Overview', 'Chains', 'Plugins', 'Crashes', 'Releases', 'Reload', 'Workers', 'Events', 'Config'];
+const VIEWS = ['Overview', 'Chains', 'Plugins', 'Crashes', 'Alerts', 'Releases', 'Reload', 'Workers', 'Events', 'Config'];
 assert.equal(await ask('/app'), 200);
 for (const name of VIEWS) {
   await go(page, name);
@@ -162,6 +162,23 @@ await page.getByRole('button', { name: 'Put back' }).click();
 await eventually('it is put back', async () => (await page.locator('h1 .state', { hasText: 'Taken out' }).count()) === 0);
 await page.getByLabel('Log level').selectOption('debug');
 await page.getByText('The log level of app is debug.').waitFor();
+
+// What the rules of alerts have made of it: one receiver was told, the other is not there.
+await go(page, 'Alerts');
+const alert = page.getByRole('row', { name: /app_crashes/ });
+await alert.getByText('Firing').waitFor();
+await alert.getByText('arrived', { exact: true }).waitFor();
+await alert.getByText('on its way').waitFor();
+await page.getByRole('row', { name: /^pager webhook/ }).getByText(/Not reached/).waitFor();
+await page.getByRole('row', { name: /no_such/ }).getByText('No data').waitFor();
+await checkReadable(page, 'Alerts, firing');
+await picture(page, 'dashboard-alerts');
+await page.getByLabel('Colours').selectOption('dark');
+await checkReadable(page, 'Alerts, firing, dark');
+await picture(page, 'dashboard-alerts-dark');
+await page.getByLabel('Colours').selectOption('light');
+await go(page, 'Events');
+await page.getByRole('row', { name: /alert firing .*app_crashes/ }).waitFor();
 
 deploy('v1');
 await go(page, 'Reload');

@@ -9,7 +9,7 @@ const root = document.getElementById('app');
 
 const app = {
   state: {
-    session: null, status: null, details: new Map(), routes: [], crashes: [], crashesAll: 0, levels: [], events: [],
+    session: null, status: null, details: new Map(), routes: [], crashes: [], crashesAll: 0, levels: [], events: [], alerts: null,
     record: null, recordError: null, config: null, reload: null, rollout: undefined, numbers: null,
     busy: false, isConnected: false, toast: null,
   },
@@ -105,6 +105,9 @@ const loadConfig = () => quietly(async () => {
 const loadRollout = () => quietly(async () => {
   app.state.rollout = await api.get('/rollout');
 });
+const loadAlerts = () => quietly(async () => {
+  app.state.alerts = await api.get('/alerts');
+});
 const loadHistory = () => quietly(async () => {
   const { events } = await api.get('/history');
   const known = app.state.events.at(-1)?.number ?? 0;
@@ -160,6 +163,7 @@ function takeStatus(status) {
   }
   app.state.status = status;
   if (app.state.rollout?.result === 'running') loadRollout();
+  if (view().name === 'alerts') loadAlerts();
   draw();
 }
 
@@ -177,7 +181,7 @@ function told(name, data) {
 
 // ---- where we are ----
 
-const PAGES = [['overview', 'Overview'], ['chains', 'Chains'], ['plugins', 'Plugins'], ['crashes', 'Crashes'], ['releases', 'Releases'], ['reload', 'Reload'], ['workers', 'Workers'], ['events', 'Events'], ['config', 'Config']];
+const PAGES = [['overview', 'Overview'], ['chains', 'Chains'], ['plugins', 'Plugins'], ['crashes', 'Crashes'], ['alerts', 'Alerts'], ['releases', 'Releases'], ['reload', 'Reload'], ['workers', 'Workers'], ['events', 'Events'], ['config', 'Config']];
 
 function view() {
   const [name, id] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
@@ -190,6 +194,7 @@ function content() {
     case 'chains': return views.chains(app);
     case 'plugins': return id ? views.plugin(app, id) : views.plugins(app);
     case 'crashes': return id ? views.crash(app, id) : views.crashes(app);
+    case 'alerts': return views.alerts(app);
     case 'releases': return views.releases(app);
     case 'reload': return views.reloadView(app);
     case 'workers': return views.workers(app);
@@ -205,6 +210,7 @@ function moved() {
   if (name === 'config' && !app.state.config) loadConfig();
   if (name === 'plugins') loadLevels();
   if (name === 'releases') loadRollout();
+  if (name === 'alerts') loadAlerts();
   draw();
   document.title = `${PAGES.find(([page]) => page === name)[1]} · Bulkhead`;
   window.scrollTo(0, 0);
@@ -247,7 +253,9 @@ function head() {
 function nav() {
   const { name } = view();
   const trouble = app.state.status.plugins.filter((p) => views.healthOf(p, app.recent(p.name)).kind === 'bad').length;
+  const { firing } = app.state.status.alerts;
   return h('nav', { class: 'nav', 'aria-label': 'Pages' }, h('ul', null, PAGES.map(([page, title]) => h('li', null, h('a', { href: `#/${page}`, 'aria-current': page === name ? 'page' : null }, title,
+    page === 'alerts' && firing ? h('span', { class: 'count' }, firing, h('span', { class: 'sr' }, ' firing')) : null,
     page === 'plugins' && trouble ? h('span', { class: 'count' }, trouble, h('span', { class: 'sr' }, ' out of order')) : null)))));
 }
 
