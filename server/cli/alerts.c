@@ -62,23 +62,66 @@ static void print_told(json_t *told, char *buf, size_t size)
     }
 }
 
-static void add_alert(struct table *t, const json_t *a)
+/* n: that it stands for so many, with other labels; or NULL. */
+static void add_alert(struct table *t, const json_t *a, const int *n)
 {
     const json_t *number = json_object_get(a, "value");
     const char *state = cli_text_of(a, "state");
     char value[32] = "-", labels[512], condition[256], told[512];
 
-    if (json_is_number(number))
+    if (json_is_number(number) && n == NULL)
         snprintf(value, sizeof value, "%.6g", json_number_value(number));
     snprintf(condition, sizeof condition, "%s %s", cli_text_of(a, "metric"),
              cli_text_of(a, "when"));
     print_labels(json_object_get(a, "labels"), labels, sizeof labels);
+    if (n != NULL)
+        snprintf(labels, sizeof labels, "(%d sets of labels; --json has all)", *n);
     print_told(json_object_get(a, "told"), told, sizeof told);
     table_row(t, cli_text_of(a, "rule"), state,
               strcmp(state, "resolved") == 0 ? cli_text_of(a, "ended")
               : strcmp(state, "firing") == 0 ? cli_text_of(a, "began")
                                              : "-",
               value, condition, told, labels);
+}
+
+static int count_inactive(const json_t *alerts, const char *rule, size_t *first)
+{
+    const json_t *a;
+    int n = 0;
+    size_t i;
+
+    json_array_foreach(alerts, i, a)
+    {
+        if (strcmp(cli_text_of(a, "state"), "inactive") != 0 ||
+            strcmp(cli_text_of(a, "rule"), rule) != 0)
+            continue;
+        if (n++ == 0)
+            *first = i;
+    }
+    return n;
+}
+
+/* What is to be looked at first; then what is well, one row for each rule. */
+static void add_alerts(struct table *t, const json_t *alerts)
+{
+    static const char *const order[] = {"firing", "pending", "resolved", "inactive"};
+    const json_t *a;
+    size_t i, first = 0;
+
+    for (size_t k = 0; k < sizeof order / sizeof order[0]; k++)
+        json_array_foreach(alerts, i, a)
+        {
+            bool is_inactive = strcmp(order[k], "inactive") == 0;
+            int n;
+
+            if (strcmp(cli_text_of(a, "state"), order[k]) != 0)
+                continue;
+            n = is_inactive ? count_inactive(alerts, cli_text_of(a, "rule"), &first) : 1;
+            if (n == 1)
+                add_alert(t, a, NULL);
+            else if (first == i)
+                add_alert(t, a, &n);
+        }
 }
 
 static bool has_alert(const json_t *alerts, const char *rule)
@@ -125,10 +168,7 @@ static void print_alerts(const json_t *json)
         puts("the exporter is not running: nothing is judged just now");
     table_init(&t, 7);
     table_row(&t, "ALERT", "STATE", "SINCE", "VALUE", "RULE", "TOLD", "LABELS");
-    json_array_foreach(alerts, i, item)
-    {
-        add_alert(&t, item);
-    }
+    add_alerts(&t, alerts);
     json_array_foreach(json_object_get(json, "rules"), i, item)
     {
         if (has_alert(alerts, cli_text_of(item, "name")))

@@ -223,6 +223,12 @@ enum shm_limit {
     SHM_LIMITS,
 };
 
+enum shm_share { /* of the requests that come to it */
+                 SHM_SHARE_ALL,
+                 SHM_SHARE_STABLE,    /* those that the candidate does not get */
+                 SHM_SHARE_CANDIDATE, /* what the rollout says */
+};
+
 struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t crashes; /* all, folded ones too */
     _Atomic uint64_t deadlines;
@@ -233,12 +239,15 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t copies;    /* fresh copies of the object */
     _Atomic uint32_t log_level; /* master's: BH_LOG_*; 0: as the config says */
     _Atomic uint64_t crashes_by[METRICS_CRASHES];
+    struct metrics_log log;
     struct quarantine quarantine;
     struct series_share series;
     /* The master's, for readers: */
     _Atomic uint32_t is_shown; /* it is in the current config, and this is filled in */
     char name[SHM_PLUGIN_NAME], module[SHM_PLUGIN_NAME];
     struct breaker_limits limits;
+    _Atomic uint64_t generation; /* that brought its object */
+    _Atomic uint32_t share;      /* enum shm_share */
 };
 
 struct shm_worker {
@@ -341,6 +350,8 @@ struct shm {
     struct shm_receiver receiver[SHM_RECEIVERS];
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
+    struct metrics_name route_name[METRICS_ROUTES];
+    struct metrics_log log; /* of all but plugins */
     struct series_table series;
     struct rollout rollout; /* of a plugin's candidate; one at a time */
 };

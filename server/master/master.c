@@ -573,6 +573,7 @@ static void master_fini(struct master *m)
         fd_close(&m->worker[i].far_fd);
     }
     log_follow(NULL);
+    log_count_in(NULL);
     shm_destroy(&m->shm);
     store_memory_destroy(&m->store);
     reload_fini(m);

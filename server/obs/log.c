@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "ipc/metrics.h"
 #include "obs/log_repeat.h"
 #include "obs/timestamp.h"
 #include "obs/utf8.h"
@@ -29,6 +30,7 @@ static struct {
     bool is_journal;                      /* systemd's, at the other end of stderr */
     bool has_colours;                     /* stderr is a terminal */
     const _Atomic uint32_t *shared_level; /* log_follow(); or NULL */
+    struct metrics_log *counts;           /* log_count_in(); or NULL */
     char role[32];
     char path[PATH_MAX];
 } log_to = {.fd = STDERR_FILENO, .level = LOG_INFO, .path = "-"};
@@ -135,6 +137,11 @@ void log_set_role(const char *role)
 {
     snprintf(log_to.role, sizeof log_to.role, "%s", role);
     log_repeat_reset(); /* those are told by the process that forked this one */
+}
+
+void log_count_in(struct metrics_log *counts)
+{
+    log_to.counts = counts;
 }
 
 void log_follow(const _Atomic uint32_t *level)
@@ -295,11 +302,17 @@ static void emit(int level, const char *who, const char *msg, size_t n, uint32_t
     errno = saved;
 }
 
-static void write_or_count(int level, const char *who, const char *msg, size_t n)
+static void write_or_count(int level, const char *who, struct metrics_log *counts, const char *msg,
+                           size_t n)
 {
+    bool is_written;
+
     while (n > 0 && msg[n - 1] == '\n')
         n--;
-    if (log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit))
+    is_written = log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit);
+    if (counts != NULL && level > 0 && level < METRICS_LOG_LEVELS)
+        metrics_add_shared(is_written ? &counts->written[level] : &counts->suppressed[level], 1);
+    if (is_written)
         emit(level, who, msg, n, 0);
 }
 
@@ -331,10 +344,11 @@ void log_write(int level, const char *fmt, ...)
     va_end(ap);
     if (n < 0)
         return;
-    write_or_count(level, NULL, msg, (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
+    write_or_count(level, NULL, log_to.counts, msg,
+                   (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
 }
 
-void log_plugin(int level, const char *who, const char *msg, size_t n)
+void log_plugin(int level, const char *who, struct metrics_log *counts, const char *msg, size_t n)
 {
-    write_or_count(level, who, msg, n);
+    write_or_count(level, who, counts, msg, n);
 }

@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct metrics_log;
+
 enum log_level { LOG_ERROR = 1, LOG_WARN, LOG_INFO, LOG_DEBUG }; /* as BH_LOG_* */
 
 enum log_format {
@@ -45,6 +47,10 @@ int64_t log_next_ms(void);
  * does not. NULL: no more. What is not a level counts as 0. */
 void log_follow(const _Atomic uint32_t *level);
 
+/* Lines that are written, and those that are not since they repeat others, are counted there, in shared
+ * memory; but for plugins'. NULL: no more. */
+void log_count_in(struct metrics_log *counts);
+
 /* "error", ...; "?". And back: 0 when it is none. */
 const char *log_level_name(int level);
 int log_level_find(const char *name);
@@ -60,8 +66,9 @@ bool log_is_on(int level);
 
 __attribute__((format(printf, 2, 3))) void log_write(int level, const char *fmt, ...);
 
-/* A line of a plugin's: who is the instance. Its level has been looked at: it is written. */
-void log_plugin(int level, const char *who, const char *msg, size_t n);
+/* A line of a plugin's: who is the instance. Its level has been looked at: it is written. counts: where it
+ * is counted, or NULL. */
+void log_plugin(int level, const char *who, struct metrics_log *counts, const char *msg, size_t n);
 
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_WARN, __VA_ARGS__)

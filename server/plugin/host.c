@@ -53,7 +53,8 @@ static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
     if (n > sizeof text)
         n = sizeof text;
     memcpy(text, msg, n); /* faults here, if it must */
-    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?", text, n);
+    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?",
+               is_inst(inst) && inst->stat != NULL ? &inst->stat->log : NULL, text, n);
 }
 
 static int32_t host_log_enabled(bh_inst *inst, int32_t level)

@@ -292,6 +292,53 @@ static void top_draws_on_a_terminal_and_q_ends_it(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* However it ends, a crash of its own included. */
+static void top_gives_the_terminal_back(void **state)
+{
+    static const char *const signals[] = {"INT", "TERM", "QUIT", "SEGV", "ABRT"};
+    struct server *srv = start(1);
+
+    (void)state;
+    if (run_command(NULL, "command -v script >/dev/null && command -v stty >/dev/null") != 0)
+        skip();
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        const char *left;
+        char *out;
+
+        run_command(
+            &out,
+            "ulimit -c 0; RUNTIME_DIRECTORY=%s script -qec 'sh -c \"(sleep 1; kill -%s \\$\\$) "
+            "& exec %s top -c %s\"; echo; stty -a' /dev/null </dev/null",
+            srv->dir, signals[i], getenv("BULKHEAD"), srv->config);
+        left = strstr(out, "\033[?25h\033[?1049l");
+        if (strstr(out, "LISTENER") == NULL || left == NULL || strstr(left, " icanon") == NULL ||
+            strstr(left, " echo ") == NULL)
+            harness_fail(__FILE__, __LINE__, "after SIG%s: %.3000s", signals[i], out);
+        free(out);
+    }
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* It is not over when the server is: that may be restarted. */
+static void top_goes_on_while_no_server_answers(void **state)
+{
+    struct server *srv = start(1);
+    char *out;
+
+    (void)state;
+    if (run_command(NULL, "command -v script >/dev/null") != 0)
+        skip();
+    run_command(&out,
+                "(sleep 1; kill -TERM %d; sleep 4; printf q) | RUNTIME_DIRECTORY=%s script -qec "
+                "'%s top --interval 0.2 -c %s' /dev/null",
+                (int)srv->pid, srv->dir, getenv("BULKHEAD"), srv->config);
+    if (strstr(out, "LISTENER") == NULL || strstr(out, "no answer for ") == NULL ||
+        strstr(out, "no server runs with") == NULL)
+        harness_fail(__FILE__, __LINE__, "%.3000s", out);
+    free(out);
+    server_stop(&srv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +352,8 @@ int main(void)
         cmocka_unit_test(promtool_has_nothing_to_say),
         cmocka_unit_test(top_shows_what_happens_between_two_looks),
         cmocka_unit_test(top_draws_on_a_terminal_and_q_ends_it),
+        cmocka_unit_test(top_gives_the_terminal_back),
+        cmocka_unit_test(top_goes_on_while_no_server_answers),
     };
 
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

@@ -260,7 +260,7 @@ function alertRow(alert) {
   return h('tr', { 'data-key': `${alert.rule} ${labels}` },
     h('td', null, state(...ALERT_STATES[alert.state])), h('td', null, h('b', null, alert.rule)),
     h('td', null, since ? h('span', { title: since }, ago(since)) : '–'), h('td', { class: 'num' }, alert.value === null ? '–' : Number(alert.value.toPrecision(6))),
-    h('td', null, h('code', null, `${alert.metric} ${alert.when}`)), h('td', { class: 'labels' }, h('code', null, labels || '–')),
+    h('td', null, h('code', null, `${alert.metric} ${alert.when}`)), h('td', { class: 'labels' }, alert.note ?? h('code', null, labels || '–')),
     h('td', null, Object.entries(alert.told).map(([name, told]) => h('div', { class: 'told' }, `${name} `, state(...TOLD[told], told)))));
 }
 
@@ -278,12 +278,18 @@ export function alerts(app) {
   const all = [...told.alerts, ...told.rules.filter((r) => !known.has(r.name)).map((r) => ({ rule: r.name, state: 'no data', metric: r.metric, when: r.when, value: null, labels: {}, told: {} }))];
   const order = Object.keys(ALERT_STATES);
   all.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
+  const isWell = (a) => a.state === 'inactive' && all.some((b) => b !== a && b.rule === a.rule && b.state === 'inactive');
+  const rows = all.filter((a) => !isWell(a));
+  for (const rule of new Set(all.filter(isWell).map((a) => a.rule))) { // one row for all that are well
+    const same = all.filter((a) => a.rule === rule && a.state === 'inactive');
+    rows.push({ ...same[0], value: null, labels: {}, note: `${same.length} sets of labels` });
+  }
   return [
     h('h1', null, 'Alerts'),
     told.running ? null : h('p', { class: 'banner bad' }, 'The process that judges the rules is not running: what stands here is old.'),
     h('div', { class: 'card scroll' }, h('table', null,
       h('thead', null, h('tr', null, ['State', 'Alert', 'Since'].map((t) => h('th', null, t)), h('th', { class: 'num' }, 'Value'), ['Rule', 'Labels', 'Told'].map((t) => h('th', null, t)))),
-      h('tbody', null, all.map(alertRow)))),
+      h('tbody', null, rows.map(alertRow)))),
     h('div', { class: 'card scroll' }, h('h2', null, 'Receivers'), told.receivers.length ? h('table', null,
       h('thead', null, h('tr', null, ['Receiver', 'Type', 'State'].map((t) => h('th', null, t)), ['Arrived', 'Waiting', 'Given up'].map((t) => h('th', { class: 'num' }, t)), h('th', null, 'Last arrived'))),
       h('tbody', null, told.receivers.map(receiverRow))) : h('p', { class: 'empty' }, 'Nobody is told: ', h('code', null, 'alerts.receivers'), ' is empty.')),
