@@ -637,7 +637,9 @@ typedef struct bh_plugin {
      * the most). Requests go on after it: what changes from there on is lost. Not called by hosts
      * before 1.1. */
     bh_rc (*save)(void *self, void *buf, size_t *n);
-    /* Give back what open() took. Called for a crashed instance too, once its requests are done. */
+    /* Give back what open() took. Called for a crashed instance too, once its requests are done. Ends
+     * its threads and timers; a plugin that leaves these, a signal handler or a key with a destructor
+     * behind in the trial run is refused. */
     void (*close)(void *self);
 
     /* The head of a request is there. Chain order. */

@@ -14,6 +14,7 @@
 #include "admin/internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 
@@ -101,6 +102,7 @@ static void loop(struct admin *a)
         int64_t now_ms;
         int wait_ms, n;
 
+        beat();
         ask_run(&a->asker);
         if (ask_wants_room(&a->asker) != has_room_event && a->asker.fd >= 0) {
             has_room_event = !has_room_event;

@@ -82,6 +82,19 @@ void diag_format(const struct diag *d, int i, char *buf, size_t size)
                  item->hint != NULL ? "; " : "", item->hint != NULL ? item->hint : "");
 }
 
+void diag_format_all(const struct diag *d, char *buf, size_t size)
+{
+    size_t n = 0;
+
+    buf[0] = '\0';
+    for (int i = 0; i < d->n && n + 1 < size; i++) {
+        diag_format(d, i, buf + n, size - n - 1);
+        n += strlen(buf + n);
+        buf[n++] = '\n';
+        buf[n] = '\0';
+    }
+}
+
 void diag_print(const struct diag *d, FILE *out)
 {
     for (int i = 0; i < d->n; i++) {

@@ -40,5 +40,7 @@ void diag_print(const struct diag *d, FILE *out);
 
 /* The item as one line in buf, for messages that travel. */
 void diag_format(const struct diag *d, int i, char *buf, size_t size);
+/* All of them, a line each; as many as there is room for. */
+void diag_format_all(const struct diag *d, char *buf, size_t size);
 
 #endif

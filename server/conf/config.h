@@ -368,7 +368,7 @@ struct config {
 
 /* 0 and a config in *out (free with config_destroy), or -errno with every mistake in diag.
  * Reads the file and the environment; no other I/O. Bounded: files up to 1 MiB, nesting up to 32,
- * 10,000 nodes (aliases count each time). */
+ * 50,000 nodes (aliases count each time). */
 int config_load(const char *path, struct diag *diag, struct config **out);
 void config_destroy(struct config **cfgp);
 

@@ -1,7 +1,7 @@
 /*
  * schema.h - the keys of the config file as one table.
  *
- * A key's name, type, range, default and help stand in that table and nowhere else (keys.c). The
+ * A key's name, type, range, default and help stand in that table and nowhere else (keys*.c). The
  * reader below, `bulkhead schema` and docs/configuration.md are all made from it.
  */
 #ifndef CONF_SCHEMA_H

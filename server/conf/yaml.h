@@ -32,9 +32,10 @@ struct yaml_node {
     int n;
 };
 
-#define YAML_MAX_FILE    (1u << 20)
-#define YAML_MAX_DEPTH   32
-#define YAML_MAX_NODES   10000 /* keys included; an alias counts as all that it stands for */
+#define YAML_MAX_FILE  (1u << 20)
+#define YAML_MAX_DEPTH 32
+/* Keys included; an alias counts as all that it stands for. As many routes as there may be take 8 to 11 each. */
+#define YAML_MAX_NODES   50000
 #define YAML_MAX_ANCHORS 100
 
 /* 0 and the tree in *out, or -errno and the reasons in diag: every bad key and variable, but only

@@ -13,6 +13,7 @@
 #include "exporter/alerts.h"
 #include "exporter/outbox.h"
 #include "exporter/traces.h"
+#include "ipc/beat.h"
 #include "obs/log.h"
 
 #define LAST_MS 3000 /* for what is left, at the end */
@@ -74,6 +75,7 @@ static void turn(const struct config *cfg, struct outbox *outbox, bool is_last)
 {
     int64_t now_ms = clock_mono_ms();
 
+    beat();
     if (cfg->tracing.endpoint != NULL)
         traces_run(now_ms, is_last);
     if (!is_last)

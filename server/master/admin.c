@@ -1,7 +1,6 @@
 #include "master/admin.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,15 +8,12 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
-#include "base/must.h"
 #include "master/internal.h"
-#include "obs/log.h"
 
 void admin_init(struct admin *a)
 {
@@ -139,21 +135,6 @@ void admin_describe(const struct master *m, char *buf, size_t size)
 
 /* ---- the process ---- */
 
-static void start_later(struct master *m, const char *reason)
-{
-    struct child *c = &m->admin_child;
-    int64_t now = clock_mono_ms();
-    uint32_t delay_ms = respawn_ended(&c->respawn, now, reason == NULL);
-
-    c->state = CHILD_WAITING;
-    c->due_ms = now + delay_ms;
-    if (delay_ms == 0)
-        log_info("the admin process is started again");
-    else
-        log_error("the admin process is started again in %u ms: %s", delay_ms,
-                  reason != NULL ? reason : "it ended too often");
-}
-
 static int make_sessions(struct admin *a)
 {
     if (a->sessions_fd >= 0)
@@ -176,7 +157,7 @@ void admin_start(struct master *m)
     if (r == 0)
         r = child_start(m, c, -1, m->generation);
     if (r < 0) {
-        start_later(m, strerror(-r));
+        helper_start_later(c, strerror(-r));
         return;
     }
     m->admin.client = (struct control_client){.fd = c->channel_fd};
@@ -186,13 +167,8 @@ void admin_start(struct master *m)
 
 void admin_tick(struct master *m, int64_t now_ms)
 {
-    if (m->admin_child.state == CHILD_WAITING && m->admin_child.due_ms <= now_ms)
+    if (helper_next_ms(&m->admin_child) <= now_ms)
         admin_start(m);
-}
-
-int64_t admin_next_ms(const struct master *m)
-{
-    return m->admin_child.state == CHILD_WAITING ? m->admin_child.due_ms : INT64_MAX;
 }
 
 static void forget_client(struct admin *a)
@@ -205,31 +181,20 @@ static void forget_client(struct admin *a)
 
 void admin_ended(struct master *m, int status)
 {
-    char how[64];
-
     forget_client(&m->admin);
     if (m->phase >= MASTER_FLUSHING || m->is_succeeded || !m->admin.door.is_open)
         return;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->admin_child.gen != m->generation) {
-        admin_start(m); /* it was told to make room */
-        return;
-    }
-    death_describe(status, how, sizeof how);
-    log_error("the admin process %s", how);
-    start_later(m, NULL);
+    if (helper_ended(m, &m->admin_child, status))
+        admin_start(m);
 }
 
 void admin_stop(struct master *m)
 {
-    struct child *c = &m->admin_child;
-
-    if (c->state == CHILD_WAITING)
-        c->state = CHILD_DOWN;
     if (m->is_succeeded)
         listen_leave_paths(&m->admin.door.set);
     close_door(&m->admin.door);
     close_door(&m->admin.next);
-    child_kill(c, SIGTERM);
+    helper_stop(&m->admin_child);
 }
 
 void admin_close(struct master *m)

@@ -47,7 +47,6 @@ void admin_abandon(struct master *m);
 /* Forks the process, if there is to be one. */
 void admin_start(struct master *m);
 void admin_tick(struct master *m, int64_t now_ms);
-int64_t admin_next_ms(const struct master *m);
 /* It is no more. */
 void admin_ended(struct master *m, int status);
 /* It asks, or takes the rest of an answer. */

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "ipc/beat.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
@@ -84,6 +85,32 @@ void child_kill(struct child *c, int signo)
         return;
     c->was_told_to_end = c->was_told_to_end || signo == SIGQUIT || signo == SIGKILL;
     kill(c->pid, signo);
+}
+
+bool child_look_stopped(struct child *c)
+{
+    char path[64], line[256] = "", name[32];
+    const char *state;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)c->pid);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return false;
+    if (fgets(line, sizeof line, f) == NULL)
+        line[0] = '\0';
+    fclose(f);
+    state = strrchr(line, ')');
+    if (state == NULL || state[1] != ' ' || (state[2] != 'T' && state[2] != 't'))
+        return false;
+    if (!c->is_stopped) {
+        child_name(c, name, sizeof name);
+        log_warn(
+            "%s (pid %d) is stopped, by a signal or a debugger: it is left alone; kill -CONT %d",
+            name, (int)c->pid, (int)c->pid);
+    }
+    c->is_stopped = true;
+    return true;
 }
 
 /* ---- In the child ---- */
@@ -198,6 +225,10 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                        (enum log_format)c->gen->cfg->log.format);
     log_limit_repeats(c->gen->cfg->log.repeats);
     child_become(&m->user, parent, !is_worker(c), role);
+    if (!is_worker(c) && m->beats != NULL)
+        beat_is(&m->beats[is_recorder(c) ? BEAT_RECORDER
+                          : is_admin(c)  ? BEAT_ADMIN
+                                         : BEAT_EXPORTER]);
     if (is_recorder(c)) {
         struct recorder_view view = look_back(c->gen);
 
@@ -279,7 +310,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     int r;
 
     must(!child_is_alive(c) && c->ready_fd == -1 && c->channel_fd == -1);
-    c->was_told_to_end = false;
+    c->was_told_to_end = c->is_stopped = false;
     c->message_len = 0;
     c->gen = gen;
     r = fork_child(m, c, post);
@@ -291,7 +322,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     c->started_ms = now;
     /* The others say nothing: nobody waits for them. */
     c->state = is_worker(c) ? CHILD_STARTING : CHILD_RUNNING;
-    c->due_ms = now + MASTER_READY_MS;
+    c->due_ms = is_worker(c) ? now + MASTER_READY_MS : INT64_MAX;
     return 0;
 }
 

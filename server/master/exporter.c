@@ -6,30 +6,13 @@
  */
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "master/internal.h"
-#include "obs/log.h"
 
 bool exporter_is_wanted_by(const struct master *m)
 {
     return m->roles->exporter != NULL && m->roles->wants_exporter(m->cfg);
-}
-
-static void start_later(struct master *m, const char *reason)
-{
-    struct child *c = &m->exporter;
-    int64_t now = clock_mono_ms();
-    uint32_t delay_ms = respawn_ended(&c->respawn, now, reason == NULL);
-
-    c->state = CHILD_WAITING;
-    c->due_ms = now + delay_ms;
-    if (delay_ms == 0)
-        log_info("the exporter is started again");
-    else
-        log_error("the exporter is started again in %u ms: %s", delay_ms,
-                  reason != NULL ? reason : "it ended too often");
 }
 
 void exporter_start(struct master *m)
@@ -45,33 +28,19 @@ void exporter_start(struct master *m)
     respawn_started(&c->respawn, clock_mono_ms());
     r = child_start(m, c, -1, m->generation);
     if (r < 0)
-        start_later(m, strerror(-r));
+        helper_start_later(c, strerror(-r));
 }
 
 void exporter_tick(struct master *m, int64_t now_ms)
 {
-    if (m->exporter.state == CHILD_WAITING && m->exporter.due_ms <= now_ms)
+    if (helper_next_ms(&m->exporter) <= now_ms)
         exporter_start(m);
-}
-
-int64_t exporter_next_ms(const struct master *m)
-{
-    return m->exporter.state == CHILD_WAITING ? m->exporter.due_ms : INT64_MAX;
 }
 
 void exporter_ended(struct master *m, int status)
 {
-    char how[64];
-
-    if (m->phase >= MASTER_FLUSHING)
-        return;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->exporter.gen != m->generation) {
-        exporter_start(m); /* it was told to make room */
-        return;
-    }
-    death_describe(status, how, sizeof how);
-    log_error("the exporter %s", how);
-    start_later(m, NULL);
+    if (m->phase < MASTER_FLUSHING && helper_ended(m, &m->exporter, status))
+        exporter_start(m);
 }
 
 void exporter_commit(struct master *m)
@@ -84,7 +53,5 @@ void exporter_commit(struct master *m)
 
 void exporter_stop(struct master *m)
 {
-    if (m->exporter.state == CHILD_WAITING)
-        m->exporter.state = CHILD_DOWN;
-    child_kill(&m->exporter, SIGTERM);
+    helper_stop(&m->exporter);
 }

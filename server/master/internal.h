@@ -102,13 +102,15 @@ struct child {
     int channel_fd; /* ipc/channel.h; -1: closed */
     int far_fd;     /* its end of that: for what it will not read any more (escrow_take_back()) */
     int64_t started_ms;
-    int64_t due_ms;       /* WAITING: start; STARTING: ready by then; LEAVING: gone by then */
-    uint32_t beat;        /* of its loop, as last seen ... */
-    int64_t beat_ms;      /* ... to change */
-    struct haul haul;     /* PARKED */
-    char record_id[64];   /* PARKED: of the crash, for the one it answered just then */
-    bool is_surrendering; /* PARKED: we wait for what it hands over by itself, till due_ms */
-    bool was_told_to_end; /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
+    int64_t due_ms;              /* WAITING: start; STARTING: ready by then; LEAVING: gone by then;
+                          a helper of an older generation: the same */
+    uint32_t beat;               /* of its loop, as last seen ... */
+    int64_t beat_ms;             /* ... to change */
+    struct haul haul;            /* PARKED */
+    char record_id[64];          /* PARKED: of the crash, for the one it answered just then */
+    bool is_surrendering;        /* PARKED: we wait for what it hands over by itself, till due_ms */
+    bool is_stopped;             /* by a signal, as was said */
+    bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
     struct respawn respawn; /* of the recorder, of the admin process */
@@ -191,6 +193,7 @@ struct master {
     int exit_status;
     int epoll_fd, signal_fd;
     struct child recorder, admin_child, exporter;
+    _Atomic uint32_t *beats; /* of these: ipc/beat.h */
     struct admin admin;
     struct child *worker; /* n_slots */
     int n_slots;
@@ -243,6 +246,8 @@ bool child_is_alive(const struct child *c);
 /* "worker 0", "recorder" */
 void child_name(const struct child *c, char *buf, size_t size);
 void child_kill(struct child *c, int signo);
+/* Has somebody stopped it by a signal, or debugs it? Says so, once. */
+bool child_look_stopped(struct child *c);
 /* Something came through ready_fd. The worker is RUNNING if that was the word. */
 void child_read_ready(struct child *c);
 /* Collects it if it has ended; true then, with *status as of waitpid(), and it is DOWN. What it said
@@ -287,6 +292,12 @@ const char *duty_name(enum child_duty duty);
 /* Has workers replaced, one after the other, without losing a connection. slot: of the worker; -1:
  * all that serve. 0, or -ENOENT. */
 int master_recycle(struct master *m, int slot);
+
+/* ---- stuck.c ---- */
+
+/* Kills a recorder, admin process or exporter that stands still. */
+void stuck_tick(struct master *m, int64_t now_ms);
+extern int stuck_helper_ms; /* tests have less */
 
 /* ---- escrow.c ---- */
 
@@ -334,8 +345,42 @@ enum {
 /* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
-/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
-void generation_discard(struct master *m, struct generation *g);
+void reload_tick(struct master *m, int64_t now_ms);
+/* The server stops: whatever is under way is given up. */
+void reload_abandon(struct master *m, const char *why);
+/* JSON, malloc'd; NULL: no such number, or no memory. {"state": "running"} while it is. */
+char *reload_result(const struct master *m, uint32_t id);
+void reload_fini(struct master *m);
+/* The end of the one under way, or of one that got nowhere. stage: where it failed; NULL: all went
+ * well. errors: a line each. */
+void reload_finish(struct master *m, const char *state, const char *stage, const char *errors);
+
+/* ---- reload_prepare.c ---- */
+
+/* Opens what the next generation listens on, and forks workers with it, which open all plugins. */
+void reload_prepare(struct master *m);
+/* Every one of them has. */
+bool reload_is_prepared(const struct master *m);
+/* Or not: they go, and the reload has failed. */
+void reload_fail_prepare(struct master *m, const char *why);
+/* One of them has ended. */
+void reload_candidate_ended(struct master *m, const char *reason);
+
+/* ---- reload_state.c ---- */
+
+/* Asks one worker what its plugins have in memory, so that restore() is tried with something real. False:
+ * there is nothing to ask for. */
+bool reload_ask_for_state(struct master *m);
+/* It has answered, or will not: then *state_fd is -1. */
+bool reload_is_answered(struct master *m, int64_t now_ms, int *state_fd);
+/* Asks all of them, for their successors. */
+void reload_begin_saving(struct master *m, int64_t now_ms);
+bool reload_is_saved(struct master *m, int64_t now_ms);
+/* What was saved is not wanted. */
+void reload_drop_saved(struct master *m);
+
+/* ---- reload_check.c ---- */
+
 /* In what the generation that is being loaded differs, into m->reload.changes. */
 void reload_find_changes(struct master *m);
 /* One that no reload can make; or NULL. */
@@ -347,18 +392,43 @@ void reload_ban_culprit(struct master *m, const char *culprit, const char *said)
 /* Puts an object into quarantine. */
 void reload_ban(struct master *m, const char *plugin, const char *version, const char *sha256,
                 const char *why);
-void reload_tick(struct master *m, int64_t now_ms);
-/* A worker with the new config is ready, or has ended. */
-void reload_candidate_ended(struct master *m, const char *reason);
-/* The server stops: whatever is under way is given up. */
-void reload_abandon(struct master *m, const char *why);
-/* JSON, malloc'd; NULL: no such number, or no memory. {"state": "running"} while it is. */
-char *reload_result(const struct master *m, uint32_t id);
-void reload_fini(struct master *m);
+
+/* ---- generation.c ---- */
+
+/* Gives g back; its files too, as far as the others, and what is being loaded, do without. */
+void generation_discard(struct master *m, struct generation *g);
 /* Gives back generations that no worker has any more. */
 void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
+
+/* ---- reap.c ---- */
+
+/* Collects the children that have ended; their successors follow. */
+void reap_children(struct master *m);
+/* It was forked MASTER_READY_MS ago and is not ready: kills it. */
+void reap_late_worker(struct master *m, struct child *c);
+
+/* ---- helper.c: recorder, exporter, admin process ---- */
+
+/* It is WAITING then. reason: why it could not be forked; NULL: it has ended, as was said. */
+void helper_start_later(struct child *c, const char *reason);
+/* It is no more. True: it made room for one with another config, which is to be started now; or it is
+ * started again later. */
+bool helper_ended(const struct master *m, struct child *c, int status);
+/* When it is to be started again; INT64_MAX: it is not. */
+int64_t helper_next_ms(const struct child *c);
+/* SIGTERM, and none follows. */
+void helper_stop(struct child *c);
+
+/* ---- recorder.c ---- */
+
+void recorder_start(struct master *m);
+void recorder_tick(struct master *m, int64_t now_ms);
+/* It is no more. */
+void recorder_ended(struct master *m, int status);
+/* The workers are gone: it writes out what they left. */
+void recorder_stop(struct master *m);
 
 /* ---- exporter.c ---- */
 
@@ -367,13 +437,13 @@ bool exporter_is_wanted_by(const struct master *m);
 /* Forks the process that sends traces and alerts, if the config wants one. */
 void exporter_start(struct master *m);
 void exporter_tick(struct master *m, int64_t now_ms);
-int64_t exporter_next_ms(const struct master *m);
 /* It is no more. */
 void exporter_ended(struct master *m, int status);
 /* The config has changed: the next one begins when this one has ended. */
 void exporter_commit(struct master *m);
 /* The server stops: it sends the rest. */
 void exporter_stop(struct master *m);
+
 /* ---- publish.c ---- */
 
 /* Names and limits of the current config's plugins, and so on. */
@@ -423,9 +493,16 @@ int upgrade_inherit(struct master *m);
 /* It serves: tells the old one, which tells systemd. */
 void upgrade_announce(struct master *m);
 
-/* ---- master.c ---- */
+/* ---- phase.c ---- */
 
 const char *phase_name(enum master_phase phase);
+/* The one place where the phase changes; only forward. */
+void phase_enter(struct master *m, enum master_phase phase);
+/* The server cannot start: the children that did are stopped. */
+void phase_fail_start(struct master *m);
+/* phase_end_ms has come: who has not finished is killed. */
+void phase_out_of_patience(struct master *m);
+int phase_count_workers(const struct master *m);
 
 /* The successor serves: workers hand over what is idle, finish the rest, and end; then this does. */
 void master_give_way(struct master *m);

@@ -385,6 +385,15 @@ void listen_leave_paths(struct listen_set *set)
         set->path[i].ino = 0;
 }
 
+void listen_share_paths(struct listen_set *from, const struct listen_set *to)
+{
+    for (int i = 0; i < from->cfg->n_listeners; i++)
+        for (int k = 0; from->path != NULL && to->path != NULL && k < to->cfg->n_listeners; k++)
+            if (from->path[i].ino != 0 && from->path[i].ino == to->path[k].ino &&
+                from->path[i].dev == to->path[k].dev)
+                from->path[i].ino = 0;
+}
+
 int listen_find(const struct listen_set *set, int conn_fd)
 {
     union address local, mine;

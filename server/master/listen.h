@@ -37,6 +37,8 @@ int listen_open(struct listen_set *set, const struct config *cfg, struct inherit
 int listen_find(const struct listen_set *set, int conn_fd);
 /* The files of Unix sockets are another server's now: listen_close() leaves them. */
 void listen_leave_paths(struct listen_set *set);
+/* Those that both have are `to`'s from now on, as far as files go. */
+void listen_share_paths(struct listen_set *from, const struct listen_set *to);
 
 /* One per listener. */
 const int *listen_fds(const struct listen_set *set, int worker);

@@ -1,9 +1,8 @@
 /*
- * master.c - the life of the server: start, watch over the children, stop.
+ * master.c - the master's loop: signals, what came from children, what is due.
  *
- * One thread, one loop; what it reads are signals and the few bytes of a worker that is ready.
- * What a newcomer would get wrong: children that ended are looked for by pid, each; waitpid(-1)
- * would steal from whoever else has children in this process.
+ * One thread, which waits for nothing but here. What a phase begins with is in phase.c, what follows
+ * from the end of a child in reap.c.
  */
 #include "master/master.h"
 
@@ -14,285 +13,21 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
 #include "store/memory.h"
 
-#define FORCE_MS        1000 /* from SIGQUIT to SIGKILL */
-#define DRAIN_EXTRA_MS  2000 /* beyond limits.drain_ms, which is the workers' own */
 #define SLOTS_PER_POST  4
-#define FLUSH_MS        5000 /* for the recorder's last lines */
-#define RELOAD_TICK_MS  5    /* between two looks at what a reload waits for */
-#define ESCROW_RETRY_MS 5    /* a worker's channel is full, or it is not there yet */
-
-static const char *const phase_names[] = {
-    [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving",   [MASTER_DRAINING] = "draining",
-    [MASTER_FORCING] = "forcing",   [MASTER_FLUSHING] = "flushing", [MASTER_ENDED] = "ended",
-};
-
-const char *phase_name(enum master_phase phase)
-{
-    return phase_names[phase];
-}
-
-/* ---- Phases ---- */
-
-static void signal_workers(struct master *m, int signo)
-{
-    for (int i = 0; i < m->n_slots; i++)
-        /* One that stands by has nothing to finish. */
-        child_kill(&m->worker[i], m->worker[i].duty == DUTY_STANDBY ? SIGQUIT : signo);
-}
-
-static int count_workers(const struct master *m)
-{
-    int n = 0;
-
-    for (int i = 0; i < m->n_slots; i++)
-        n += child_is_alive(&m->worker[i]);
-    return n;
-}
-
-static void enter(struct master *m, enum master_phase phase)
-{
-    int64_t now = clock_mono_ms();
-
-    must(phase > m->phase);
-    log_debug("master: %s -> %s", phase_names[m->phase], phase_names[phase]);
-    m->phase = phase;
-    switch (phase) {
-    case MASTER_STARTING: break;
-    case MASTER_SERVING:
-        if (m->predecessor_fd >= 0) /* not sooner: until now it was the old master's */
-            control_open(m);
-        watch_update(m);
-        watchdog_saw_turn(m, now);
-        admin_start(m);
-        exporter_start(m);
-        events_add(&m->events, EVENT_STARTED, NULL, "the server serves");
-        if (m->roles->interrupted != NULL && m->roles->interrupted[0] != '\0') {
-            log_warn("plugin '%s' was being rolled out when the server ended: it is the version "
-                     "before that serves",
-                     m->roles->interrupted);
-            events_add(&m->events, EVENT_ROLLOUT_ABORTED, m->roles->interrupted,
-                       "it was being rolled out when the server ended: the version before serves");
-        }
-        kept_save(m, &m->overlay, NULL);
-        master_announce(m);
-        if (m->predecessor_fd >= 0)
-            upgrade_announce(m); /* the old one tells systemd */
-        else
-            notify_systemd("READY=1");
-        break;
-    case MASTER_DRAINING:
-    case MASTER_FORCING:
-        reload_abandon(m, "the server stops");
-        if (m->is_succeeded) {
-            listen_leave_paths(&m->listeners);
-            admin_stop(m);
-        } else
-            notify_systemd("STOPPING=1");
-        if (!m->is_succeeded)
-            listen_shut_door(&m->listeners, NULL);
-        listen_close(&m->listeners);
-        if (m->is_succeeded && phase == MASTER_DRAINING)
-            posts_dismiss_all(m);
-        else
-            signal_workers(m, phase == MASTER_DRAINING ? SIGTERM : SIGQUIT);
-        m->phase_end_ms = now + (phase == MASTER_DRAINING
-                                     ? (int64_t)m->cfg->limits.drain_ms + DRAIN_EXTRA_MS
-                                     : FORCE_MS);
-        break;
-    case MASTER_FLUSHING:
-        /* Not sooner: it writes out what the workers left. */
-        if (m->recorder.state == CHILD_WAITING)
-            m->recorder.state = CHILD_DOWN;
-        child_kill(&m->recorder, SIGTERM);
-        admin_stop(m);
-        exporter_stop(m);
-        m->phase_end_ms = now + FLUSH_MS;
-        break;
-    case MASTER_ENDED:
-        log_tell_repeats(true);
-        log_info("stopped");
-        break;
-    }
-}
-
-void master_give_way(struct master *m)
-{
-    if (m->phase == MASTER_SERVING)
-        enter(m, MASTER_DRAINING);
-}
-
-static void fail_start(struct master *m)
-{
-    m->exit_status = MASTER_FAILED;
-    enter(m, MASTER_FORCING);
-}
-
-static void run_out_of_patience(struct master *m)
-{
-    if (m->phase == MASTER_FLUSHING) {
-        log_warn(
-            "the recorder, the exporter or the admin process did not finish within %d ms: killed",
-            FLUSH_MS);
-        child_kill(&m->exporter, SIGKILL);
-        child_kill(&m->recorder, SIGKILL);
-        child_kill(&m->admin_child, SIGKILL);
-    }
-    for (int i = 0; i < m->n_slots; i++) {
-        char where[512];
-
-        if (!child_is_alive(&m->worker[i]))
-            continue;
-        death_where(m, i, where, sizeof where);
-        log_warn("worker %d did not finish in time (%s): killed", i, where);
-        child_kill(&m->worker[i], SIGKILL);
-    }
-    m->phase_end_ms = INT64_MAX; /* nothing survives SIGKILL */
-}
-
-/* ---- Children that end ---- */
-
-static void worker_not_ready(struct master *m, struct child *c, const char *why)
-{
-    if (m->phase == MASTER_STARTING) {
-        master_say(m, "worker %d is not ready: %s; nothing was started", c->index, why);
-        fail_start(m);
-    } else {
-        log_error("worker %d is not ready: %s", c->index, why);
-    }
-}
-
-/* An end that nobody asked for. Says in *reason, for the log, what it was. */
-static void account_for(struct master *m, struct child *c, pid_t pid, int status, char *reason,
-                        size_t size)
-{
-    bool is_in_plugin = atomic_load(&m->shm->worker[c->index].call.plugin) != 0;
-    bool is_exit = WIFEXITED(status) && !is_in_plugin;
-
-    death_describe(status, reason, size);
-    if (is_exit && WEXITSTATUS(status) == WORKER_NOT_READY && c->message_len > 0)
-        snprintf(reason, size, "%s", c->message);
-    else if (is_exit && WEXITSTATUS(status) == WORKER_REPLACE)
-        log_warn("worker %d (pid %d) asked to be replaced", c->index, (int)pid);
-    else if (is_exit && WEXITSTATUS(status) == WORKER_STOPPED)
-        log_warn("worker %d (pid %d) ended by itself", c->index, (int)pid);
-    else
-        death_charge(m, c->index, pid, status, NULL, 0);
-}
-
-static void worker_ended(struct master *m, struct child *c, pid_t pid, int status, bool was_serving)
-{
-    char reason[CHILD_MESSAGE] = "crashed";
-    enum child_duty was = c->duty;
-    int post = c->post;
-    bool has_stopped = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_STOPPED;
-    /* A SIGTERM that comes before the worker is prepared for it kills; it was asked to end. */
-    bool is_fine = c->was_told_to_end || (was == DUTY_LEAVING && has_stopped) ||
-                   (m->phase >= MASTER_DRAINING &&
-                    (has_stopped || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)));
-
-    escrow_take_back(m, c);
-    posts_read_last(m, c);
-    escrow_taken(m, c);
-    log_debug("worker %d (pid %d): %s -> %s", c->index, (int)pid, duty_name(was),
-              duty_name(DUTY_NONE));
-    c->duty = DUTY_NONE;
-    c->post = -1;
-    if (!is_fine)
-        account_for(m, c, pid, status, reason, sizeof reason);
-    if (!is_fine || was == DUTY_PARKED)
-        events_add(&m->events, EVENT_WORKER_ENDED, NULL, "worker %d (pid %d) %s", c->index,
-                   (int)pid, reason);
-    history_add(m, c, pid, is_fine && was != DUTY_PARKED ? "ended as it was told to" : reason);
-    death_clear(m, c->index);
-    if (m->phase >= MASTER_DRAINING)
-        return;
-    if (was == DUTY_CANDIDATE) {
-        if (!is_fine || m->reload.state >= RELOAD_PREPARING)
-            reload_candidate_ended(m, reason);
-        return;
-    }
-    if (!was_serving && (!is_fine || was == DUTY_PARKED))
-        worker_not_ready(m, c, reason);
-    if (m->phase == MASTER_STARTING && was_serving) {
-        master_say(m, "worker %d %s while the others were starting; nothing was started", c->index,
-                   reason);
-        fail_start(m);
-    }
-    if (m->phase == MASTER_SERVING)
-        posts_ended(m, c, was, post, was_serving, "it was not ready");
-}
-
-static void start_recorder_later(struct master *m, const char *reason)
-{
-    struct child *c = &m->recorder;
-    int64_t now = clock_mono_ms();
-    uint32_t delay_ms = respawn_ended(&c->respawn, now, reason == NULL);
-
-    c->state = CHILD_WAITING;
-    c->due_ms = now + delay_ms;
-    if (delay_ms == 0)
-        log_info("the recorder is started again");
-    else
-        log_error("the recorder is started again in %u ms: %s", delay_ms,
-                  reason != NULL ? reason : "it ended too often");
-}
-
-static void start_recorder(struct master *m)
-{
-    int r;
-
-    respawn_started(&m->recorder.respawn, clock_mono_ms());
-    r = child_start(m, &m->recorder, -1, m->generation);
-    if (r < 0)
-        start_recorder_later(m, strerror(-r));
-}
-
-static void recorder_ended(struct master *m, int status)
-{
-    char how[64];
-
-    if (m->phase >= MASTER_FLUSHING)
-        return;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && m->recorder.gen != m->generation) {
-        start_recorder(m); /* it was told to make room */
-        return;
-    }
-    death_describe(status, how, sizeof how);
-    log_error("the recorder %s", how);
-    start_recorder_later(m, NULL);
-}
-
-static void reap(struct master *m)
-{
-    bool was_serving;
-    int status;
-
-    upgrade_reap(m);
-    for (int i = 0; i < m->n_slots; i++) {
-        pid_t pid = m->worker[i].pid;
-
-        if (child_reap(&m->worker[i], &status, &was_serving))
-            worker_ended(m, &m->worker[i], pid, status, was_serving);
-    }
-    if (child_reap(&m->recorder, &status, &was_serving))
-        recorder_ended(m, status);
-    if (child_reap(&m->admin_child, &status, &was_serving))
-        admin_ended(m, status);
-    if (child_reap(&m->exporter, &status, &was_serving))
-        exporter_ended(m, status);
-}
+#define RELOAD_TICK_MS  5 /* between two looks at what a reload waits for */
+#define ESCROW_RETRY_MS 5 /* a worker's channel is full, or it is not there yet */
 
 /* ---- Signals ---- */
 
@@ -301,11 +36,11 @@ static void stop(struct master *m, int signo)
     log_info("SIG%s: stopping%s", sigabbrev_np(signo),
              signo == SIGQUIT || m->phase >= MASTER_DRAINING ? " at once" : "");
     if (m->phase >= MASTER_FORCING)
-        run_out_of_patience(m);
+        phase_out_of_patience(m);
     else if (m->phase == MASTER_DRAINING || signo == SIGQUIT)
-        enter(m, MASTER_FORCING);
+        phase_enter(m, MASTER_FORCING);
     else
-        enter(m, MASTER_DRAINING);
+        phase_enter(m, MASTER_DRAINING);
 }
 
 static void reopen_logs(struct master *m)
@@ -327,7 +62,7 @@ static void read_signals(struct master *m)
 
     while (m->phase != MASTER_ENDED && read(m->signal_fd, &info, sizeof info) == sizeof info) {
         switch (info.ssi_signo) {
-        case SIGCHLD: reap(m); break;
+        case SIGCHLD: reap_children(m); break;
         case SIGTERM:
         case SIGINT:
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
@@ -344,32 +79,16 @@ static void read_signals(struct master *m)
 
 /* ---- The loop ---- */
 
-static void late_worker(struct master *m, struct child *c)
-{
-    char where[512];
-    char why[640];
-
-    death_where(m, c->index, where, sizeof where);
-    snprintf(why, sizeof why, "it said nothing for %d ms (%s)", MASTER_READY_MS, where);
-    if (c->duty == DUTY_CANDIDATE)
-        reload_candidate_ended(m, why);
-    else
-        worker_not_ready(m, c, why);
-    child_kill(c, SIGKILL); /* the rest when it is reaped */
-    c->due_ms = INT64_MAX;
-}
-
 static void do_what_is_due(struct master *m)
 {
     int64_t now = clock_mono_ms();
 
-    if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms <= now)
-        start_recorder(m);
+    recorder_tick(m, now);
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
         if (c->state == CHILD_STARTING && c->due_ms <= now && m->phase <= MASTER_SERVING)
-            late_worker(m, c);
+            reap_late_worker(m, c);
     }
     posts_tick(m, now);
     keys_tick(m, now);
@@ -381,21 +100,22 @@ static void do_what_is_due(struct master *m)
     watchdog_tick(m, now);
     admin_tick(m, now);
     exporter_tick(m, now);
+    stuck_tick(m, now);
     log_tell_repeats(false);
     if (escrow_is_waiting(m))
         escrow_deliver(m, now);
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
-        enter(m, MASTER_SERVING);
+        phase_enter(m, MASTER_SERVING);
         posts_tick(m, now);
     }
     if (m->phase >= MASTER_DRAINING && m->phase_end_ms <= now)
-        run_out_of_patience(m);
-    if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) && count_workers(m) == 0 &&
-        !(m->is_succeeded && escrow_is_waiting(m)))
-        enter(m, MASTER_FLUSHING);
+        phase_out_of_patience(m);
+    if ((m->phase == MASTER_DRAINING || m->phase == MASTER_FORCING) &&
+        phase_count_workers(m) == 0 && !(m->is_succeeded && escrow_is_waiting(m)))
+        phase_enter(m, MASTER_FLUSHING);
     if (m->phase == MASTER_FLUSHING && !child_is_alive(&m->recorder) &&
         !child_is_alive(&m->admin_child) && !child_is_alive(&m->exporter))
-        enter(m, MASTER_ENDED);
+        phase_enter(m, MASTER_ENDED);
 }
 
 /* For epoll_wait(): until something is due. */
@@ -416,12 +136,12 @@ static int time_left_ms(const struct master *m)
         at_ms = rollout_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
-    if (m->recorder.state == CHILD_WAITING && m->recorder.due_ms < at_ms)
-        at_ms = m->recorder.due_ms;
-    if (admin_next_ms(m) < at_ms)
-        at_ms = admin_next_ms(m);
-    if (exporter_next_ms(m) < at_ms)
-        at_ms = exporter_next_ms(m);
+    if (helper_next_ms(&m->recorder) < at_ms)
+        at_ms = helper_next_ms(&m->recorder);
+    if (helper_next_ms(&m->admin_child) < at_ms)
+        at_ms = helper_next_ms(&m->admin_child);
+    if (helper_next_ms(&m->exporter) < at_ms)
+        at_ms = helper_next_ms(&m->exporter);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
@@ -492,9 +212,9 @@ static int open_loop(struct master *m, const sigset_t *signals)
 
 static void start_children(struct master *m)
 {
-    start_recorder(m);
+    recorder_start(m);
     if (!posts_start(m))
-        fail_start(m);
+        phase_fail_start(m);
 }
 
 static void set_mask(sigset_t *signals, sigset_t *before)
@@ -536,6 +256,7 @@ static int master_init(struct master *m, const struct config *cfg, const struct 
     /* calloc(): most of a child is the memory of its ends, which most never need. */
     /* After a reload for each post one that serves, and several that finish what they have begun. */
     m->n_slots = SLOTS_PER_POST * cfg->n_workers + 2;
+    m->beats = beats_create(); /* without it nobody looks */
     m->worker = calloc((size_t)m->n_slots, sizeof m->worker[0]);
     m->post = calloc((size_t)cfg->n_workers, sizeof m->post[0]);
     m->generation = calloc(1, sizeof *m->generation);
@@ -575,6 +296,7 @@ static void master_fini(struct master *m)
     log_follow(NULL);
     log_count_in(NULL);
     shm_destroy(&m->shm);
+    beats_destroy(&m->beats);
     store_memory_destroy(&m->store);
     reload_fini(m);
     rollout_fini(m);

@@ -170,7 +170,9 @@ static void fill(struct master *m, int post, int64_t now)
     int r;
 
     respawn_started(&p->respawn, now);
-    if (c != NULL && c->state == CHILD_RUNNING && appoint_standby(m, c, post))
+    /* A stopped one would take over the clients as well, and leave them waiting. */
+    if (c != NULL && c->state == CHILD_RUNNING && !child_look_stopped(c) &&
+        appoint_standby(m, c, post))
         return;
     c = posts_find_free_slot(m);
     if (c == NULL) { /* those that leave have a deadline */
@@ -215,7 +217,9 @@ void posts_change_generation(struct master *m)
 
         if (c->gen == m->generation || !child_is_alive(c))
             continue;
-        if (c->duty == DUTY_STANDBY || (c->duty == DUTY_SERVING && c->state == CHILD_STARTING))
+        if (c->duty == DUTY_STANDBY && c->state == CHILD_RUNNING && child_look_stopped(c))
+            child_kill(c, SIGKILL); /* else it would keep its slot, and its generation */
+        else if (c->duty == DUTY_STANDBY || (c->duty == DUTY_SERVING && c->state == CHILD_STARTING))
             child_kill(c, SIGQUIT);
         else if (c->duty == DUTY_SERVING)
             posts_set_duty(c, DUTY_RETIRING);
@@ -332,24 +336,6 @@ static void tick_recycling(struct master *m)
     }
 }
 
-/* Somebody debugs it, or has stopped it: let them. */
-static bool is_stopped(pid_t pid)
-{
-    char path[64], line[256] = "";
-    const char *state;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    f = fopen(path, "re");
-    if (f == NULL)
-        return false;
-    if (fgets(line, sizeof line, f) == NULL)
-        line[0] = '\0';
-    fclose(f);
-    state = strrchr(line, ')');
-    return state != NULL && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
-}
-
 /* A loop that does not turn, outside of plugins (those have deadlines): a descriptor it waits for is
  * gone, or the host itself is at fault. It is stopped where it is, and treated as one that parked. */
 static void look_at_beat(struct master *m, struct child *c, int64_t now)
@@ -362,13 +348,20 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     if (beat != c->beat || atomic_load(&w->call.plugin) != 0 || c->beat_ms == 0) {
         c->beat = beat;
         c->beat_ms = now;
+        c->is_stopped = false;
         return;
     }
     if (now - c->beat_ms < posts_stuck_ms)
         return;
     c->beat_ms = now;
-    if (is_stopped(c->pid))
+    if (child_look_stopped(c))
         return;
+    if (c->duty == DUTY_STANDBY) {
+        log_error("worker %d (pid %d), which stands by, has not moved for %d ms: killed", c->index,
+                  (int)c->pid, posts_stuck_ms);
+        child_kill(c, SIGKILL);
+        return;
+    }
     log_error("worker %d (pid %d) has not moved for %d ms, outside of plugins; it is replaced",
               c->index, (int)c->pid, posts_stuck_ms);
     kill(c->pid, SIGSTOP);
@@ -397,7 +390,8 @@ void posts_tick(struct master *m, int64_t now)
     if (m->phase != MASTER_SERVING)
         return;
     for (int i = 0; i < m->n_slots; i++)
-        if (m->worker[i].duty == DUTY_SERVING && m->worker[i].state == CHILD_RUNNING)
+        if ((m->worker[i].duty == DUTY_SERVING || m->worker[i].duty == DUTY_STANDBY) &&
+            m->worker[i].state == CHILD_RUNNING)
             look_at_beat(m, &m->worker[i], now);
     for (int i = 0; i < m->cfg->n_workers; i++)
         if (m->post[i].holder < 0 && m->post[i].due_ms <= now)

@@ -221,6 +221,8 @@ static const char *describe_stage(const char *stage, char *buf, size_t size)
 {
     if (strcmp(stage, "load") == 0)
         return "its constructor (dlopen)";
+    if (strcmp(stage, "unload") == 0)
+        return "a destructor (dlclose)";
     if (stage[0] == '\0')
         return "an unknown stage";
     snprintf(buf, size, "%s()", stage);

@@ -10,7 +10,6 @@
  * die and are replaced, by such with the config that is current then.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,26 +19,16 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
-#include "ipc/channel.h"
 #include "ipc/shm.h"
-#include "ipc/state.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
 
-#define SAVE_MS 2000 /* for a worker to write down what its plugins have in memory */
-
 /* ---- the end ---- */
-
-static void drop_saved(struct master *m)
-{
-    for (int i = 0; i < m->cfg->n_workers; i++)
-        fd_close(&m->post[i].state_fd);
-}
 
 /* The end of the one under way, or of one that got nowhere. stage: NULL, all went well. errors: a line
  * each. */
-static void finish(struct master *m, const char *state, const char *stage, const char *errors)
+void reload_finish(struct master *m, const char *state, const char *stage, const char *errors)
 {
     struct reload *r = &m->reload;
     reload_ended *ended = r->ended;
@@ -55,7 +44,7 @@ static void finish(struct master *m, const char *state, const char *stage, const
                   r->reason, stage, m->generation->number,
                   r->why[0] != '\0' ? r->why : "see above");
     if (stage != NULL)
-        drop_saved(m);
+        reload_drop_saved(m);
     changes_fini(&r->changes);
     preflight_end(&r->preflight);
     if (r->listeners.fd != NULL)
@@ -93,19 +82,6 @@ char *reload_result(const struct master *m, uint32_t id)
 
 /* ---- the way to commit ---- */
 
-static void diag_text(const struct diag *diag, char *buf, size_t size)
-{
-    size_t n = 0;
-
-    buf[0] = '\0';
-    for (int i = 0; i < diag->n && n + 1 < size; i++) {
-        diag_format(diag, i, buf + n, size - n - 1);
-        n += strlen(buf + n);
-        buf[n++] = '\n';
-        buf[n] = '\0';
-    }
-}
-
 /* The config file and the objects, as they are now. */
 static int load(struct master *m)
 {
@@ -117,7 +93,7 @@ static int load(struct master *m)
     int result;
 
     if (next == NULL) {
-        finish(m, "failed", "config", "out of memory");
+        reload_finish(m, "failed", "config", "out of memory");
         return -ENOMEM;
     }
     for (const struct generation *g = m->generation; g != NULL; g = g->older)
@@ -127,35 +103,16 @@ static int load(struct master *m)
     diag_init(&diag);
     result = m->roles->load(m->cfg, m->setup, in_use, &r->overlay, r->is_fresh, &diag, &next->cfg,
                             &next->setup);
-    diag_text(&diag, text, sizeof text);
+    diag_format_all(&diag, text, sizeof text);
     diag_fini(&diag);
     if (result < 0) {
         free(next);
-        finish(m, "failed", "config", text[0] != '\0' ? text : strerror(-result));
+        reload_finish(m, "failed", "config", text[0] != '\0' ? text : strerror(-result));
         return result;
     }
     next->number = m->generation->number + 1;
     r->next = next;
     return 0;
-}
-
-/* What one worker's plugins have in memory, so that restore() is tried with something real. */
-static bool ask_for_state(struct master *m)
-{
-    struct channel_message msg = {.kind = CHANNEL_SAVE, .n = 1};
-    struct post *p = &m->post[0];
-    struct child *c = p->holder >= 0 ? &m->worker[p->holder] : NULL;
-
-    if (m->roles->moves_state == NULL || m->roles->rehearse == NULL ||
-        !m->roles->moves_state(m->setup, m->reload.next->setup) || c == NULL ||
-        c->state != CHILD_RUNNING || c->channel_fd < 0)
-        return false;
-    p->state_fd = state_create();
-    p->is_saving = p->state_fd >= 0 && channel_send(c->channel_fd, &msg, &p->state_fd, NULL) == 0;
-    if (!p->is_saving)
-        fd_close(&p->state_fd);
-    m->reload.save_until_ms = clock_mono_ms() + SAVE_MS;
-    return p->is_saving;
 }
 
 /* state_fd is taken over; -1: there is nothing to restore. */
@@ -167,27 +124,11 @@ static int begin_trial(struct master *m, int state_fd)
 
     fd_close(&state_fd);
     if (result < 0) {
-        finish(m, "failed", "preflight", strerror(-result));
+        reload_finish(m, "failed", "preflight", strerror(-result));
         return result;
     }
     r->state = RELOAD_TRYING;
     return 0;
-}
-
-/* The worker has answered, or will not: then without. */
-static void go_on_asking(struct master *m, int64_t now_ms)
-{
-    struct post *p = &m->post[0];
-    int fd = p->state_fd;
-
-    if (p->is_saving && now_ms < m->reload.save_until_ms && p->holder >= 0 &&
-        child_is_alive(&m->worker[p->holder]))
-        return;
-    if (p->is_saving)
-        fd_close(&fd);
-    p->is_saving = false;
-    p->state_fd = -1;
-    begin_trial(m, fd);
 }
 
 int reload_begin(struct master *m, const char *reason, unsigned flags,
@@ -217,7 +158,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     r->ended = variants != NULL ? variants->ended : NULL;
     result = overlay_copy(variants != NULL ? variants->overlay : &m->overlay, &r->overlay);
     if (result < 0) {
-        finish(m, "failed", "config", strerror(-result));
+        reload_finish(m, "failed", "config", strerror(-result));
         return result;
     }
     r->is_brave = (flags & RELOAD_FORCE) != 0;
@@ -230,7 +171,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     if (variants == NULL && !is_dry && !r->is_brave) {
         result = rollout_adopt(m, r->next, reason, &r->overlay, &r->ended, text, sizeof text);
         if (result < 0) {
-            finish(m, "failed", "rollout", text);
+            reload_finish(m, "failed", "rollout", text);
             return result;
         }
         if (result > 0) { /* once more, with both versions */
@@ -248,17 +189,17 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         const char *why = variants->check(m, r->next);
 
         if (why != NULL) {
-            finish(m, "failed", "rollout", why);
+            reload_finish(m, "failed", "rollout", why);
             return -EINVAL;
         }
     }
     if (reload_find_banned(m, text, sizeof text)) {
-        finish(m, "failed", "quarantine", text);
+        reload_finish(m, "failed", "quarantine", text);
         return -EPERM;
     }
     if (r->changes.n == 0 && !is_forced && !is_dry) {
         log_debug("%s: nothing has changed", reason);
-        finish(m, "unchanged", NULL, NULL);
+        reload_finish(m, "unchanged", NULL, NULL);
         return 0;
     }
     refused = reload_find_refused(&r->changes);
@@ -267,150 +208,16 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
                  "%s: %s cannot be changed by a reload: put it back, or restart the server%s",
                  m->cfg->path, refused->path,
                  strncmp(refused->path, "control", 7) == 0 ? "" : " (or upgrade it: SIGUSR2)");
-        finish(m, "failed", "config", text);
+        reload_finish(m, "failed", "config", text);
         return -EPERM;
     }
     if (!is_dry)
         notify_reloading();
-    if (ask_for_state(m)) {
+    if (reload_ask_for_state(m)) {
         r->state = RELOAD_ASKING;
         return 0;
     }
     return begin_trial(m, -1);
-}
-
-/* A Unix socket's file belongs to whoever lists it last. */
-static void share_paths(struct listen_set *from, const struct listen_set *to)
-{
-    for (int i = 0; i < from->cfg->n_listeners; i++)
-        for (int k = 0; from->path != NULL && to->path != NULL && k < to->cfg->n_listeners; k++)
-            if (from->path[i].ino != 0 && from->path[i].ino == to->path[k].ino &&
-                from->path[i].dev == to->path[k].dev)
-                from->path[i].ino = 0;
-}
-
-/* Sockets of addresses that both have are the same ones. */
-static int open_listeners(struct master *m, char *text, size_t size)
-{
-    struct reload *r = &m->reload;
-    size_t n = (size_t)m->cfg->n_workers * (size_t)m->cfg->n_listeners;
-    struct inherit in = {.channel_fd = -1};
-    struct diag diag;
-    int result;
-
-    in.fd = calloc(n + 1, sizeof in.fd[0]);
-    if (in.fd == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        in.fd[in.n] = fcntl(m->listeners.fd[i], F_DUPFD_CLOEXEC, 3);
-        if (in.fd[in.n] >= 0)
-            in.n++;
-    }
-    diag_init(&diag);
-    result = listen_open(&r->listeners, r->next->cfg, &in, &diag);
-    if (result == 0) {
-        result = admin_prepare(m, r->next->cfg, &diag);
-        if (result < 0)
-            share_paths(&r->listeners, &m->listeners);
-    }
-    diag_text(&diag, text, size);
-    diag_fini(&diag);
-    inherit_close(&in);
-    return result;
-}
-
-static void dismiss_candidates(struct master *m)
-{
-    for (int i = 0; i < m->n_slots; i++)
-        if (m->worker[i].duty == DUTY_CANDIDATE)
-            child_kill(&m->worker[i], SIGQUIT);
-}
-
-static void fail_prepare(struct master *m, const char *why)
-{
-    if (m->reload.listeners.fd != NULL)
-        share_paths(&m->reload.listeners, &m->listeners);
-    finish(m, "failed", "prepare", why);
-    dismiss_candidates(m);
-}
-
-/* Counters of plugins that take the place of others begin at 0. Nobody works for those any more. */
-static void clear_places(struct master *m)
-{
-    for (int i = 0; i < m->reload.next->cfg->n_plugins; i++)
-        if (m->reload.is_fresh[i]) {
-            metrics_forget_plugin(m->shm, (uint32_t)i);
-            memset((void *)&m->shm->plugin[i], 0, sizeof m->shm->plugin[i]);
-        }
-}
-
-static int load_keys(struct master *m, char *text, size_t size)
-{
-    struct diag diag;
-    int result;
-
-    diag_init(&diag);
-    result = keys_load(m, m->reload.next, &diag);
-    diag_text(&diag, text, size);
-    diag_fini(&diag);
-    return result;
-}
-
-static void prepare(struct master *m)
-{
-    struct reload *r = &m->reload;
-    char text[4096] = "";
-    int result;
-
-    result = open_listeners(m, text, sizeof text);
-    if (result < 0) {
-        finish(m, "failed", "listeners", text[0] != '\0' ? text : strerror(-result));
-        return;
-    }
-    result = load_keys(m, text, sizeof text);
-    if (result < 0) {
-        share_paths(&r->listeners, &m->listeners);
-        finish(m, "failed", "certificates", text[0] != '\0' ? text : strerror(-result));
-        return;
-    }
-    r->state = RELOAD_PREPARING;
-    clear_places(m);
-    for (int i = 0; i < r->next->cfg->n_workers; i++) {
-        struct child *c = posts_find_free_slot(m);
-
-        if (c == NULL) {
-            snprintf(
-                text, sizeof text,
-                "workers of earlier reloads still finish their requests, and there is no place "
-                "for more: try again in a moment (limits.timeouts.drain is %u ms)",
-                m->cfg->limits.drain_ms);
-            fail_prepare(m, text);
-            return;
-        }
-        result = child_start(m, c, -1, r->next);
-        if (result < 0) {
-            snprintf(text, sizeof text, "cannot fork: %s", strerror(-result));
-            fail_prepare(m, text);
-            return;
-        }
-        posts_set_duty(c, DUTY_CANDIDATE);
-    }
-}
-
-void reload_candidate_ended(struct master *m, const char *reason)
-{
-    if (m->reload.state >= RELOAD_PREPARING)
-        fail_prepare(m, reason);
-}
-
-static bool all_are_ready(const struct master *m)
-{
-    int n = 0;
-
-    for (int i = 0; i < m->n_slots; i++)
-        n += m->worker[i].duty == DUTY_CANDIDATE && m->worker[i].state == CHILD_RUNNING &&
-             m->worker[i].gen == m->reload.next;
-    return n >= m->reload.next->cfg->n_workers;
 }
 
 static void reopen_log(const struct master *m)
@@ -447,7 +254,7 @@ static void commit(struct master *m)
     reopen_log(m);
     listen_shut_door(&old, &m->listeners);
     posts_change_generation(m);
-    share_paths(&old, &m->listeners);
+    listen_share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
     publish_generation(m);
@@ -457,7 +264,7 @@ static void commit(struct master *m)
              " serves (%d change%s, %d ms); workers of the one before finish "
              "what they have begun",
              r->reason, next->number, n, n == 1 ? "" : "s", (int)(clock_mono_ms() - r->began_ms));
-    finish(m, "done", NULL, NULL);
+    reload_finish(m, "done", NULL, NULL);
 }
 
 static void end_trial(struct master *m, int result)
@@ -470,56 +277,15 @@ static void end_trial(struct master *m, int result)
         snprintf(said, sizeof said, "%s", preflight_said(r->preflight));
         if (!r->is_dry)
             reload_ban_culprit(m, preflight_culprit(r->preflight), "it crashed when it was tried");
-        finish(m, "failed", "preflight", said);
+        reload_finish(m, "failed", "preflight", said);
     } else if (result < 0) {
-        finish(m, "failed", "preflight", strerror(-result));
+        reload_finish(m, "failed", "preflight", strerror(-result));
     } else if (r->is_dry) {
-        finish(m, "dry run", NULL, NULL);
+        reload_finish(m, "dry run", NULL, NULL);
     } else {
         preflight_end(&r->preflight);
-        prepare(m);
+        reload_prepare(m);
     }
-}
-
-/* What plugins have in memory goes from each worker to its successor. Requests go on meanwhile. */
-static void begin_saving(struct master *m, int64_t now_ms)
-{
-    struct channel_message msg = {.kind = CHANNEL_SAVE, .n = 1};
-
-    m->reload.state = RELOAD_SAVING;
-    m->reload.save_until_ms = now_ms + SAVE_MS;
-    for (int i = 0; i < m->cfg->n_workers; i++) {
-        struct post *p = &m->post[i];
-        struct child *c = p->holder >= 0 ? &m->worker[p->holder] : NULL;
-
-        p->is_saving = false;
-        if (c == NULL || c->state != CHILD_RUNNING || c->channel_fd < 0)
-            continue;
-        p->state_fd = state_create();
-        p->is_saving = p->state_fd >= 0 &&
-                       channel_send(c->channel_fd, &msg, &p->state_fd, NULL) == 0;
-        if (!p->is_saving)
-            fd_close(&p->state_fd);
-    }
-}
-
-/* Of who died, or is late, there is no state. */
-static bool all_are_saved(struct master *m, int64_t now_ms)
-{
-    for (int i = 0; i < m->cfg->n_workers; i++) {
-        struct post *p = &m->post[i];
-
-        if (!p->is_saving)
-            continue;
-        if (now_ms < m->reload.save_until_ms && p->holder >= 0 &&
-            child_is_alive(&m->worker[p->holder]))
-            return false;
-        log_warn("worker %d has not saved the state of its plugins within %d ms: it is lost",
-                 p->holder, SAVE_MS);
-        p->is_saving = false;
-        fd_close(&p->state_fd);
-    }
-    return true;
 }
 
 void reload_tick(struct master *m, int64_t now_ms)
@@ -528,15 +294,18 @@ void reload_tick(struct master *m, int64_t now_ms)
     static int64_t told_ms;
     int result;
 
-    if (r->state == RELOAD_ASKING)
-        go_on_asking(m, now_ms);
-    else if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
+    if (r->state == RELOAD_ASKING) {
+        int state_fd;
+
+        if (reload_is_answered(m, now_ms, &state_fd))
+            begin_trial(m, state_fd);
+    } else if (r->state == RELOAD_TRYING && (result = preflight_step(r->preflight)) != -EAGAIN)
         end_trial(m, result);
-    else if (r->state == RELOAD_PREPARING && all_are_ready(m) && m->roles->moves_state != NULL &&
-             m->roles->moves_state(m->setup, r->next->setup))
-        begin_saving(m, now_ms);
-    else if ((r->state == RELOAD_PREPARING && all_are_ready(m)) ||
-             (r->state == RELOAD_SAVING && all_are_saved(m, now_ms)))
+    else if (r->state == RELOAD_PREPARING && reload_is_prepared(m) &&
+             m->roles->moves_state != NULL && m->roles->moves_state(m->setup, r->next->setup))
+        reload_begin_saving(m, now_ms);
+    else if ((r->state == RELOAD_PREPARING && reload_is_prepared(m)) ||
+             (r->state == RELOAD_SAVING && reload_is_saved(m, now_ms)))
         commit(m);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
@@ -562,9 +331,9 @@ void reload_abandon(struct master *m, const char *why)
 {
     m->reload.is_wanted_again = false;
     if (m->reload.state >= RELOAD_PREPARING)
-        fail_prepare(m, why);
+        reload_fail_prepare(m, why);
     else if (m->reload.state != RELOAD_IDLE)
-        finish(m, "failed", "preflight", why);
+        reload_finish(m, "failed", "preflight", why);
 }
 
 void reload_fini(struct master *m)

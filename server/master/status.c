@@ -265,6 +265,16 @@ static bool now_is_late(const struct master *m)
     return m->reload.state == RELOAD_IDLE && m->reload.has_failed;
 }
 
+static void add_stopped(json_t *list, const struct child *c)
+{
+    char name[32];
+
+    if (!child_is_alive(c) || !c->is_stopped)
+        return;
+    child_name(c, name, sizeof name);
+    add_problem(list, "%s (pid %d) is stopped, by a signal or a debugger", name, (int)c->pid);
+}
+
 /* What somebody should look at, in words. */
 static json_t *problems_json(const struct master *m, const json_t *plugins)
 {
@@ -283,6 +293,11 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         add_problem(list, "the admin process is not running");
     if (exporter_is_wanted_by(m) && !child_is_alive(&m->exporter))
         add_problem(list, "the exporter is not running: traces wait, and are dropped");
+    add_stopped(list, &m->recorder);
+    add_stopped(list, &m->admin_child);
+    add_stopped(list, &m->exporter);
+    for (int w = 0; w < m->n_slots; w++)
+        add_stopped(list, &m->worker[w]);
     alerts_add_problems(m, list);
     if (m->reload.state == RELOAD_IDLE && m->reload.has_failed)
         add_problem(list, "the last reload failed: %s", m->reload.why);

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fd.h"
 #include "ipc/metrics.h"
+#include "obs/log_out.h"
 #include "obs/log_repeat.h"
 #include "obs/timestamp.h"
 #include "obs/utf8.h"
@@ -26,6 +26,7 @@
 static struct {
     int fd;
     int level;
+    bool is_stderr;
     bool is_json;
     bool is_journal;                      /* systemd's, at the other end of stderr */
     bool has_colours;                     /* stderr is a terminal */
@@ -33,7 +34,7 @@ static struct {
     struct metrics_log *counts;           /* log_count_in(); or NULL */
     char role[32];
     char path[PATH_MAX];
-} log_to = {.fd = STDERR_FILENO, .level = LOG_INFO, .path = "-"};
+} log_to = {.fd = STDERR_FILENO, .level = LOG_INFO, .is_stderr = true, .path = "-"};
 
 static const struct {
     const char *name, *priority, *colour;
@@ -90,29 +91,31 @@ static bool is_terminal(void)
 
 static int open_file(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    /* O_NONBLOCK: of a FIFO; it may have no reader, now or later. */
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 
     return fd >= 0 ? fd : -errno;
 }
 
 int log_open(const char *path, int level, enum log_format format)
 {
-    int fd = STDERR_FILENO;
+    bool is_stderr = strcmp(path, "-") == 0;
+    int fd;
 
     if (strlen(path) >= sizeof log_to.path)
         return -ENAMETOOLONG;
-    if (strcmp(path, "-") != 0)
-        fd = open_file(path);
+    fd = is_stderr ? log_out_open_stderr() : open_file(path);
     if (fd < 0)
         return fd;
     if (log_to.fd != STDERR_FILENO)
         close(log_to.fd);
     log_to.fd = fd;
     log_to.level = level;
-    log_to.is_journal = fd == STDERR_FILENO && is_journal();
+    log_to.is_stderr = is_stderr;
+    log_to.is_journal = is_stderr && is_journal();
     log_to.is_json = format == LOG_JSON ||
                      (format == LOG_AUTO && !log_to.is_journal && isatty(fd) != 1);
-    log_to.has_colours = !log_to.is_json && fd == STDERR_FILENO && is_terminal();
+    log_to.has_colours = !log_to.is_json && is_stderr && is_terminal();
     memcpy(log_to.path, path, strlen(path) + 1);
     return 0;
 }
@@ -121,7 +124,7 @@ int log_reopen(void)
 {
     int fd, r = 0;
 
-    if (log_to.fd == STDERR_FILENO)
+    if (log_to.is_stderr)
         return 0;
     fd = open_file(log_to.path);
     if (fd < 0)
@@ -260,6 +263,22 @@ static void put_text_head(struct line *l, int level, const char *stamp)
         put_string(l, "\033[0m");
 }
 
+static void emit(int level, const char *who, const char *msg, size_t n, uint32_t repeats);
+
+/* There is room again. */
+static void tell_lost(void)
+{
+    uint32_t lost = log_out_take_lost();
+    char msg[96];
+    int n;
+
+    if (lost == 0)
+        return;
+    n = snprintf(msg, sizeof msg,
+                 "%" PRIu32 " lines of this log were lost: its reader did not read", lost);
+    emit(LOG_WARN, NULL, msg, (size_t)n, 0);
+}
+
 /* repeats: that many equal ones were not written; 0: this is one. */
 static void emit(int level, const char *who, const char *msg, size_t n, uint32_t repeats)
 {
@@ -298,7 +317,8 @@ static void emit(int level, const char *who, const char *msg, size_t n, uint32_t
         put_escaped(&l, msg, n);
         put_end(&l, l.is_full ? CUT "\n" : "\n");
     }
-    fd_write_all(log_to.fd, l.text, l.n); /* where would one complain? */
+    if (log_out_write(log_to.fd, l.text, l.n))
+        tell_lost();
     errno = saved;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/diag.h"
@@ -97,7 +98,8 @@ static int copy_file(const char *from, const char *to)
     if (in < 0)
         return -errno;
     out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0555);
-    if (out < 0 || fstat(in, &st) < 0) {
+    /* server.user reads it, whatever the umask of who starts the server. */
+    if (out < 0 || fstat(in, &st) < 0 || fchmod(out, 0555) < 0) {
         r = -errno;
     } else {
         off_t left = st.st_size;
@@ -157,6 +159,17 @@ static void publish_load(uint32_t plugin)
     recover_next_call(call);
 }
 
+/* The message of the loader names no reason then, and the plugin is not at fault. */
+static const char *noexec_hint(const char *copy)
+{
+    struct statvfs fs;
+
+    return statvfs(copy, &fs) == 0 && (fs.f_flag & ST_NOEXEC) != 0
+               ? "its private copy is on a file system that is mounted noexec: set TMPDIR to a folder "
+                 "elsewhere"
+               : NULL;
+}
+
 static int load(const char *path, const char *copy, uint32_t plugin, struct diag *diag,
                 struct object **out)
 {
@@ -180,7 +193,7 @@ static int load(const char *path, const char *copy, uint32_t plugin, struct diag
         /* dlerror() names the copy; the operator knows the original. */
         if (why != NULL && strncmp(why, o->copy, n) == 0)
             why += n + strspn(why + n, ": ");
-        diag_add(diag, path, 0, 0, NULL, "cannot be loaded: %s",
+        diag_add(diag, path, 0, 0, noexec_hint(o->copy), "cannot be loaded: %s",
                  why != NULL ? why : "dlopen failed");
         r = -ENOEXEC;
         goto fail;

@@ -129,3 +129,13 @@ uint32_t ration_count(uint32_t plugin)
 {
     return atomic_load(&ration.of[plugin].n);
 }
+
+int ration_find(uint32_t plugin)
+{
+    unsigned highest = atomic_load(&ration.highest);
+
+    for (unsigned fd = 0; fd <= highest && fd < MAX_FD; fd++)
+        if (atomic_load(&ration.owner[fd]) == plugin)
+            return (int)fd;
+    return -1;
+}

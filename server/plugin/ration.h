@@ -36,5 +36,7 @@ void ration_remove(int fd);
 void ration_remove_range(unsigned first, unsigned last);
 
 uint32_t ration_count(uint32_t plugin);
+/* One of those; -1: it has none. */
+int ration_find(uint32_t plugin);
 
 #endif

@@ -42,6 +42,7 @@ struct plugin_thread {
 static struct {
     const struct config *cfg;
     struct shm_worker *shared;
+    _Atomic(const void *) fn[SHM_THREADS]; /* that those began in which are shown */
     pthread_once_t once;
     pthread_key_t key;
     int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -93,6 +94,14 @@ struct shm_thread *thread_show(uint32_t plugin)
         return s;
     }
     return NULL;
+}
+
+bool thread_is_shown(int32_t tid)
+{
+    for (int i = 0; threads.shared != NULL && i < SHM_THREADS; i++)
+        if (atomic_load(&threads.shared->thread[i].tid) == tid)
+            return true;
+    return false;
 }
 
 void thread_hide(struct shm_thread *shown)
@@ -151,6 +160,14 @@ uint32_t thread_count(uint32_t plugin)
     return atomic_load(&threads.of[plugin].n);
 }
 
+const void *thread_function(uint32_t plugin)
+{
+    for (int i = 0; threads.shared != NULL && i < SHM_THREADS; i++)
+        if (atomic_load(&threads.shared->thread[i].plugin) == plugin)
+            return atomic_load(&threads.fn[i]);
+    return NULL;
+}
+
 /* NULL: no memory, or as many threads as it may have. */
 static struct plugin_thread *prepare(uint32_t plugin, struct heap *heap)
 {
@@ -187,6 +204,16 @@ static void dispose(struct plugin_thread *p)
 
 /* ---- its life ---- */
 
+static void *call_c11(void *arg);
+static void *call_timer(void *arg);
+
+static const void *first_function(const struct plugin_thread *p)
+{
+    if (p->fn == call_c11)
+        return *(const void *const *)&p->fn_c11;
+    return p->fn == call_timer ? *(const void *const *)&p->fn_timer : *(const void *const *)&p->fn;
+}
+
 static void begin(struct plugin_thread *p)
 {
     sigset_t set;
@@ -202,6 +229,8 @@ static void begin(struct plugin_thread *p)
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     p->shown = thread_show(p->plugin);
+    if (p->shown != NULL)
+        atomic_store(&threads.fn[p->shown - threads.shared->thread], first_function(p));
     recover_use_heap(p->heap);
     /* It fails when there is no memory for an alternate stack. The thread then runs as it would
      * without us, and its crash is the worker's. */

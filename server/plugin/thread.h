@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct config;
@@ -42,6 +43,12 @@ void thread_run_timer(uint32_t plugin, struct heap *heap, void (*fn)(union sigva
 
 /* How many threads of its own a plugin has. */
 uint32_t thread_count(uint32_t plugin);
+
+/* The function that one of them began in; NULL: none runs (or has begun to: see thread_count()). */
+const void *thread_function(uint32_t plugin);
+
+/* Is this thread one of a plugin's, or of the pool? */
+bool thread_is_shown(int32_t tid);
 
 /* A thread of the host's: detached, not counted, no signals but those of faults. 0 or -errno. */
 int thread_start(const char *name, void *(*fn)(void *), void *arg);

@@ -113,6 +113,18 @@ int timer_close(timer_t timer)
     return real(timer);
 }
 
+const void *timer_function(uint32_t plugin)
+{
+    const void *fn = NULL;
+
+    lock();
+    for (int i = 0; i < TIMERS_MAX; i++)
+        if (timers.entry[i].is_taken && timers.entry[i].plugin == plugin)
+            fn = *(const void *const *)&timers.entry[i].fn;
+    unlock();
+    return fn;
+}
+
 int timer_libc_create(clockid_t clock, struct sigevent *ev, timer_t *out)
 {
     static int (*real)(clockid_t, struct sigevent *, timer_t *);

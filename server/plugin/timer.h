@@ -19,6 +19,9 @@ int timer_open(uint32_t plugin, clockid_t clock, const struct sigevent *ev, time
 /* timer_delete(), for any timer. */
 int timer_close(timer_t timer);
 
+/* The function of one that this plugin has not deleted; NULL: there is none. */
+const void *timer_function(uint32_t plugin);
+
 /* libc's own. */
 int timer_libc_create(clockid_t clock, struct sigevent *ev, timer_t *out);
 

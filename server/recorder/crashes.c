@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "conf/config.h"
+#include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "obs/record.h"
@@ -165,6 +166,7 @@ static void write_slot(uint32_t worker, uint32_t slot)
         alarm(SYMBOLISE_MAX_S);
         symbolise(&crashes.copy, src.plugin, crashes.n_plugins, &crashes.trace);
         alarm(0);
+        beat();
         src.trace = &crashes.trace;
     } else {
         src.trace_missing = "the recorder died over it";

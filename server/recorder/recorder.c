@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "conf/config.h"
+#include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
 #include "recorder/crashes.h"
@@ -142,6 +143,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
     unsetenv("DEBUGINFOD_URLS"); /* debug information is looked for on this machine only */
     crashes_init(cfg, shm, plugin, n, n_older);
     do {
+        beat();
         atomic_store(&shm->asleep, SHM_AWAKE);
         while (read(shm->wake_fd, &kicks, sizeof kicks) > 0)
             ;
@@ -153,7 +155,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
         if (!is_busy)
             symbolise_rest();
         log_tell_repeats(false);
-        poll(fds, 2, is_busy ? NAP_MS : log_next_ms() != INT64_MAX ? TELL_EVERY_MS : -1);
+        poll(fds, 2, is_busy ? NAP_MS : log_next_ms() != INT64_MAX ? TELL_EVERY_MS : BEAT_MS);
         told = handle_signals(signal_fd);
     } while (told == TOLD_NOTHING);
 

@@ -65,26 +65,29 @@ static void close_sink(struct sink *s)
     s->fd = 0;
 }
 
+static bool has_room(const struct sink *s, int patience_ms)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+
+    return s->is_file || poll(&p, 1, patience_ms) != 0;
+}
+
 /* 0 or -errno; never waits for long. */
 static int write_batch(struct sink *s)
 {
     size_t done = 0;
 
-    if (s->is_torn && write(s->fd, "\n", 1) == 1)
+    if (s->is_torn && has_room(s, 0) && write(s->fd, "\n", 1) == 1)
         s->is_torn = false;
     while (done < s->n) {
         size_t n = s->n - done;
         ssize_t w;
 
-        if (!s->is_file) {
-            struct pollfd p = {.fd = s->fd, .events = POLLOUT};
-
-            /* What poll() promises of a pipe is room for PIPE_BUF bytes. */
+        if (!s->is_file) /* what poll() promises of a pipe is room for PIPE_BUF bytes */
             n = n < PIPE_BUF ? n : PIPE_BUF;
-            if (poll(&p, 1, s->is_failing ? 0 : PATIENCE_MS) == 0) {
-                s->is_torn = done > 0 && s->batch[done - 1] != '\n';
-                return -ETIMEDOUT;
-            }
+        if (!has_room(s, s->is_failing ? 0 : PATIENCE_MS)) {
+            s->is_torn = s->is_torn || (done > 0 && s->batch[done - 1] != '\n');
+            return -ETIMEDOUT;
         }
         w = write(s->fd, s->batch + done, n);
         if (w < 0 && errno == EINTR)

@@ -23,6 +23,11 @@
 #define LOOK_MS        5 /* between two looks at a name that is being looked up */
 #define NS_PER_MS      1000000ll
 #define SHA            40
+/* What an answer may be at most; values of ours have 63,000 bytes, arrays two or three elements. At the
+ * other end is a network: a loop must not read, nor keep, what somebody sends there without end. */
+#define REPLY_MAX    (1u << 20)
+#define ELEMENTS_MAX 64
+#define READS_MAX    16 /* in one turn, of 64 KiB */
 
 enum state { DOWN, CONNECTING, LOGGING_IN, UP };
 
@@ -38,6 +43,8 @@ struct redis {
     const struct redis_options *o;
     struct link *link;
     redisReader *reader;
+    size_t partial; /* bytes that came since the last whole answer */
+    bool has_more;  /* the loop's turn was over before all had been read */
     enum state state;
     bool was_told; /* that it is down */
     int64_t retry_ns;
@@ -90,6 +97,36 @@ static int load_hiredis(char *why, size_t size)
         return -ENOSYS;
     }
     return 0;
+}
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t count;
+#else
+typedef int count;
+#endif
+
+static void *(*create_array)(const redisReadTask *, count);
+
+/* The library's takes any number: 10^9 elements are 8 GB, and seconds to free. */
+static void *create_small_array(const redisReadTask *task, count n)
+{
+    return n <= ELEMENTS_MAX ? create_array(task, n) : NULL;
+}
+
+static redisReader *reader_open(void)
+{
+    static redisReplyObjectFunctions functions;
+    redisReader *reader = hi.create();
+
+    if (reader == NULL)
+        return NULL;
+    if (create_array == NULL) {
+        functions = *reader->fn;
+        create_array = functions.createArray;
+        functions.createArray = create_small_array;
+    }
+    reader->fn = &functions;
+    return reader;
 }
 
 /* ---- bytes out ---- */
@@ -172,6 +209,8 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
     if (r->reader != NULL)
         hi.destroy(r->reader);
     r->reader = NULL;
+    r->partial = 0;
+    r->has_more = false;
     r->state = DOWN;
     r->pause_ms = r->pause_ms == 0                  ? PAUSE_FIRST_MS
                   : r->pause_ms * 2 > PAUSE_LAST_MS ? PAUSE_LAST_MS
@@ -191,7 +230,7 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
 static void begin(struct redis *r, int64_t now_ns)
 {
     r->link = link_open(&r->o->link);
-    r->reader = hi.create();
+    r->reader = reader_open();
     r->state = CONNECTING;
     r->retry_ns = now_ns + r->o->timeout_ms * NS_PER_MS; /* has to be up by then */
     if (r->link == NULL || r->reader == NULL)
@@ -302,34 +341,49 @@ static bool take_reply(struct redis *r, const redisReply *reply, int64_t now_ns)
     return true;
 }
 
+/* All whole answers among what has come. false: the connection is of no use. */
+static bool take_replies(struct redis *r, int64_t now_ns)
+{
+    for (;;) {
+        void *reply = NULL;
+        bool is_ok;
+
+        if (hi.reply(r->reader, &reply) != REDIS_OK) {
+            go_down(r, now_ns, -ENOTCONN, "%s: is it a Redis server?", r->reader->errstr);
+            return false;
+        }
+        if (reply == NULL)
+            break;
+        r->partial = r->reader->len - r->reader->pos;
+        is_ok = take_reply(r, reply, now_ns);
+        hi.free_reply(reply);
+        if (!is_ok)
+            return false;
+    }
+    if (r->partial <= REPLY_MAX)
+        return true;
+    go_down(r, now_ns, -ENOTCONN, "an answer of more than %u bytes: is it a Redis server?",
+            REPLY_MAX);
+    return false;
+}
+
 static void receive(struct redis *r, int64_t now_ns)
 {
     static char buf[65536];
-    ssize_t n;
+    ssize_t n = -EAGAIN;
 
-    while ((n = link_read(r->link, buf, sizeof buf)) > 0) {
-        void *reply = NULL;
-
+    r->has_more = false;
+    for (int i = 0; i < READS_MAX && (n = link_read(r->link, buf, sizeof buf)) > 0; i++) {
         if (hi.feed(r->reader, buf, (size_t)n) != REDIS_OK) {
             go_down(r, now_ns, -ENOTCONN, "%s", r->reader->errstr);
             return;
         }
-        for (;;) {
-            bool is_ok;
-
-            if (hi.reply(r->reader, &reply) != REDIS_OK) {
-                go_down(r, now_ns, -ENOTCONN, "%s: is it a Redis server?", r->reader->errstr);
-                return;
-            }
-            if (reply == NULL)
-                break;
-            is_ok = take_reply(r, reply, now_ns);
-            hi.free_reply(reply);
-            if (!is_ok)
-                return;
-        }
+        r->partial += (size_t)n;
+        if (!take_replies(r, now_ns))
+            return;
     }
-    if (n != -EAGAIN)
+    r->has_more = n > 0;
+    if (n < 0 && n != -EAGAIN)
         go_down(r, now_ns, -ENOTCONN, "%s", link_error(r->link));
 }
 
@@ -450,6 +504,8 @@ int redis_timeout_ms(const struct redis *r, int64_t now_ns)
 {
     if (r->state == DOWN)
         return left_ms(r->retry_ns, now_ns);
+    if (r->has_more) /* perhaps in GnuTLS's hands, where nobody can poll for it */
+        return 0;
     if (r->link != NULL && link_state(r->link) == LINK_RESOLVING)
         return LOOK_MS;
     if (r->state != UP)

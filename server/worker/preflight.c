@@ -17,6 +17,7 @@
 #include "plugin/instance.h"
 #include "plugin/recover.h"
 #include "plugin/thread.h"
+#include "worker/leftovers.h"
 #include "worker/plugins.h"
 #include "worker/sinks.h"
 #include "worker/store.h"
@@ -143,6 +144,7 @@ static int run(const struct config *cfg, const struct setup *setup, struct shm *
                int validate_only, int state_fd)
 {
     struct shm *own = NULL;
+    struct leftovers leftovers;
     struct plugins plugins;
     struct diag diag;
     char text[1024];
@@ -163,10 +165,13 @@ static int run(const struct config *cfg, const struct setup *setup, struct shm *
         r = store_open(host_table(), cfg, NULL, &diag);
     }
     if (r == 0) {
+        leftovers_begin(&leftovers);
         r = plugins_load(cfg, setup, own, 0, say_stage, &report_fd, &diag, &plugins);
     }
     if (r == 0)
         r = try_plugins(cfg, &plugins, &report_fd, validate_only != 0, state_fd, &diag);
+    if (r == 0)
+        r = leftovers_check(&leftovers, cfg, &plugins, report_fd, say_stage, &report_fd, &diag);
     for (int i = 0; i < diag.n; i++) {
         size_t n;
 

@@ -811,12 +811,27 @@ static void every_key_has_help_and_a_form(void **state)
     table_is_sound(config_keys);
 }
 
+static void as_many_routes_as_there_may_be_fit_into_a_file(void **state)
+{
+    enum { ROUTES_MAX = 4096 };
+    char *text = malloc(ROUTES_MAX * 64 + 1024);
+    size_t n = (size_t)sprintf(text, BASE PLUGINS "routes:\n");
+
+    (void)state;
+    for (int i = 0; i < ROUTES_MAX; i++)
+        n += (size_t)sprintf(text + n, "- {match: {path: /r%d, methods: [GET]}, chain: [p]}\n", i);
+    load_well(text);
+    assert_int_equal(cfg->n_routes, ROUTES_MAX);
+    free(text);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
         TEST(defaults_fill_what_is_not_given),
         TEST(every_key_is_taken_over),
+        TEST(as_many_routes_as_there_may_be_fit_into_a_file),
         TEST(deadlines_are_given_by_hook),
         TEST(every_call_has_a_key_for_its_deadline),
         TEST(relative_paths_start_at_the_config),

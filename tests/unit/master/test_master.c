@@ -380,6 +380,7 @@ static int setup(void **state)
     memset(stage, 0, sizeof *stage);
     has_no_ptrace = false;
     posts_stuck_ms = 15000;
+    stuck_helper_ms = 30000;
     atomic_store(&stage->n_workers_at_end, -1);
     strcpy(dir, "/tmp/master-XXXXXX");
     if (mkdtemp(dir) == NULL || chmod(dir, 0755) < 0)
@@ -817,6 +818,39 @@ static void recorder_is_respawned(void **state)
     assert_int_equal(stage->n_workers_at_end, 0);
 }
 
+/* That of this test never tells that it turns. */
+static void recorder_that_stands_still_is_replaced(void **state)
+{
+    int before;
+
+    (void)state;
+    stuck_helper_ms = 300;
+    start_and_wait();
+    eventually(stage->recorder_pid > 0);
+    before = stage->recorder_pid;
+    eventually(stage->recorder_pid != before);
+    assert_true(log_has("has not moved for 300 ms: killed"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
+static void recorder_that_somebody_has_stopped_is_named_and_left_alone(void **state)
+{
+    int before;
+
+    (void)state;
+    stuck_helper_ms = 300;
+    start_and_wait();
+    eventually(stage->recorder_pid > 0);
+    before = stage->recorder_pid;
+    kill(before, SIGSTOP);
+    eventually(log_has("is stopped, by a signal or a debugger"));
+    assert_int_equal(stage->recorder_pid, before);
+    kill(before, SIGCONT);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
 static void sigusr1_reaches_the_recorder_and_sighup_is_survived(void **state)
 {
     (void)state;
@@ -1094,6 +1128,26 @@ static void standby_that_dies_is_replaced_and_charged_to_nobody(void **state)
     assert_int_equal(stage->worker_deaths, 0);
 }
 
+static void standby_that_is_stopped_does_not_take_over(void **state)
+{
+    int first, before;
+
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    first = stage->standby_pid;
+    before = stage->pid[0];
+    kill(first, SIGSTOP);
+    kill(before, SIGKILL);
+    eventually(stage->pid[0] != before && is_serving(0));
+    assert_int_not_equal(stage->pid[0], first);
+    kill(first, SIGCONT);
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1115,6 +1169,9 @@ int main(void)
         TEST(worker_that_dies_too_often_is_started_later),
         TEST(failed_preflight_starts_nothing),
         TEST(recorder_is_respawned),
+        TEST(recorder_that_stands_still_is_replaced),
+        TEST(recorder_that_somebody_has_stopped_is_named_and_left_alone),
+        TEST(standby_that_is_stopped_does_not_take_over),
         TEST(sigusr1_reaches_the_recorder_and_sighup_is_survived),
         TEST(taken_address_is_explained),
         TEST(root_gives_its_rights_away),

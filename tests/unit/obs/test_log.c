@@ -1,5 +1,6 @@
 #include "obs/log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -10,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "ipc/metrics.h"
 #include "obs/timestamp.h"
 
@@ -74,6 +78,61 @@ static void a_line_says_when_how_bad_who_and_what(void **state)
     assert_int_equal(sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &tm.tm_year, &tm.tm_mon,
                             &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms),
                      7);
+}
+
+/* Logs more than fits into what stderr is now, then reads that, and logs once more. */
+static void fill_stderr(int from)
+{
+    int64_t begin = clock_mono_ms();
+    ssize_t n;
+
+    assert_int_equal(log_open("-", LOG_INFO, LOG_TEXT), 0);
+    for (int i = 0; i < 20000; i++)
+        log_error("line %d", i);
+    assert_in_range(clock_mono_ms() - begin, 0, 5000);
+    fcntl(from, F_SETFL, O_NONBLOCK);
+    while ((n = read(from, text, sizeof text - 1)) > 0)
+        continue;
+    log_error("the reader is back");
+    n = read(from, text, sizeof text - 1);
+    assert_true(n > 0);
+    text[n] = '\0';
+}
+
+static void a_reader_who_does_not_read_holds_up_nobody(void **state)
+{
+    int before = dup(STDERR_FILENO), pipes[2], sockets[2];
+
+    (void)state;
+    assert_int_equal(pipe(pipes), 0);
+    dup2(pipes[1], STDERR_FILENO);
+    fill_stderr(pipes[0]);
+    assert_int_equal(fcntl(pipes[1], F_GETFL) & O_NONBLOCK, 0); /* others have it, too */
+    dup2(before, STDERR_FILENO);
+    assert_non_null(strstr(text, "the reader is back\n"));
+    assert_non_null(strstr(text, " lines of this log were lost"));
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    dup2(sockets[1], STDERR_FILENO);
+    fill_stderr(sockets[0]);
+    dup2(before, STDERR_FILENO);
+    assert_non_null(strstr(text, "the reader is back\n"));
+    assert_non_null(strstr(text, " lines of this log were lost"));
+
+    log_open("-", LOG_INFO, LOG_TEXT);
+    for (int i = 0; i < 2; i++) {
+        close(pipes[i]);
+        close(sockets[i]);
+    }
+    close(before);
+}
+
+static void a_fifo_without_a_reader_is_an_error_and_no_wait(void **state)
+{
+    (void)state;
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), -ENXIO);
 }
 
 static void less_severe_lines_are_left_out(void **state)
@@ -303,6 +362,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_file, drop_file)
         TEST(a_line_says_when_how_bad_who_and_what),
+        TEST(a_reader_who_does_not_read_holds_up_nobody),
+        TEST(a_fifo_without_a_reader_is_an_error_and_no_wait),
         TEST(less_severe_lines_are_left_out),
         TEST(a_plugins_line_names_the_instance),
         TEST(nothing_in_a_message_can_forge_a_line),

@@ -310,6 +310,36 @@ static void a_pipe_that_nobody_reads_does_not_stop_it(void **state)
     close(fds[1]);
 }
 
+/* It has that description in common with others, and cannot make it non-blocking. */
+static void standard_output_that_nobody_reads_does_not_stop_it(void **state)
+{
+    int before = dup(STDOUT_FILENO), fds[2];
+    static char
+        line[6144]; /* with its end, a page and a half: the pipe is full in the middle of one */
+    uint32_t sink = open_sink("-");
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    memset(line, 'x', sizeof line - 1);
+    fflush(stdout);
+    dup2(fds[1], STDOUT_FILENO);
+    for (int i = 0; i < 12; i++)
+        put(sink, line);
+    start_recorder();
+    dup2(before, STDOUT_FILENO);
+    for (int i = 0; i < 10; i++) {
+        put(sink, line);
+        eventually(atomic_load(&shm->worker[0].ring.tail) ==
+                   atomic_load(&shm->worker[0].ring.head));
+    }
+    complete(fill_slot(0, "a", getpid()));
+    json_decref(read_record("a"));
+    assert_int_equal(stop_recorder(SIGTERM), 0);
+    close(before);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void dropped_lines_are_told(void **state)
 {
     (void)state;
@@ -436,6 +466,7 @@ int main(void)
         TEST(sigusr1_follows_a_rotation),
         TEST(a_full_disk_is_told_once_and_costs_only_its_lines),
         TEST(a_pipe_that_nobody_reads_does_not_stop_it),
+        TEST(standard_output_that_nobody_reads_does_not_stop_it),
         TEST(dropped_lines_are_told),
         TEST(nonsense_in_a_ring_is_survived),
         TEST(a_complete_slot_becomes_a_file_and_is_free_again),

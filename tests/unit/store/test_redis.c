@@ -414,6 +414,88 @@ static void one_that_does_not_answer_is_given_up(void **state)
     sync_close(&s->store);
 }
 
+/* A server that answers whatever it is asked with `head`, and then `more` without end. */
+static pid_t flood(char fake_port[8], const char *head, const char *more)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof in;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), client;
+    char block[65536];
+    size_t n = 0;
+    pid_t pid;
+
+    assert_int_equal(bind(fd, (struct sockaddr *)(void *)&in, sizeof in), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    getsockname(fd, (struct sockaddr *)(void *)&in, &len);
+    snprintf(fake_port, 8, "%d", ntohs(in.sin_port));
+    pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (; n + strlen(more) <= sizeof block; n += strlen(more))
+            memcpy(block + n, more, strlen(more));
+        while ((client = accept(fd, NULL, NULL)) >= 0) {
+            send(client, head, strlen(head), MSG_NOSIGNAL);
+            while (send(client, block, n, MSG_NOSIGNAL) > 0)
+                continue;
+            close(client);
+        }
+        _exit(0);
+    }
+    close(fd);
+    return pid;
+}
+
+static long resident_kib(void)
+{
+    char line[128];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+            break;
+    if (f != NULL)
+        fclose(f);
+    return kib;
+}
+
+static void an_answer_without_end_is_given_up(void **state)
+{
+    static const struct {
+        const char *head, *more;
+    } floods[] = {
+        {"$500000000\r\n", "x"},       /* a string */
+        {"*1000000000\r\n", ":1\r\n"}, /* an array: longer than we take */
+        {"*3\r\n$500000000\r\n", "x"}, /* in an array */
+        {"+", "x"},                    /* a line that does not end */
+    };
+
+    (void)state;
+    if (server == 0)
+        skip();
+    for (size_t i = 0; i < sizeof floods / sizeof floods[0]; i++) {
+        struct redis_options o = options();
+        char fake_port[8];
+        pid_t fake = flood(fake_port, floods[i].head, floods[i].more);
+        long before = resident_kib();
+        struct sync_store *s;
+        int64_t begin;
+
+        o.link.port = fake_port;
+        s = open_with(&o);
+        redis_on_change(s->redis, tell);
+        told[0] = '\0';
+        begin = clock_mono_ms();
+        assert_int_equal(ping(s), -ENOTCONN);
+        assert_in_range(clock_mono_ms() - begin, 0, o.timeout_ms / 2);
+        assert_non_null(strstr(told, "is it a Redis server?"));
+        assert_in_range(resident_kib() - before, 0, 16 << 10);
+        sync_close(&s->store);
+        kill(fake, SIGKILL);
+        waitpid(fake, NULL, 0);
+    }
+}
+
 struct many {
     int n, failed;
     int64_t last;
@@ -496,6 +578,7 @@ int main(void)
         cmocka_unit_test(as_many_tokens_as_there_are_are_taken),
         cmocka_unit_test(it_comes_back_by_itself),
         cmocka_unit_test(one_that_does_not_answer_is_given_up),
+        cmocka_unit_test(an_answer_without_end_is_given_up),
     };
     int failed = set_up_all(NULL) != 0;
 
