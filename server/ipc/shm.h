@@ -281,7 +281,7 @@ struct shm_traces {           /* the exporter's: spans */
     _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
 };
 
-#define SHM_ALERTS       128
+#define SHM_ALERTS       512
 #define SHM_ALERT_LABELS 384
 
 #define SHM_RECEIVERS 16 /* as CONFIG_MAX_RECEIVERS */

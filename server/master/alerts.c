@@ -197,15 +197,10 @@ static void add_event(struct master *m, enum event_kind kind, const struct confi
 
     if (!sample_label(a->labels, strlen(a->labels), "plugin", plugin, sizeof plugin))
         plugin[0] = '\0';
-    if (kind == EVENT_ALERT_FIRED)
-        events_add(&m->events, kind, plugin, "alert '%s' fires: %s is %.6g (%s)%s%s", rule->name,
-                   rule->metric, a->value, rule->when, comma, a->labels);
-    else if (isfinite(a->value))
-        events_add(&m->events, kind, plugin, "alert '%s' is over: %s is %.6g%s%s", rule->name,
-                   rule->metric, a->value, comma, a->labels);
-    else
-        events_add(&m->events, kind, plugin, "alert '%s' is over: %s has no value%s%s", rule->name,
-                   rule->metric, comma, a->labels);
+    /* Without the value: by the time of the look it may be another one. */
+    events_add(&m->events, kind, plugin, "alert '%s' %s: %s %s%s%s", rule->name,
+               kind == EVENT_ALERT_FIRED ? "fires" : "is over", rule->metric, rule->when, comma,
+               a->labels);
 }
 
 void alerts_look(struct master *m)

@@ -149,7 +149,7 @@ static void firing_and_its_end_are_events(void **state)
     (void)state;
     crash_thrice(srv);
     eventually(event_says(srv, "alert_firing         boom: alert 'crashing' fires: "
-                               "bulkhead_plugin_crashes_total is 3 (> 2)"));
+                               "bulkhead_plugin_crashes_total > 2, plugin="));
     eventually(event_says(srv, "alert_resolved       boom: alert 'crashing' is over"));
     assert_int_equal(server_stop(&srv), 0);
 }

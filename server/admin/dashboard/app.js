@@ -1,7 +1,7 @@
 // app.js - the page: what is known, where we are, and what is done about it.
 
 import { api, listen, reload as runReload } from './api.js';
-import { h, s, show } from './dom.js';
+import { ago, h, s, show } from './dom.js';
 import * as views from './views.js';
 
 const KEEP = views.SECONDS;
@@ -11,7 +11,7 @@ const app = {
   state: {
     session: null, status: null, details: new Map(), routes: [], crashes: [], crashesAll: 0, levels: [], events: [], alerts: null,
     record: null, recordError: null, config: null, reload: null, rollout: undefined, numbers: null,
-    busy: false, isConnected: false, toast: null,
+    busy: false, isConnected: false, heard: 0, toast: null,
   },
   series: { rate: [], failed: [], p50: [], p99: [] },
   history: [], // {time, trouble: Map}, one a second
@@ -162,6 +162,7 @@ function takeStatus(status) {
     setTimeout(loadCrashes, 1200); // the recorder writes them a moment later
   }
   app.state.status = status;
+  app.state.heard = Date.now();
   if (app.state.rollout?.result === 'running') loadRollout();
   if (view().name === 'alerts') loadAlerts();
   draw();
@@ -238,10 +239,11 @@ function mark() {
 
 function head() {
   const { status, isConnected, session } = app.state;
-  const bad = status.problems.length > 0 || status.state !== 'serving';
+  const isSilent = silence() !== null;
+  const bad = isSilent || status.problems.length > 0 || status.state !== 'serving';
   return h('header', { class: 'head' },
     h('a', { class: 'brand', href: '#/overview' }, mark(), 'Bulkhead'),
-    h('span', { class: `pill ${bad ? 'bad' : 'good'}` }, bad ? `! ${status.state}, ${status.problems.length} to look at` : `✓ ${status.state}`),
+    h('span', { class: `pill ${bad ? 'bad' : 'good'}` }, isSilent ? '! no answer' : bad ? `! ${status.state}, ${status.problems.length} to look at` : `✓ ${status.state}`),
     h('span', { class: 'pill wide' }, `generation ${status.generation}`),
     h('span', { class: 'right' },
       h('span', { class: `pill ${isConnected ? '' : 'warn'}`, role: 'status' }, isConnected ? '● live' : '○ reconnecting…'),
@@ -259,6 +261,16 @@ function nav() {
     page === 'plugins' && trouble ? h('span', { class: 'count' }, trouble, h('span', { class: 'sr' }, ' out of order')) : null)))));
 }
 
+const SILENT_MS = 3000; // a reload replaces the admin process in less
+
+// What stands on the page is what was: nobody must take it for what is.
+function silence() {
+  const { isConnected, heard } = app.state;
+  if (isConnected || Date.now() - heard < SILENT_MS) return null;
+  return h('p', { class: 'banner bad', role: 'alert', 'data-key': 'silence' }, h('b', null, 'The server does not answer.'),
+    ` All of this is as it was at ${new Date(heard).toLocaleTimeString()}, ${ago(heard)}. It is asked again every two seconds. On the machine: `, h('code', null, 'bulkhead status'), '.');
+}
+
 function draw() {
   if (!app.state.session) return;
   if (!app.state.session.role) {
@@ -271,7 +283,7 @@ function draw() {
   }
   const { toast: said } = app.state;
   const { name, id } = view();
-  show(root, h('div', { class: 'frame' }, head(), nav(), h('main', { id: 'main', tabindex: -1, 'data-key': `${name}/${id ?? ''}` }, content())),
+  show(root, h('div', { class: 'frame' }, head(), nav(), h('main', { id: 'main', tabindex: -1, 'data-key': `${name}/${id ?? ''}` }, silence(), content())),
     h('div', { role: 'alert' }, said ? h('p', { class: `banner toast ${said.kind}` }, said.text) : null));
 }
 
@@ -281,7 +293,7 @@ let loginProblem = null;
 
 function loginForm() {
   return h('main', { class: 'login', id: 'main' }, h('div', { class: 'card' },
-    h('form', { onsubmit: enter }, h('a', { class: 'brand' }, mark(), 'Bulkhead'),
+    h('form', { onsubmit: enter }, h('h1', { class: 'brand' }, mark(), 'Bulkhead'),
       h('label', { for: 'token' }, 'Token ', h('small', { class: 'dim' }, '(the content of admin.token_file)')),
       h('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true, 'aria-describedby': 'problem', spellcheck: 'false' }),
       h('div', { id: 'problem', role: 'alert' }, loginProblem ? h('p', { class: 'banner bad' }, loginProblem) : null),
@@ -329,6 +341,7 @@ async function start() {
       loadHistory();
       loadRollout();
     }
+    if (!isConnected) setTimeout(draw, SILENT_MS + 100);
     if (!isConnected) quietly(() => api.get('/session').then((session) => { if (!session.role) start(); }));
     draw();
   });
