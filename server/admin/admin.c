@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -14,14 +15,17 @@
 #include "admin/internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "conf/config.h"
 #include "ipc/beat.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
+#include "tls/apart.h"
+#include "tls/set.h"
 
 #define TICK_MS 500
 #define LAST_MS 1000 /* for what is about to be answered when we end */
 
-enum { EVENT_LISTEN, EVENT_HTTP, EVENT_MASTER, EVENT_SIGNAL };
+enum { EVENT_LISTEN, EVENT_HTTP, EVENT_VISITORS, EVENT_MASTER, EVENT_SIGNAL };
 
 /* It talks to strangers: what it need not be able to do, it can't. Not even with a fault in it should a
  * stray write reach the workers; nor may others of its user look into it. */
@@ -59,6 +63,25 @@ static int watch(const struct admin *a, int fd, uint32_t what)
     return epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+/* Of the bundle that the master has made, and has had looked at. */
+static int open_tls(struct admin *a, const struct admin_seat *seat)
+{
+    struct config_listener listener = a->cfg->admin.listener;
+    struct config only = apart_config(a->cfg, &listener);
+    int fd = seat->keys_fd, r;
+
+    if (!listener.tls.is_on)
+        return 0;
+    r = tls_set_load(&only, fd, NULL, NULL, &a->tls);
+    fd_close(&fd);
+    if (listener.tls.hsts.max_age_ms > 0) /* RFC 6797 6.1 */
+        snprintf(a->hsts, sizeof a->hsts, "max-age=%llu%s%s",
+                 (unsigned long long)(listener.tls.hsts.max_age_ms / 1000),
+                 listener.tls.hsts.subdomains ? "; includeSubDomains" : "",
+                 listener.tls.hsts.preload ? "; preload" : "");
+    return r;
+}
+
 static int open_all(struct admin *a, const struct admin_seat *seat)
 {
     int r = auth_create(a->view, seat, &a->auth);
@@ -68,7 +91,13 @@ static int open_all(struct admin *a, const struct admin_seat *seat)
     if (r == 0 && (a->epoll_fd < 0 || a->signal_fd < 0))
         r = -errno;
     if (r == 0)
-        r = http_open(a, seat->listen_fd);
+        r = open_tls(a, seat);
+    if (r == 0)
+        r = visitors_open(a, seat->listen_fd);
+    if (r == 0)
+        r = http_open(a);
+    if (r == 0)
+        r = watch(a, a->relay_fd, EVENT_VISITORS);
     if (r == 0)
         r = watch(a, seat->listen_fd, EVENT_LISTEN);
     if (r == 0)
@@ -114,7 +143,7 @@ static void loop(struct admin *a)
         now_ms = clock_mono_ms();
         if (now_ms >= next_tick_ms) {
             next_tick_ms = now_ms + TICK_MS;
-            http_tick(a, now_ms);
+            visitors_tick(a, now_ms);
             ask_tick(&a->asker, now_ms);
         }
         events_tick(a, now_ms);
@@ -129,9 +158,11 @@ static void loop(struct admin *a)
         n = epoll_wait(a->epoll_fd, event, 8, wait_ms);
         for (int i = 0; i < n; i++) {
             if (event[i].data.u32 == EVENT_LISTEN && !a->is_ending)
-                http_accept(a);
+                visitors_accept(a);
             else if (event[i].data.u32 == EVENT_LISTEN)
                 epoll_ctl(a->epoll_fd, EPOLL_CTL_DEL, a->listen_fd, NULL);
+            else if (event[i].data.u32 == EVENT_VISITORS)
+                visitors_run(a);
             else if (event[i].data.u32 == EVENT_SIGNAL)
                 read_signals(a);
         }

@@ -5,8 +5,12 @@
  * get a cookie; what they send is then looked at for its origin, since a browser also sends cookies
  * where another site's page tells it to.
  *
- * What a newcomer would get wrong: sessions lie in a memory file that outlives this process, so that
- * a reload does not log everybody out. Of a session's id it keeps the SHA-256 only.
+ * What a newcomer would get wrong: a right token always passes. All users of a machine are one address
+ * on its loopback, and whoever guesses there must not be able to lock the operators out: what limits
+ * an address applies to those who show no right token, and those who do have a budget of their own.
+ *
+ * Sessions lie in a memory file that outlives this process, so that a reload does not log everybody
+ * out. Of a session's id it keeps the SHA-256 only.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,11 +30,11 @@
 #include "obs/log.h"
 
 #define SESSIONS    64
-#define CLIENTS     256  /* addresses that are kept in mind */
-#define RATE        50   /* requests a second of one address, in the long run ... */
+#define CLIENTS     256 /* addresses that are kept in mind */
+#define RATE        50 /* requests a second of one address, or with one role, in the long run ... */
 #define BURST       200  /* ... and at once */
-#define TRIES       10   /* wrong tokens of one address at once ... */
-#define TRY_MS      6000 /* ... and then one in so long */
+#define TRIES       10   /* wrong tokens of one address that are told so; then 429 ... */
+#define TRY_MS      6000 /* ... until one is forgotten, in so long */
 #define TOKEN_MAX   4096
 #define COOKIE_SIZE 64
 
@@ -49,13 +53,19 @@ struct client {
     double requests, tries; /* left */
 };
 
+struct budget {
+    int64_t seen_ms;
+    double requests; /* left */
+};
+
 struct auth {
     const struct admin_view *view;
     struct admin_token token[ADMIN_OPERATOR + 1]; /* by role */
     struct session *session;
     struct client client[CLIENTS];
-    char cookie[COOKIE_SIZE]; /* its name */
-    bool is_unix;
+    struct budget budget[ADMIN_OPERATOR + 1]; /* by role */
+    char cookie[COOKIE_SIZE];                 /* its name */
+    bool is_unix, is_tls;
 };
 
 static const char *const role_names[] = {"nobody", "reader", "operator"};
@@ -82,10 +92,14 @@ int auth_create(const struct admin_view *view, const struct admin_seat *seat, st
     auth->session = p;
     auth->token[ADMIN_OPERATOR] = seat->operator_token;
     auth->token[ADMIN_READER] = seat->reader_token;
+    for (int i = 0; i <= ADMIN_OPERATOR; i++)
+        auth->budget[i].requests = BURST;
     auth->is_unix = l->addr.sa.sa_family == AF_UNIX;
-    /* A browser has one jar for all ports of a host. */
-    snprintf(auth->cookie, sizeof auth->cookie, "bulkhead_admin_%d",
-             auth->is_unix ? 0 : ntohs(l->addr.in.sin_port));
+    auth->is_tls = l->tls.is_on;
+    /* A browser has one jar for all ports of a host. With that prefix it takes the cookie only from
+     * whom it reaches by https, and not from a host beside this one (RFC 6265bis 4.1.3). */
+    snprintf(auth->cookie, sizeof auth->cookie, "%sbulkhead_admin_%d",
+             auth->is_tls ? "__Host-" : "", auth->is_unix ? 0 : ntohs(l->addr.in.sin_port));
     *out = auth;
     return 0;
 }
@@ -94,15 +108,11 @@ int auth_create(const struct admin_view *view, const struct admin_seat *seat, st
 
 static struct client *find_client(struct auth *auth, const struct request *req, int64_t now_ms)
 {
-    struct address who = req->visitor != NULL ? req->visitor->address : (struct address){.port = 0};
+    struct address who = req->visitor != NULL ? req->visitor->host->who
+                                              : (struct address){.family = AF_UNIX};
     struct client *oldest = &auth->client[0];
     double elapsed;
 
-    who.port = 0;
-    if (who.family == 0)
-        who.family = AF_UNIX;
-    if (who.family == AF_INET6)
-        memset(who.ip + 8, 0, 8); /* a host has many addresses of one /64 */
     for (int i = 0; i < CLIENTS; i++) {
         struct client *c = &auth->client[i];
 
@@ -120,6 +130,27 @@ static struct client *find_client(struct auth *auth, const struct request *req, 
     }
     *oldest = (struct client){.address = who, .seen_ms = now_ms, .requests = BURST, .tries = TRIES};
     return oldest;
+}
+
+/* One request of what is left. */
+static bool take_request(struct auth *auth, const struct request *req, int64_t now_ms)
+{
+    double *left;
+
+    if (req->role == ADMIN_NOBODY) {
+        left = &find_client(auth, req, now_ms)->requests;
+    } else {
+        struct budget *b = &auth->budget[req->role];
+
+        b->requests += (double)(now_ms - b->seen_ms) * RATE / 1000;
+        b->requests = b->requests > BURST ? BURST : b->requests;
+        b->seen_ms = now_ms;
+        left = &b->requests;
+    }
+    if (*left < 1)
+        return false;
+    *left -= 1;
+    return true;
 }
 
 static bool too_many(struct request *req, const char *what)
@@ -168,8 +199,9 @@ static bool is_change(const struct request *req)
            strcmp(req->method, "OPTIONS") != 0;
 }
 
-/* 1: of our own pages; 0: it does not say; -1: of another site's. */
-static int judge_origin(const struct request *req)
+/* 1: of our own pages; 0: it does not say; -1: of another site's. Without TLS of ours there may be a
+ * server in front that has it: https is as good as http then. */
+static int judge_origin(const struct auth *auth, const struct request *req)
 {
     const char *site = request_header(req, "Sec-Fetch-Site");
     const char *origin = request_header(req, "Origin");
@@ -178,36 +210,12 @@ static int judge_origin(const struct request *req)
 
     if (site != NULL && strcmp(site, "same-origin") != 0 && strcmp(site, "none") != 0)
         return -1;
+    if (origin != NULL && strncmp(origin, "https://", 8) != 0 &&
+        (auth->is_tls || strncmp(origin, "http://", 7) != 0))
+        return -1;
     if (origin != NULL)
         return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0 ? 1 : -1;
     return site != NULL ? 1 : 0;
-}
-
-bool auth_admit(struct auth *auth, struct request *req, int64_t now_ms)
-{
-    const char *host = request_header(req, "Host");
-    struct client *c = find_client(auth, req, now_ms);
-
-    if (c->requests < 1)
-        return too_many(req, "too many requests");
-    c->requests--;
-    if (request_count_headers(req, "Host") > 1) {
-        reply_problem(req, 400, "Bad Request", "more than one Host");
-        return false;
-    }
-    /* Without any it is no browser, but a load balancer's probe in HTTP/1.0. */
-    if (!auth->is_unix && host != NULL && !is_our_host(auth, host)) {
-        reply_problem(req, 421, "Misdirected Request",
-                      "the admin interface is asked by address, as localhost, or by a name in "
-                      "admin.hosts; not as '%.100s'",
-                      host);
-        return false;
-    }
-    if (is_change(req) && judge_origin(req) < 0) {
-        reply_problem(req, 403, "Forbidden", "a page of another site has sent this");
-        return false;
-    }
-    return true;
 }
 
 /* ---- tokens ---- */
@@ -241,6 +249,8 @@ static bool refuse_token(struct auth *auth, struct request *req, int64_t now_ms)
     struct client *c = find_client(auth, req, now_ms);
     char who[ADDRESS_TEXT];
 
+    if (c->tries < 1)
+        return too_many(req, "too many wrong tokens from this address");
     c->tries -= 1;
     if (c->tries < 1 && c->tries >= 0 && address_print(&c->address, who))
         log_warn("%s has sent many wrong tokens; it has to wait", who);
@@ -249,19 +259,12 @@ static bool refuse_token(struct auth *auth, struct request *req, int64_t now_ms)
     return false;
 }
 
-static bool may_try(struct auth *auth, struct request *req, int64_t now_ms)
-{
-    if (find_client(auth, req, now_ms)->tries >= 1)
-        return true;
-    return too_many(req, "too many wrong tokens from this address");
-}
-
 /* ---- sessions ---- */
 
 static const char *cookie_of(const struct auth *auth, const struct request *req, char *buf,
                              size_t size)
 {
-    const char *p = request_header(req, "Cookie");
+    const char *p = request_cookie(req);
     size_t n = strlen(auth->cookie);
 
     while (p != NULL && *p != '\0') {
@@ -297,46 +300,83 @@ static struct session *find_session(struct auth *auth, const struct request *req
     return found;
 }
 
-bool auth_identify(struct auth *auth, struct request *req, int64_t now_ms)
+/* ---- a request ---- */
+
+/* Whose it is, as far as that can be told by its head; nothing is answered yet. */
+static void recognise(struct auth *auth, struct request *req)
 {
     const char *value = request_header(req, "Authorization");
     const struct session *s;
 
+    if (needs_no_token(auth))
+        return;
+    if (value == NULL) {
+        s = find_session(auth, req);
+        req->is_by_cookie = s != NULL;
+        req->role = s != NULL ? (enum admin_role)s->role : ADMIN_NOBODY;
+    } else if (strncasecmp(value, "Bearer ", 7) == 0) {
+        req->role = role_of_token(auth, value + 7 + strspn(value + 7, " "));
+        req->has_wrong_token = req->role == ADMIN_NOBODY;
+    } else {
+        req->has_wrong_scheme = true;
+    }
+    if (req->visitor != NULL)
+        req->visitor->is_known = req->role != ADMIN_NOBODY;
+}
+
+bool auth_admit(struct auth *auth, struct request *req, int64_t now_ms)
+{
+    const char *host = request_header(req, "Host");
+
+    recognise(auth, req);
+    if (!take_request(auth, req, now_ms))
+        return too_many(req, "too many requests");
+    /* Without any it is no browser, but a load balancer's probe in HTTP/1.0. */
+    if (!auth->is_unix && host != NULL && !is_our_host(auth, host)) {
+        reply_problem(req, 421, "Misdirected Request",
+                      "the admin interface is asked by address, as localhost, or by a name in "
+                      "admin.hosts; not as '%.100s'",
+                      host);
+        return false;
+    }
+    if (is_change(req) && judge_origin(auth, req) < 0) {
+        reply_problem(req, 403, "Forbidden", "a page of another site has sent this");
+        return false;
+    }
+    return true;
+}
+
+bool auth_identify(struct auth *auth, struct request *req, int64_t now_ms)
+{
     if (needs_no_token(auth)) {
         req->role = ADMIN_OPERATOR;
         return true;
     }
-    if (value != NULL) {
-        if (strncasecmp(value, "Bearer ", 7) != 0) {
-            reply_problem(req, 401, "Unauthorized",
-                          "send the token as: Authorization: Bearer TOKEN");
-            reply_header(req, "WWW-Authenticate", "Bearer realm=\"bulkhead\"");
-            return false;
-        }
-        if (!may_try(auth, req, now_ms))
-            return false;
-        req->role = role_of_token(auth, value + 7 + strspn(value + 7, " "));
-        return req->role != ADMIN_NOBODY || refuse_token(auth, req, now_ms);
+    if (req->has_wrong_scheme) {
+        reply_problem(req, 401, "Unauthorized", "send the token as: Authorization: Bearer TOKEN");
+        reply_header(req, "WWW-Authenticate", "Bearer realm=\"bulkhead\"");
+        return false;
     }
-    s = find_session(auth, req);
-    if (s == NULL)
-        return true; /* as nobody */
-    if (is_change(req) && judge_origin(req) <= 0) {
+    if (req->has_wrong_token)
+        return refuse_token(auth, req, now_ms);
+    if (req->is_by_cookie && is_change(req) && judge_origin(auth, req) <= 0) {
         reply_problem(req, 403, "Forbidden",
                       "a change by cookie has to come from a page of this server: there is neither "
                       "Origin nor Sec-Fetch-Site");
         return false;
     }
-    req->role = (enum admin_role)s->role;
-    req->is_by_cookie = true;
     return true;
 }
 
-static struct session *take_session(struct auth *auth)
-{
-    struct session *oldest = &auth->session[0];
+/* ---- logging in and out ---- */
 
-    for (int i = 1; i < SESSIONS; i++)
+/* Readers who log in again and again push out readers, and no operator. */
+static struct session *take_session(struct auth *auth, enum admin_role role)
+{
+    int first = role == ADMIN_OPERATOR ? 0 : SESSIONS / 2;
+    struct session *oldest = &auth->session[first];
+
+    for (int i = first + 1; i < first + SESSIONS / 2; i++)
         if (auth->session[i].end_ns < oldest->end_ns)
             oldest = &auth->session[i];
     return oldest;
@@ -346,8 +386,8 @@ static void set_cookie(const struct auth *auth, struct request *req, const char 
 {
     char text[256];
 
-    snprintf(text, sizeof text, "%s=%s; Path=/; Max-Age=%lld; HttpOnly; SameSite=Strict",
-             auth->cookie, id, (long long)age_s);
+    snprintf(text, sizeof text, "%s=%s; Path=/; Max-Age=%lld; HttpOnly; SameSite=Strict%s",
+             auth->cookie, id, (long long)age_s, auth->is_tls ? "; Secure" : "");
     reply_header(req, "Set-Cookie", text);
 }
 
@@ -363,8 +403,6 @@ void auth_login(struct auth *auth, struct request *req, const char *token, int64
         reply_json(req, 200, json_pack("{s:s}", "role", auth_role_name(ADMIN_OPERATOR)));
         return;
     }
-    if (!may_try(auth, req, now_ms))
-        return;
     role = role_of_token(auth, token);
     if (role == ADMIN_NOBODY) {
         refuse_token(auth, req, now_ms);
@@ -376,7 +414,7 @@ void auth_login(struct auth *auth, struct request *req, const char *token, int64
     }
     for (size_t i = 0; i < sizeof random; i++)
         snprintf(id + 2 * i, 3, "%02x", random[i]);
-    s = take_session(auth);
+    s = take_session(auth, role);
     *s = (struct session){.end_ns = clock_real_ns() + (int64_t)session_ms * 1000000, .role = role};
     memcpy(s->of_token, auth->token[role].sum, sizeof s->of_token);
     if (!sum_of(id, s->sum))

@@ -14,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "admin/internal.h"
 #include "base/clock.h"
 
 #define LISTENERS      16
+#define FOR_OPERATORS  4            /* of these */
 #define EVENTS_WAITING (512u << 10) /* bytes of one listener */
 #define EVERY_MS       1000
 #define LONGEST_MS     (15 * 60 * 1000) /* then a listener has to show his right to it again */
@@ -28,7 +28,7 @@ struct listener {
     struct list node;
     struct admin *admin;
     struct MHD_Connection *mhd;
-    int fd;
+    struct visitor *visitor;
     char *text; /* malloc'd */
     size_t n, at, room;
     int64_t end_ms;
@@ -94,7 +94,7 @@ static void append(struct listener *l, const char *p, size_t n)
 
         if (text == NULL) {
             l->is_over = true;
-            shutdown(l->fd, SHUT_RDWR);
+            visitor_cut(l->visitor);
             wake(l);
             return;
         }
@@ -257,8 +257,8 @@ void get_events(struct request *req)
     struct MHD_Response *response;
     struct listener *l;
 
-    if (n_listeners >= LISTENERS) {
-        reply_problem(req, 503, "Service Unavailable", "%d listen already", LISTENERS);
+    if (n_listeners >= LISTENERS - (req->role == ADMIN_OPERATOR ? 0 : FOR_OPERATORS)) {
+        reply_problem(req, 503, "Service Unavailable", "%d listen already", n_listeners);
         reply_header(req, "Retry-After", "5");
         return;
     }
@@ -269,7 +269,7 @@ void get_events(struct request *req)
     }
     *l = (struct listener){.admin = req->admin,
                            .mhd = req->mhd,
-                           .fd = req->visitor->fd,
+                           .visitor = req->visitor,
                            .is_by_cookie = req->is_by_cookie,
                            .seen = seen != NULL ? (uint32_t)strtoul(seen, NULL, 10) : UINT32_MAX,
                            .end_ms = clock_mono_ms() + LONGEST_MS};

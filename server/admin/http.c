@@ -1,10 +1,9 @@
 /*
- * http.c - connections, requests and replies of the admin interface.
+ * http.c - requests and replies of the admin interface.
  *
- * libmicrohttpd without a listening socket: we accept by ourselves, so that its way of closing can't
- * shut down the socket that the master keeps for the next admin process. What a newcomer would get
- * wrong: the library has no limit on how long a request may take to come in, only on silence; so each
- * connection has a time by which its request must be there, and is cut then (http_tick()).
+ * libmicrohttpd without a listening socket: visitor.c accepts, and stands between it and the clients.
+ * What a newcomer would get wrong: what comes from there has been checked by the wire guard, which
+ * completes a request that it refuses: it looks whole, and is to be answered with the refusal.
  */
 #include <errno.h>
 #include <limits.h>
@@ -14,17 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "admin/internal.h"
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/must.h"
+#include "ipc/refusal.h"
 #include "obs/log.h"
 
-#define HEAD_MS    10000 /* for a request's line and headers, from connecting or the last answer */
+#define HEAD_MS    10000 /* for a request's line and headers, from the last answer */
 #define REQUEST_MS 30000 /* from there to the end of the answer */
-#define ACCEPTS    16    /* in one turn of the loop */
 
 /* ---- requests ---- */
 
@@ -33,28 +30,31 @@ const char *request_header(const struct request *req, const char *name)
     return MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name);
 }
 
-struct count {
-    const char *name;
-    int n;
-};
-
-static enum MHD_Result count_one(void *arg, enum MHD_ValueKind kind, const char *name,
-                                 const char *value)
+/* The guard has hidden their names from the library, which would take apart what is in them. */
+static enum MHD_Result find_cookie(void *arg, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
 {
-    struct count *c = arg;
+    const char **found = arg;
+    char copy[GUARD_COOKIE + 2];
+    size_t n = strlen(name);
 
     (void)kind;
-    (void)value;
-    c->n += strcasecmp(name, c->name) == 0;
-    return MHD_YES;
+    if (n > GUARD_COOKIE + 1)
+        return MHD_YES;
+    memcpy(copy, name, n + 1);
+    guard_restore_name(copy, n);
+    if (strcasecmp(copy, "Cookie") != 0)
+        return MHD_YES;
+    *found = value;
+    return MHD_NO;
 }
 
-int request_count_headers(const struct request *req, const char *name)
+const char *request_cookie(const struct request *req)
 {
-    struct count c = {.name = name};
+    const char *found = NULL;
 
-    MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, count_one, &c);
-    return c.n;
+    MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, find_cookie, &found);
+    return found;
 }
 
 const char *request_query(const struct request *req, const char *name)
@@ -65,6 +65,8 @@ const char *request_query(const struct request *req, const char *name)
 void request_suspend(struct request *req)
 {
     req->is_suspended = true;
+    if (req->visitor != NULL)
+        req->visitor->is_waiting = true;
     MHD_suspend_connection(req->mhd);
 }
 
@@ -72,6 +74,8 @@ void request_resume(struct request *req)
 {
     must(req->is_suspended && req->response != NULL);
     req->is_suspended = false;
+    if (req->visitor != NULL)
+        req->visitor->is_waiting = false;
     MHD_resume_connection(req->mhd);
 }
 
@@ -101,6 +105,8 @@ static void set_reply(struct request *req, unsigned status, struct MHD_Response 
         MHD_add_response_header(response, security_headers[i].name, security_headers[i].value);
     if (type != NULL)
         MHD_add_response_header(response, "Content-Type", type);
+    if (req->admin->hsts[0] != '\0')
+        MHD_add_response_header(response, "Strict-Transport-Security", req->admin->hsts);
     req->response = response;
     req->status = status;
 }
@@ -192,6 +198,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     req->admin = a;
     req->mhd = mhd;
     req->visitor = info != NULL ? info->socket_context : NULL;
+    if (req->visitor != NULL)
+        req->visitor->n_begun++;
     a->n_open++;
     return req;
 }
@@ -215,26 +223,34 @@ static void decode(char *to, size_t size, const char *from)
     to[*from == '\0' ? n : 0] = '\0'; /* too long: no path at all */
 }
 
+/* True: the guard found a fault in it; it has its answer. */
+static bool is_refused(struct request *req)
+{
+    enum http_refusal why = req->visitor != NULL ? visitor_refusal(req->visitor) : REFUSAL_NONE;
+
+    if (why == REFUSAL_NONE || refusal_status(why) == 0)
+        return false;
+    reply_problem(req, (unsigned)refusal_status(why), "Bad Request", "%s", refusal_detail(why));
+    reply_header(req, "Connection", "close");
+    return true;
+}
+
 /* False: it has its answer already. */
 static bool begin(struct request *req, const char *url, const char *method)
 {
-    const char *length = request_header(req, "Content-Length");
-
     if (req->visitor != NULL) {
         req->visitor->state = VISITOR_REQUEST;
         req->visitor->due_ms = clock_mono_ms() + REQUEST_MS;
     }
     snprintf(req->method, sizeof req->method, "%s", method);
     decode(req->path, sizeof req->path, url);
-    if (request_header(req, "Transfer-Encoding") != NULL)
+    if (is_refused(req))
+        return false;
+    if (request_header(req, "Transfer-Encoding") != NULL) {
         reply_problem(req, 411, "Length Required", "send the body with a Content-Length");
-    else if (request_count_headers(req, "Content-Length") > 1)
-        reply_problem(req, 400, "Bad Request", "more than one Content-Length");
-    else if (length != NULL && strtoull(length, NULL, 10) > ADMIN_BODY)
-        reply_problem(req, 413, "Content Too Large", "at most %d bytes", ADMIN_BODY);
-    else if (auth_admit(req->admin->auth, req, clock_mono_ms()))
-        return true;
-    return false;
+        return false;
+    }
+    return auth_admit(req->admin->auth, req, clock_mono_ms());
 }
 
 static void take_body(struct request *req, const char *data, size_t n)
@@ -289,6 +305,8 @@ static enum MHD_Result on_data(void *cls, struct MHD_Connection *mhd, const char
         return MHD_YES;
     }
     if (req->response == NULL) {
+        if (is_refused(req))
+            return send_it(req);
         if (req->is_too_large)
             reply_problem(req, 413, "Content Too Large", "at most %d bytes", ADMIN_BODY);
         else
@@ -306,12 +324,13 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 
     (void)cls;
     (void)mhd;
-    (void)code;
     if (req == NULL)
         return;
     req->admin->n_open--;
     if (req->visitor != NULL) {
         req->visitor->state = VISITOR_HEAD;
+        req->visitor->is_known = req->visitor->is_waiting = false;
+        req->visitor->is_cut |= code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
         req->visitor->due_ms = clock_mono_ms() + HEAD_MS;
     }
     if (req->response != NULL)
@@ -325,38 +344,17 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    const union MHD_ConnectionInfo *info;
-    struct visitor *v = *context;
     struct admin *a = cls;
 
+    (void)mhd;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (v == NULL)
-            return;
-        list_remove(&v->node);
-        a->n_visitors--;
-        free(v);
+        if (*context != NULL)
+            visitor_release(*context);
         *context = NULL;
-        return;
+    } else if (a->arriving != NULL) {
+        a->arriving->is_in_library = true;
+        *context = a->arriving;
     }
-    v = calloc(1, sizeof *v);
-    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (v == NULL || info == NULL) { /* without a limit in time: better not */
-        if (info != NULL)
-            shutdown(info->connect_fd, SHUT_RDWR);
-        free(v);
-        return;
-    }
-    v->fd = info->connect_fd;
-    v->due_ms = clock_mono_ms() + HEAD_MS;
-    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (info != NULL && info->client_addr != NULL)
-        address_from_sockaddr(&v->address, info->client_addr,
-                              info->client_addr->sa_family == AF_INET6
-                                  ? sizeof(struct sockaddr_in6)
-                                  : sizeof(struct sockaddr_in));
-    list_append(&a->visitors, &v->node);
-    a->n_visitors++;
-    *context = v;
 }
 
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
@@ -380,19 +378,30 @@ static void on_mhd_log(void *cls, const char *fmt, va_list ap)
 
 /* ---- the daemon ---- */
 
-int http_open(struct admin *a, int listen_fd)
+int http_open(struct admin *a)
 {
-    a->listen_fd = listen_fd;
-    list_init(&a->visitors);
     a->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
         NULL, NULL, on_data, a, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, ADMIN_CONNECTIONS + 8u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)ADMIN_HEAD, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, a,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, ADMIN_CONNECTIONS + ADMIN_SPARE + 8u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)2 * ADMIN_HEAD + 512, /* as front_pool_size() */
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_END);
     return a->daemon != NULL ? 0 : -ENOMEM;
+}
+
+int http_add(struct visitor *v, int library_fd)
+{
+    struct sockaddr addr = {.sa_family = AF_UNIX}; /* a socket pair; who it is, v says */
+    struct admin *a = v->admin;
+    enum MHD_Result r;
+
+    a->arriving = v;
+    r = MHD_add_connection(a->daemon, library_fd, &addr, sizeof addr.sa_family);
+    a->arriving = NULL;
+    return r == MHD_YES && v->is_in_library ? 0 : -ECONNABORTED;
 }
 
 int http_poll_fd(const struct admin *a)
@@ -400,47 +409,6 @@ int http_poll_fd(const struct admin *a)
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 
     return info != NULL ? info->epoll_fd : -1;
-}
-
-/* Room for one who comes, at the cost of the one that has waited longest with nothing to answer. */
-static void evict_one(struct admin *a)
-{
-    for (struct list *at = a->visitors.next; at != &a->visitors; at = at->next) {
-        struct visitor *v = list_entry(at, struct visitor, node);
-
-        if (v->state != VISITOR_HEAD || v->due_ms == 0)
-            continue;
-        v->due_ms = 0;
-        shutdown(v->fd, SHUT_RDWR);
-        return;
-    }
-}
-
-void http_accept(struct admin *a)
-{
-    for (int i = 0; i < ACCEPTS; i++) {
-        struct sockaddr_storage addr;
-        socklen_t len = sizeof addr;
-        int fd;
-
-        memset(&addr, 0, sizeof addr);
-        fd = accept4(a->listen_fd, (struct sockaddr *)&addr, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
-            return;
-        if (a->n_visitors >= ADMIN_CONNECTIONS) {
-            evict_one(a);
-            if (a->n_visitors >= ADMIN_CONNECTIONS + 4) {
-                fd_close(&fd);
-                continue;
-            }
-        }
-        if (len < sizeof addr.ss_family) { /* of a Unix socket's nameless peer */
-            addr.ss_family = AF_UNIX;
-            len = sizeof addr.ss_family;
-        }
-        /* Closes fd when it fails. */
-        MHD_add_connection(a->daemon, fd, (struct sockaddr *)&addr, len);
-    }
 }
 
 int http_run(struct admin *a)
@@ -451,16 +419,4 @@ int http_run(struct admin *a)
     if (MHD_get_timeout(a->daemon, &ms) != MHD_YES)
         return -1;
     return ms > INT_MAX ? INT_MAX : (int)ms;
-}
-
-void http_tick(struct admin *a, int64_t now_ms)
-{
-    for (struct list *at = a->visitors.next; at != &a->visitors; at = at->next) {
-        struct visitor *v = list_entry(at, struct visitor, node);
-
-        if (v->state == VISITOR_STREAM || v->due_ms == 0 || v->due_ms > now_ms)
-            continue;
-        v->due_ms = 0;
-        shutdown(v->fd, SHUT_RDWR);
-    }
 }

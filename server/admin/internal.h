@@ -13,6 +13,7 @@
 #include "admin/admin.h"
 #include "base/address.h"
 #include "base/list.h"
+#include "http/guard.h" /* which knows nothing of the rest of http/ */
 #include "ipc/admin.h"
 #include "ipc/control.h"
 
@@ -21,7 +22,9 @@ struct MHD_Daemon;
 struct MHD_Response;
 
 #define ADMIN_CONNECTIONS 128
-#define ADMIN_HEAD        16384 /* bytes, more or less: of the library's memory for a connection */
+#define ADMIN_SPARE       32    /* that end, but that the library has not let go of */
+#define ADMIN_HEAD        16384 /* bytes of a request's line and headers */
+#define ADMIN_FIELDS      64
 #define ADMIN_BODY        65536 /* bytes */
 #define ADMIN_QUESTIONS   64    /* that may wait for the master */
 
@@ -63,17 +66,78 @@ void ask_run(struct asker *k);
 void ask_tick(struct asker *k, int64_t now_ms);
 bool ask_wants_room(const struct asker *k);
 
-/* ---- http.c: connections and requests ---- */
+/* ---- visitor.c: connections ---- */
+
+#define VISITOR_PIECE 16384 /* bytes on their way, in either direction */
+
+enum visitor_phase {
+    VISITOR_HANDSHAKE, /* of TLS */
+    VISITOR_OPEN,
+    VISITOR_LINGERS, /* all was said; until the client has gone, too */
+    VISITOR_GONE,    /* its descriptors are closed; the library may not know it yet */
+};
 
 enum visitor_state { VISITOR_HEAD, VISITOR_REQUEST, VISITOR_STREAM };
 
-struct visitor { /* a connection */
-    struct list node;
-    int fd;
-    enum visitor_state state;
-    int64_t due_ms; /* HEAD, REQUEST: cut then */
-    struct address address;
+struct host {           /* a client address, or a user at a Unix socket */
+    struct address who; /* without port; of IPv6 the /64 */
+    int n;              /* its connections; 0: free */
 };
+
+struct visitor {
+    struct list node;
+    struct admin *admin;
+    struct host *host;
+    int fd;                          /* the client's */
+    int inner_fd;                    /* the library has the other end of it; -1: closed */
+    uint32_t watched, inner_watched; /* EPOLL* */
+    enum visitor_phase phase;
+    enum visitor_state state;
+    int64_t due_ms;      /* HANDSHAKE, LINGERS, HEAD, REQUEST: ended then */
+    int64_t send_due_ms; /* by then so much of what waits must have gone out; 0: nothing waits */
+    size_t n_sent;       /* since that was set */
+    struct guard guard;
+    uint32_t n_begun;   /* requests that the library has begun */
+    bool is_in_library; /* it holds a pointer to this */
+    bool is_known;      /* whoever sends the request that is worked on has a role */
+    bool is_waiting;    /* that request waits for the master */
+    bool is_cut;        /* the last answer is not whole */
+    bool has_ended;     /* the client's side */
+    bool inner_is_deaf; /* the library reads no more */
+    struct seal *seal;  /* NULL: plain text */
+    size_t in_at, in_n, out_at, out_n;
+    char in[VISITOR_PIECE], out[VISITOR_PIECE];
+};
+
+int visitors_open(struct admin *a, int listen_fd);
+void visitors_accept(struct admin *a);
+/* Moves what can be moved. */
+void visitors_run(struct admin *a);
+void visitors_tick(struct admin *a, int64_t now_ms);
+/* At once, without another word. Not to be used after. */
+void visitor_cut(struct visitor *v);
+/* The library has forgotten it. */
+void visitor_release(struct visitor *v);
+/* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
+enum http_refusal visitor_refusal(const struct visitor *v);
+
+/* ---- seal.c: TLS, under visitor.c ---- */
+
+struct seal;
+struct tls_set;
+/* NULL: no memory. */
+struct seal *seal_create(struct tls_set *set, int fd);
+void seal_destroy(struct seal **seal);
+/* 1: done; 0: not yet; -EPROTO: it failed, and the client was told. */
+int seal_shake_hands(struct seal *s);
+bool seal_wants_to_write(const struct seal *s);
+/* As recv() and send(), but -errno; -EAGAIN: not now. A send that was put off is repeated as it was. */
+ssize_t seal_recv(struct seal *s, void *buf, size_t size);
+ssize_t seal_send(struct seal *s, const void *buf, size_t size);
+/* Nothing more is said. */
+void seal_bye(struct seal *s);
+
+/* ---- http.c: requests ---- */
 
 struct request {
     struct admin *admin;
@@ -83,7 +147,8 @@ struct request {
     char path[512]; /* decoded */
     enum admin_role role;
     bool is_by_cookie;
-    char *body; /* NUL-terminated; NULL: none */
+    bool has_wrong_token, has_wrong_scheme; /* in its Authorization */
+    char *body;                             /* NUL-terminated; NULL: none */
     size_t body_len;
     bool is_too_large;
     bool is_suspended;
@@ -93,16 +158,17 @@ struct request {
     void *context;      /* of the handler's; freed with free() */
 };
 
-int http_open(struct admin *a, int listen_fd);
+int http_open(struct admin *a);
 int http_poll_fd(const struct admin *a);
-void http_accept(struct admin *a);
+/* The library gets its end of a connection; 0 or -errno, and then it is closed. */
+int http_add(struct visitor *v, int library_fd);
 /* Lets the library work; the time until it wants to again, in ms, or -1. */
 int http_run(struct admin *a);
-void http_tick(struct admin *a, int64_t now_ms);
 
-/* A header of the request; NULL: none. nth from 0. */
+/* A header of the request; NULL: none. */
 const char *request_header(const struct request *req, const char *name);
-int request_count_headers(const struct request *req, const char *name);
+/* All Cookie fields are one: the first. */
+const char *request_cookie(const struct request *req);
 const char *request_query(const struct request *req, const char *name);
 /* It is answered later: request_resume() once it has a reply. */
 void request_suspend(struct request *req);
@@ -128,9 +194,10 @@ void reply_header(struct request *req, const char *name, const char *value);
 
 struct auth;
 int auth_create(const struct admin_view *view, const struct admin_seat *seat, struct auth **out);
-/* May this request be looked at at all? Host, origin, rate. False: it has its reply. */
+/* May this request be looked at at all? Host, origin, and, of those who show no right token, rate.
+ * False: it has its reply. */
 bool auth_admit(struct auth *auth, struct request *req, int64_t now_ms);
-/* Who asks: req->role. False: a wrong token, or too many of them; it has its reply. */
+/* Who asks: req->role. False: a wrong token; it has its reply. */
 bool auth_identify(struct auth *auth, struct request *req, int64_t now_ms);
 /* A browser logs in with a token, and out. */
 void auth_login(struct auth *auth, struct request *req, const char *token, int64_t now_ms);
@@ -235,11 +302,15 @@ struct admin {
     const struct admin_view *view;
     const struct config *cfg;
     const struct shm *shm;
-    int listen_fd, epoll_fd, signal_fd;
+    int listen_fd, epoll_fd, signal_fd, relay_fd;
     struct MHD_Daemon *daemon;
+    struct tls_set *tls;  /* NULL: it speaks none */
+    char hsts[64];        /* Strict-Transport-Security; "": none */
     struct list visitors; /* longest there first */
     int n_visitors;
-    int n_open; /* requests that are not answered yet */
+    struct host host[ADMIN_CONNECTIONS + ADMIN_SPARE];
+    struct visitor *arriving; /* being given to the library */
+    int n_open;               /* requests that are not answered yet */
     bool is_ending;
     struct asker asker;
     struct auth *auth;

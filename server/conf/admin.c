@@ -1,8 +1,8 @@
 /*
  * admin.c - `admin:`, where and for whom the admin interface listens.
  *
- * What a newcomer would get wrong: it speaks no TLS. So it listens where only this machine can reach
- * it, and any other address has to be allowed in so many words.
+ * What a newcomer would get wrong: without TLS it listens where only this machine can reach it, since
+ * tokens travel; any other address has to be allowed in so many words.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -56,13 +56,13 @@ static void settle_tcp(struct schema_reader *r, const struct config_admin *a,
                      "token_file: admin.token (made, with a random token, when it is missing)",
                      "token_file is missing: everybody on this machine can reach %s",
                      a->listener.address);
-    if (!is_local(&a->listener) && !a->allows_plaintext) {
+    if (!is_local(&a->listener) && !a->allows_plaintext && !a->listener.tls.is_on) {
         struct yaml_node place = {.line = a->listener.pos.line, .column = a->listener.pos.column};
 
         schema_error(r, &place, "admin.listen",
-                     "listen on 127.0.0.1 or a Unix socket and put a TLS server in front; or, in a "
-                     "network you trust, say `plaintext: anywhere`",
-                     "%s can be reached from other machines, and the admin interface speaks no TLS",
+                     "add tls: {cert: admin.crt, key: admin.key}; or listen on 127.0.0.1 or a Unix "
+                     "socket; or, in a network that you trust, say `plaintext: anywhere`",
+                     "%s can be reached from other machines, and tokens would travel in plain text",
                      a->listener.address);
     }
 }
@@ -112,6 +112,7 @@ int admin_settle(struct schema_reader *r, struct draft *d)
         schema_error(r, node, "admin", forms, "listen is missing");
     if (a->listener.address == NULL)
         return 0;
+    tls_settle(r, cfg, &a->listener, node);
     if (a->listener.addr.sa.sa_family == AF_UNIX)
         listener_settle_unix(r, cfg, &a->listener, "admin.listen");
     else

@@ -18,7 +18,7 @@
 #define NOT_YET           " is not in this version"
 
 /* keys_listeners.c */
-extern const struct schema listener_keys[], limit_keys[];
+extern const struct schema listener_keys[], limit_keys[], tls_keys[];
 extern const struct schema_items listener_items;
 
 /* keys_plugins.c */

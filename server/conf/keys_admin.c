@@ -7,7 +7,7 @@ const struct schema admin_keys[] = {
     {"listen", SCHEMA_CUSTOM, .read = admin_read_listen,
      .form = "IP:PORT, [IPv6]:PORT or unix:PATH",
      .pattern = "^([0-9.]+:[0-9]+|\\[[0-9a-fA-F:.]+\\]:[0-9]+|unix:.+)$",
-     .help = "Address to listen on. Needed; of this machine only, unless `plaintext` allows more"},
+     .help = "Address to listen on. Needed; without `tls`, one of this machine"},
     {"mode", SCHEMA_CUSTOM, .form = "an octal number such as 0660", .pattern = "^0?[0-7]{3}$",
      .read = admin_read_mode, .help = "Permissions of a Unix socket; default: 0600"},
     {"owner", SCHEMA_STRING, OFF(struct config, admin.listener.owner),
@@ -29,9 +29,10 @@ const struct schema admin_keys[] = {
          "503; 0: never"},
     {"metrics", SCHEMA_ENUM, OFF(struct config, admin.has_open_metrics), .def = "token",
      .form = "token|open", .help = "Who may read /metrics: holders of a token, or everybody"},
+    {"tls", SCHEMA_MAP, .keys = tls_keys, .off = offsetof(struct config, admin.listener),
+     .help = "Speak TLS there (HTTPS), as listeners do; workers never have this key"},
     {"plaintext", SCHEMA_ENUM, OFF(struct config, admin.allows_plaintext), .def = "local",
      .form = "local|anywhere",
-     .help =
-         "Where it may listen without TLS, which it does not speak; tokens can be read on the way"},
+     .help = "Where it may listen without `tls`; anywhere: tokens can be read on the way"},
     {NULL, SCHEMA_END},
 };

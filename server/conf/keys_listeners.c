@@ -28,7 +28,7 @@ static const struct schema hsts_keys[] = {
     {NULL, SCHEMA_END},
 };
 
-static const struct schema tls_keys[] = {
+const struct schema tls_keys[] = {
     {"cert", SCHEMA_CUSTOM, .read = tls_read_cert, .form = "a path",
      .help = "Certificate and, after it, those that lead to its root; PEM. Needed"},
     {"key", SCHEMA_CUSTOM, .read = tls_read_key, .form = "a path",

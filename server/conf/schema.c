@@ -245,7 +245,7 @@ static void read_value(struct schema_reader *r, const struct schema *s,
     case SCHEMA_NODE: memcpy((char *)base + s->off, &node, sizeof node); break;
     case SCHEMA_STRINGS: read_strings(r, s, node, path, base); break;
     case SCHEMA_CUSTOM: s->read(r, node, path, base); break;
-    case SCHEMA_MAP: schema_read(r, s->keys, node, path, base); break;
+    case SCHEMA_MAP: schema_read(r, s->keys, node, path, (char *)base + s->off); break;
     case SCHEMA_LIST:
     case SCHEMA_NAMED: read_items(r, s, node, path, base); break;
     case SCHEMA_END:
@@ -263,7 +263,7 @@ static void read_default(struct schema_reader *r, const struct schema *s,
         schema_error(r, map, "", NULL, "%s is missing", path);
     } else if (s->kind == SCHEMA_MAP) {
         node.n = 0; /* its own keys have defaults */
-        schema_read(r, s->keys, &node, path, base);
+        schema_read(r, s->keys, &node, path, (char *)base + s->off);
     } else if (s->def != NULL) {
         node.kind = YAML_SCALAR;
         node.text = s->def;

@@ -24,7 +24,7 @@ enum schema_kind {
     SCHEMA_NODE,     /* const struct yaml_node *: a mapping, kept as it stands */
     SCHEMA_STRINGS,  /* const struct yaml_node *: a list of strings, kept as it stands */
     SCHEMA_CUSTOM,   /* a scalar: read() does it. With `keys` it may also be a mapping of those */
-    SCHEMA_MAP,      /* the mapping of `keys`, into the same struct */
+    SCHEMA_MAP,      /* the mapping of `keys`, into the same struct, or the one at `off` in it */
     SCHEMA_LIST,     /* a list of such mappings, into an array: `items` */
     SCHEMA_NAMED,    /* NAME: such a mapping, into an array; a key "" stands for the value itself */
     SCHEMA_ABSENT,   /* of a later version: refused, help says why */

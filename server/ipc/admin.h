@@ -22,6 +22,7 @@ struct admin_seat {
     int listen_fd;
     int channel_fd; /* a stream to the master: control_request there, control_reply and text back */
     int sessions_fd; /* ADMIN_SESSIONS_SIZE bytes, zeroed at first; outlives this process */
+    int keys_fd;     /* a bundle (tls/bundle.h) of its own certificate and key; -1: no TLS */
     struct admin_token operator_token, reader_token;
 };
 

@@ -17,12 +17,12 @@
 
 void admin_init(struct admin *a)
 {
-    *a = (struct admin){.sessions_fd = -1, .client.fd = -1};
+    *a = (struct admin){.sessions_fd = -1, .client.fd = -1, .door.keys.fd = -1, .next.keys.fd = -1};
 }
 
 /* ---- the door ---- */
 
-/* Tokens first: a door without them must not open. */
+/* Tokens and keys first: a door without them must not open. */
 static int open_door(struct admin_door *door, const struct config *cfg, struct inherit *in,
                      bool opens_socket, struct diag *diag)
 {
@@ -38,9 +38,12 @@ static int open_door(struct admin_door *door, const struct config *cfg, struct i
                  "admin: token_file and read_token_file hold the same token");
         r = -EINVAL;
     }
+    if (r == 0)
+        r = admin_keys_load(&door->keys, cfg, diag);
     if (r < 0 || !opens_socket)
         return r;
     door->listener = cfg->admin.listener;
+    door->listener.tls = (struct config_tls){.is_on = cfg->admin.listener.tls.is_on};
     snprintf(door->address, sizeof door->address, "%s", cfg->admin.listener.address);
     door->listener.address = door->address;
     door->only = (struct config){.path = cfg->path,
@@ -59,7 +62,8 @@ static void close_door(struct admin_door *door)
 {
     if (door->is_open)
         listen_close(&door->set);
-    *door = (struct admin_door){.is_open = false};
+    admin_keys_close(&door->keys);
+    *door = (struct admin_door){.keys.fd = -1};
 }
 
 /* The pointers within it point within it. */
@@ -69,7 +73,7 @@ static void move_door(struct admin_door *to, struct admin_door *from)
     to->listener.address = to->address;
     to->only.listener = &to->listener;
     to->set.cfg = &to->only;
-    *from = (struct admin_door){.is_open = false};
+    *from = (struct admin_door){.keys.fd = -1};
 }
 
 static bool is_same_place(const struct admin_door *door, const struct config *cfg)
@@ -118,6 +122,10 @@ void admin_commit(struct master *m)
     } else if (a->door.is_open) {
         a->door.operator_token = a->next.operator_token;
         a->door.reader_token = a->next.reader_token;
+        admin_keys_close(&a->door.keys);
+        a->door.keys = a->next.keys;
+        a->next.keys = (struct admin_keys){.fd = -1};
+        a->door.listener.tls.is_on = a->door.keys.fd >= 0;
     }
     close_door(&a->next);
     if (child_is_alive(&m->admin_child))
@@ -153,6 +161,7 @@ void admin_start(struct master *m)
     if (!m->admin.door.is_open || child_is_alive(c))
         return;
     respawn_started(&c->respawn, clock_mono_ms());
+    m->admin.is_renewing = false;
     r = make_sessions(&m->admin);
     if (r == 0)
         r = child_start(m, c, -1, m->generation);
@@ -167,6 +176,7 @@ void admin_start(struct master *m)
 
 void admin_tick(struct master *m, int64_t now_ms)
 {
+    admin_keys_tick(m, now_ms);
     if (helper_next_ms(&m->admin_child) <= now_ms)
         admin_start(m);
 }
@@ -184,7 +194,8 @@ void admin_ended(struct master *m, int status)
     forget_client(&m->admin);
     if (m->phase >= MASTER_FLUSHING || m->is_succeeded || !m->admin.door.is_open)
         return;
-    if (helper_ended(m, &m->admin_child, status))
+    if ((m->admin.is_renewing && WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
+        helper_ended(m, &m->admin_child, status))
         admin_start(m);
 }
 
@@ -211,6 +222,8 @@ void admin_forget(struct admin *a)
 {
     fd_close(&a->client.fd);
     fd_close(&a->sessions_fd);
+    fd_close(&a->door.keys.fd);
+    fd_close(&a->next.keys.fd);
     if (a->door.is_open)
         listen_close_others(&a->door.set, -1);
     if (a->next.is_open)
@@ -222,11 +235,13 @@ struct admin_seat admin_take_seat(struct admin *a, int channel_fd)
     struct admin_seat seat = {.listen_fd = a->door.set.fd[0],
                               .channel_fd = channel_fd,
                               .sessions_fd = a->sessions_fd,
+                              .keys_fd = a->door.keys.fd,
                               .operator_token = a->door.operator_token,
                               .reader_token = a->door.reader_token};
 
     a->door.set.fd[0] = -1;
     a->sessions_fd = -1;
+    a->door.keys.fd = -1;
     return seat;
 }
 

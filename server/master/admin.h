@@ -20,6 +20,12 @@ struct diag;
 struct inherit;
 struct master;
 
+struct admin_keys {
+    int fd;                   /* their bundle; -1: it speaks no TLS */
+    uint64_t signature, seen; /* of the files: as they were read, as they were last looked at */
+    int64_t next_ms;          /* when they are looked at */
+};
+
 /* A socket at one address, with what goes with it; independent of the config that it came from. */
 struct admin_door {
     bool is_open;
@@ -28,6 +34,7 @@ struct admin_door {
     char address[sizeof(((struct sockaddr_un *)0)->sun_path) + 8];
     struct listen_set set;
     struct admin_token operator_token, reader_token;
+    struct admin_keys keys;
 };
 
 struct admin {
@@ -35,6 +42,7 @@ struct admin {
     int sessions_fd;
     struct control_client client; /* the process, as one that asks; fd: our end */
     bool is_writing;              /* it is watched for room, not for questions */
+    bool is_renewing;             /* the process makes room for one with another certificate */
 };
 
 void admin_init(struct admin *a);
@@ -60,6 +68,15 @@ void admin_forget(struct admin *a);
 struct admin_seat admin_take_seat(struct admin *a, int channel_fd);
 /* "http://127.0.0.1:9900"; "" when there is none. */
 void admin_describe(const struct master *m, char *buf, size_t size);
+
+/* ---- admin_keys.c ---- */
+
+/* Reads what that config names, or forgets what there was. 0, or -errno, why in diag, *k as it was. */
+int admin_keys_load(struct admin_keys *k, const struct config *cfg, struct diag *diag);
+void admin_keys_close(struct admin_keys *k);
+/* Has a file changed? */
+void admin_keys_tick(struct master *m, int64_t now_ms);
+int64_t admin_keys_next_ms(const struct master *m);
 
 /* ---- token.c ---- */
 

@@ -31,6 +31,7 @@ int breaker_control(struct master *m, int argument)
                                      .trials = p->breaker.trials};
     if (action == CONTROL_BREAKER_RESET) {
         quarantine_reset(q);
+        events_note_breaker(place - 1, false);
         events_add(&m->events, EVENT_BREAKER, p->name, "reset by an operator");
         log_warn("plugin '%s': its breaker and its blocked routes are reset by an operator",
                  p->name);
@@ -38,6 +39,7 @@ int breaker_control(struct master *m, int argument)
     }
     if (!quarantine_hold(q, &limits, clock_mono_ms()))
         return -EOPNOTSUPP;
+    events_note_breaker(place - 1, true);
     events_add(&m->events, EVENT_BREAKER, p->name, "opened by an operator, until it is reset");
     log_warn(
         "plugin '%s': its breaker is opened by an operator, and stays so until it is reset; its "

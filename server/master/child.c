@@ -224,7 +224,9 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
         (void)log_open(c->gen->cfg->log.path, c->gen->cfg->log.level,
                        (enum log_format)c->gen->cfg->log.format);
     log_limit_repeats(c->gen->cfg->log.repeats);
-    child_become(&m->user, parent, !is_worker(c), role);
+    /* Not "worker" for a moment: who counts workers would count it. */
+    child_become(&m->user, parent, !is_worker(c), is_worker(c) && post < 0 ? "standby" : role);
+    log_set_role(role);
     if (!is_worker(c) && m->beats != NULL)
         beat_is(&m->beats[is_recorder(c) ? BEAT_RECORDER
                           : is_admin(c)  ? BEAT_ADMIN

@@ -46,12 +46,19 @@ void events_add(struct events *e, enum event_kind kind, const char *plugin, cons
     text_printable(at->text, sizeof at->text, text);
 }
 
+/* Of each plugin, when last looked at. */
+static struct {
+    uint64_t crashes;
+    bool is_open;
+} seen[CONFIG_MAX_PLACES];
+
+void events_note_breaker(int place, bool is_open)
+{
+    seen[place].is_open = is_open;
+}
+
 void events_look(struct master *m, int64_t now_ms)
 {
-    static struct {
-        uint64_t crashes;
-        bool is_open;
-    } seen[CONFIG_MAX_PLACES];
     static int64_t next_ms;
 
     if (now_ms < next_ms || m->phase != MASTER_SERVING)

@@ -7,6 +7,7 @@
 #ifndef MASTER_EVENTS_H
 #define MASTER_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define EVENTS_KEPT 512
@@ -46,6 +47,8 @@ struct master;
 /* Looks, once a second, at what workers have noted in shared memory: crashes, breakers;
  * and the exporter: alerts. */
 void events_look(struct master *m, int64_t now_ms);
+/* An operator has opened or closed it, and an event says so: events_look() has no news of it. */
+void events_note_breaker(int place, bool is_open);
 const char *event_name(enum event_kind kind);
 /* plugin may be NULL. */
 __attribute__((format(printf, 4, 5))) void events_add(struct events *e, enum event_kind kind,

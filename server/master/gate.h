@@ -39,8 +39,15 @@ enum gate_verdict gate_latency(const struct gate_counts *stable,
 struct gate_metric { /* a metric's value in one arm; n: of how many observations, 0: not known */
     double value;
     uint64_t n;
+    double
+        error; /* what chance may have made of it: one standard deviation; 0: it is no estimate */
 };
-/* by: parts of ROLLOUT_ALL. GATE_BAD: it has become worse by more than worsens_by (not 0); GATE_OPEN: it
+/* Of a counter that n requests have raised by gain; of a mean of n observations that add up to sum; of a
+ * gauge. */
+struct gate_metric gate_counter(double gain, uint64_t n);
+struct gate_metric gate_mean(double sum, uint64_t n);
+struct gate_metric gate_gauge(double value);
+/* by: parts of ROLLOUT_ALL. GATE_BAD: it has become worse by more than worsens_by (not 0), and not by chance; GATE_OPEN: it
  * is better by at least improves_by (or that is 0). */
 enum gate_verdict gate_metric(const struct gate_metric *stable, const struct gate_metric *candidate,
                               uint32_t improves_by, uint32_t worsens_by, bool lower_is_better);

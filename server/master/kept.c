@@ -127,7 +127,8 @@ static int copy(const char *from, const char *to)
         free(text);
         return -ENAMETOOLONG;
     }
-    fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0500);
+    unlink(part); /* of one who was killed here: with this mode it cannot be written to once more */
+    fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
     r = fd < 0 ? -errno : fd_write_all(fd, text, n);
     free(text);
     if (r == 0 && fsync(fd) < 0)

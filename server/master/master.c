@@ -140,6 +140,8 @@ static int time_left_ms(const struct master *m)
         at_ms = helper_next_ms(&m->recorder);
     if (helper_next_ms(&m->admin_child) < at_ms)
         at_ms = helper_next_ms(&m->admin_child);
+    if (admin_keys_next_ms(m) < at_ms)
+        at_ms = admin_keys_next_ms(m);
     if (helper_next_ms(&m->exporter) < at_ms)
         at_ms = helper_next_ms(&m->exporter);
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();

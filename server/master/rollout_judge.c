@@ -26,15 +26,14 @@ static struct gate_metric read_metric(const struct master *m, enum rollout_arm a
     double gain;
 
     if (series_read(m->shm, (uint32_t)place_of(m, arm), r->plan.gate.metric, &now) < 0)
-        return (struct gate_metric){0, 0};
+        return (struct gate_metric){.n = 0};
     gain = now.value - r->metric[arm].value;
     switch (now.type) {
-    case SERIES_COUNTER:
-        return (struct gate_metric){requests > 0 ? gain / (double)requests : 0, requests};
+    case SERIES_COUNTER: return gate_counter(gain, requests);
     case SERIES_HISTOGRAM:
         now.count -= now.count >= r->metric[arm].count ? r->metric[arm].count : now.count;
-        return (struct gate_metric){now.count > 0 ? gain / (double)now.count : 0, now.count};
-    default: return (struct gate_metric){now.value, 1};
+        return gate_mean(gain, now.count);
+    default: return gate_gauge(now.value);
     }
 }
 

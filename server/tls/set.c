@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/must.h"
 #include "conf/config.h"
+#include "tls/apart.h"
 #include "tls/bundle.h"
 
 #define NAMES_MAX 1000 /* of one certificate */
@@ -510,6 +511,14 @@ int tls_check(const struct config *cfg, struct diag *diag, struct diag *warnings
         diag_add(diag, cfg->path, 0, 0, NULL, "TLS cannot be set up: %s", strerror(-r));
     tls_set_put(&set);
     fd_close(&fd);
+    if (cfg->admin.is_on && cfg->admin.listener.tls.is_on) {
+        struct config_listener listener = cfg->admin.listener;
+        struct config only = apart_config(cfg, &listener);
+        int e = apart_bundle(&only, diag, warnings, &fd);
+
+        r = r < 0 ? r : e;
+        fd_close(&fd);
+    }
     return r;
 }
 

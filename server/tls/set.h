@@ -23,7 +23,8 @@ int tls_set_load(const struct config *cfg, int bundle_fd, struct diag *diag, str
 struct tls_set *tls_set_get(struct tls_set *set);
 void tls_set_put(struct tls_set **setp); /* drops, NULLs; NULL is fine */
 
-/* Reads the files, checks them, and forgets them: for `bulkhead check`, and before anything starts. */
+/* Reads the files, those of `admin.tls` too, checks them, and forgets them: for `bulkhead check`, and
+ * before anything starts. */
 int tls_check(const struct config *cfg, struct diag *diag, struct diag *warnings);
 
 /* A server's session by the rules of that listener; the set must outlive it. 0 or -ENOMEM. */

@@ -393,8 +393,6 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
     struct diag diag;
     int r;
 
-    if (seat->post < 0)
-        prctl(PR_SET_NAME, "bh-standby");
     worker.cfg = cfg;
     worker.shm = shm;
     worker.seat = seat;

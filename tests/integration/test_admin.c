@@ -583,10 +583,9 @@ static void a_breaker_is_opened_until_it_is_reset(void **state)
     json = ask(srv, "/api/v1/history");
     assert_string_equal(text_at(json, "events.1.kind"), "breaker");
     assert_string_equal(text_at(json, "events.1.plugin"), "f");
-    /* The master's look once a second may have come in between, and seen it open. */
-    out = json_dumps(json, 0);
-    assert_non_null(strstr(out, "reset by an operator"));
-    free(out);
+    /* On a busy machine the master has also noticed meanwhile that it is open. */
+    assert_true(strcmp(text_at(json, "events.2.text"), "reset by an operator") == 0 ||
+                strcmp(text_at(json, "events.3.text"), "reset by an operator") == 0);
     json_decref(json);
     /* One that crashes have opened; by the command. */
     for (int i = 0; i < 2; i++)
@@ -703,7 +702,8 @@ static void events_tell_the_status_once_a_second(void **state)
         eventually(recv(conn_fd(conn[i]), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
         n_refused += strncmp(head, "HTTP/1.1 503", 12) == 0;
     }
-    assert_in_range(n_refused, 4, 5); /* the first one may not have been missed yet */
+    /* Readers leave four to operators; the first one may not have been missed yet. */
+    assert_in_range(n_refused, 8, 9);
     for (size_t i = 0; i < 20; i++)
         conn_close(&conn[i]);
     assert_int_equal(server_stop(&srv), 0);

@@ -4,10 +4,12 @@
  */
 #include "harness.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -239,6 +241,30 @@ static void what_fires_goes_on_over_a_reload_and_a_killed_exporter(void **state)
 
 /* ---- a real Alertmanager ---- */
 
+/* Debian's looks for its templates in one place only; where the package was unpacked and not installed,
+ * they are put there for that process alone. */
+#define TEMPLATES "/usr/share/prometheus/alertmanager"
+
+static void needs_templates(void)
+{
+    if (access(TEMPLATES, R_OK) == 0 ||
+        run_command(NULL, "unshare --mount %s true", geteuid() != 0 ? "--map-root-user" : "") == 0)
+        return;
+    print_message("%s is not there, and cannot be put there for one process\n", TEMPLATES);
+    skip();
+}
+
+static bool put_templates_in_place(void)
+{
+    char unpacked[4096];
+
+    snprintf(unpacked, sizeof unpacked, "%s/../build/unpacked/usr/share", getenv("BULKHEAD_SDK"));
+    return access(TEMPLATES, R_OK) == 0 ||
+           (unshare(CLONE_NEWNS | (geteuid() != 0 ? CLONE_NEWUSER : 0)) == 0 &&
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+            mount(unpacked, "/usr/share", NULL, MS_BIND, NULL) == 0);
+}
+
 static pid_t start_alertmanager(const struct server *srv)
 {
     char config[512], listen[64], storage[512];
@@ -259,6 +285,10 @@ static pid_t start_alertmanager(const struct server *srv)
         snprintf(log, sizeof log, "%s/am.log", srv->dir);
         if (freopen(log, "w", stderr) == NULL || freopen(log, "a", stdout) == NULL)
             _exit(1);
+        if (!put_templates_in_place()) {
+            perror(TEMPLATES);
+            _exit(126);
+        }
         execlp("prometheus-alertmanager", "prometheus-alertmanager", argument, storage, listen,
                "--cluster.listen-address=", (char *)NULL);
         _exit(127);
@@ -284,6 +314,7 @@ static void a_real_alertmanager_takes_them(void **state)
     (void)state;
     needs("prometheus-alertmanager", "prometheus-alertmanager");
     needs("curl", "curl");
+    needs_templates();
     srv = start("3s", "  receivers:\n"
                       "    - {name: am, type: alertmanager, url: \"http://127.0.0.1:@PORT1@\"}\n");
     pid = start_alertmanager(srv);

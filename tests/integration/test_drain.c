@@ -59,6 +59,7 @@ static void recycle(const struct server *srv)
 struct scene {
     struct conn *idle, *fresh, *half_head, *upload, *chunked, *download, *paused, *events;
     char *bytes;
+    char go[512]; /* a file: what is paused goes on when it is there */
 };
 
 static void set_scene(struct server *srv, struct scene *s)
@@ -83,7 +84,8 @@ static void set_scene(struct server *srv, struct scene *s)
     s->download = conn_open(port);
     conn_sendf(s->download, "GET /download?n=300&size=65536&via=pull HTTP/1.1\r\nHost: a\r\n\r\n");
     s->paused = conn_open(port);
-    conn_sendf(s->paused, "GET /?do=continue&delay=700 HTTP/1.1\r\nHost: a\r\n\r\n");
+    snprintf(s->go, sizeof s->go, "%s/go", srv->dir);
+    conn_sendf(s->paused, "GET /?do=continue&until=%s HTTP/1.1\r\nHost: a\r\n\r\n", s->go);
     s->events = conn_open(port);
     conn_sendf(s->events, "GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
     /* By the time these have begun to answer the others have been read as well. */
@@ -126,6 +128,7 @@ static void finish_scene(struct scene *s, bool is_closed)
     assert_non_null(strstr(res->body, "bytes=11 "));
     response_free(&res);
     conn_close(&s->chunked);
+    file_write(s->go, "%s", "");
     expect(&s->paused, "ok", is_closed);
     expect(&s->events, "id: ", false);
     res = conn_response(s->download, "GET");

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,7 +211,9 @@ static void chrony_tells_the_time(void **state)
                "port %d\nbindaddress 127.0.0.1\ncmdport 0\nlocal stratum 8\nallow 127.0.0.0/8\n"
                "pidfile %s/pid\ndriftfile %s/drift\nbindcmdaddress /\n",
                port, dir, dir);
-    chrony = spawn(log, (const char *[]){"chronyd", "-x", "-d", "-U", "-f", conf, NULL});
+    /* As who runs this test: there is no user _chrony where the package was only unpacked. */
+    chrony = spawn(log, (const char *[]){"chronyd", "-x", "-d", "-U", "-u",
+                                         getpwuid(geteuid())->pw_name, "-f", conf, NULL});
     snprintf(options, sizeof options, "servers: [\"127.0.0.1:%d\"]", port);
     srv = start(options);
     eventually(all_are(srv, "synced"));

@@ -20,6 +20,7 @@ struct job {
     bh_ticket *ticket, *other;
     bh_req *req;
     char what[32];
+    char until[512]; /* a file: waits until it is there; "": does not */
     uint32_t delay_ms;
 };
 
@@ -49,6 +50,8 @@ static void *work_thread(void *arg)
     struct job *job = arg;
 
     sleep_ms(job->delay_ms);
+    while (job->until[0] != '\0' && access(job->until, F_OK) < 0)
+        sleep_ms(10);
     if (is(job, "reply") || is(job, "unused_reply"))
         told(job, "resume_reply",
              bh_resume_reply(job->ticket, 201, "text/x-thread", "from a thread", 13));
@@ -290,6 +293,7 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
 {
     struct instance *self = self_;
     bh_str what = bh_query(req, "do"), delay = bh_query(req, "delay");
+    bh_str until = bh_query(req, "until");
     struct job *job;
     char text[64];
 
@@ -316,6 +320,7 @@ static bh_rc on_request(void *self_, bh_req *req, void *ctx)
     job->self = self;
     job->req = req;
     snprintf(job->what, sizeof job->what, "%s", what.p);
+    snprintf(job->until, sizeof job->until, "%s", until.p != NULL ? until.p : "");
     job->delay_ms = delay.p != NULL ? (uint32_t)atoi(delay.p) : 20;
     return begin(self, req, job);
 }

@@ -365,9 +365,11 @@ static void the_admin_interface_stays_on_this_machine_unless_told_otherwise(void
          "5:8: admin: token_file is missing: everybody on this machine can reach 127.0.0.1:9900",
          "admin.token"},
         {"admin: {listen: \"0.0.0.0:9900\", token_file: t}\n",
-         "5:17: admin.listen: 0.0.0.0:9900 can be reached from other machines, and the admin "
-         "interface speaks no TLS",
+         "5:17: admin.listen: 0.0.0.0:9900 can be reached from other machines, and tokens would "
+         "travel in plain text",
          "plaintext: anywhere"},
+        {"admin: {listen: \"0.0.0.0:9900\", token_file: t, tls: {cert: c}}\n",
+         "5:53: tls: key is missing", "cert:"},
         {"admin: {listen: \"127.0.0.1:8080\", token_file: t}\n",
          "5:8: admin.listen: the listener in line 2 has that address", NULL},
         {"admin: {listen: \"[::1]:9900\", token_file: t, mode: 0660}\n",
@@ -395,6 +397,13 @@ static void the_admin_interface_stays_on_this_machine_unless_told_otherwise(void
     load_well(BASE PLUGINS ROUTES
               "admin: {listen: \"[::]:9900\", plaintext: anywhere, token_file: t}\n");
     assert_int_equal(cfg->admin.token_file[0], '/');
+    load_well(BASE PLUGINS ROUTES "admin: {listen: \"[::]:9900\", token_file: t, tls: {cert: c, "
+                                  "key: k, min_version: \"1.3\", hsts: 1d}}\n");
+    assert_true(cfg->admin.listener.tls.is_on);
+    assert_int_equal(cfg->admin.listener.tls.min_version, 1);
+    assert_int_equal(cfg->admin.listener.tls.hsts.max_age_ms, 86400000);
+    assert_int_equal(cfg->admin.listener.tls.n_certificates, 1);
+    assert_int_equal(cfg->admin.listener.tls.certificate[0].key.path[0], '/');
 }
 
 static void trusted_proxies_are_networks_addresses_and_unix(void **state)

@@ -152,8 +152,8 @@ static void who_is_twice_as_slow_is_found(void **state)
 
 static void a_metric_waits_until_it_has_improved_enough(void **state)
 {
-    const struct gate_metric base = {0.87, 100};
-    struct gate_metric now = {0.87 * 1.0919, 100};
+    const struct gate_metric base = gate_gauge(0.87);
+    struct gate_metric now = gate_gauge(0.87 * 1.0919);
 
     (void)state;
     assert_int_equal(gate_metric(&base, &now, 92000, 0, false), GATE_WAITING);
@@ -165,8 +165,8 @@ static void a_metric_waits_until_it_has_improved_enough(void **state)
 
 static void a_metric_that_worsens_is_bad(void **state)
 {
-    const struct gate_metric base = {100, 5};
-    struct gate_metric now = {111, 5};
+    const struct gate_metric base = gate_gauge(100);
+    struct gate_metric now = gate_gauge(111);
 
     (void)state;
     assert_int_equal(gate_metric(&base, &now, 0, 100000, true), GATE_BAD);
@@ -175,6 +175,57 @@ static void a_metric_that_worsens_is_bad(void **state)
     assert_int_equal(gate_metric(&base, &now, 0, 100000, true), GATE_OPEN);
     now.value = NAN;
     assert_int_equal(gate_metric(&base, &now, 0, 100000, true), GATE_WAITING);
+}
+
+/* As roll_out(), by a counter of the plugin's own. */
+static int roll_out_by_counter(double p_stable, double p_candidate)
+{
+    double hits[2] = {0, 0};
+    uint64_t n[2] = {0, 0};
+
+    for (int s = 1; s <= 600; s++) {
+        struct gate_metric was, is;
+
+        for (int i = 0; i < 1000; i++) {
+            int arm = chance() < 0.05;
+
+            n[arm]++;
+            hits[arm] += chance() < (arm == 1 ? p_candidate : p_stable);
+        }
+        was = gate_counter(hits[0], n[0]);
+        is = gate_counter(hits[1], n[1]);
+        if (n[1] >= SAMPLES && gate_metric(&was, &is, 0, 200000, true) == GATE_BAD)
+            return s;
+    }
+    return 0;
+}
+
+static void a_counter_is_not_worse_by_chance(void **state)
+{
+    int n_bad = 0;
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        n_bad += roll_out_by_counter(0.005, 0.005) != 0;
+    assert_in_range(n_bad, 0, 1);
+    for (int i = 0; i < 20; i++)
+        assert_in_range(roll_out_by_counter(0.005, 0.02), 1, 120);
+    /* The first of its kind is no trend. */
+    assert_int_equal(
+        gate_metric(&(struct gate_metric){.n = 9500, .error = 1.0 / 9500},
+                    &(struct gate_metric){.value = 1.0 / 500, .n = 500, .error = 1.4 / 500}, 0,
+                    200000, true),
+        GATE_OPEN);
+}
+
+static void a_mean_is_not_worse_by_chance(void **state)
+{
+    struct gate_metric was = gate_mean(9500 * 2.0, 9500), is = gate_mean(500 * 2.5, 500);
+
+    (void)state;
+    assert_int_equal(gate_metric(&was, &is, 0, 200000, true), GATE_OPEN);
+    is = gate_mean(500 * 5.0, 500);
+    assert_int_equal(gate_metric(&was, &is, 0, 200000, true), GATE_BAD);
 }
 
 int main(void)
@@ -191,6 +242,8 @@ int main(void)
         cmocka_unit_test_setup(who_is_twice_as_slow_is_found, reset),
         cmocka_unit_test(a_metric_waits_until_it_has_improved_enough),
         cmocka_unit_test(a_metric_that_worsens_is_bad),
+        cmocka_unit_test(a_counter_is_not_worse_by_chance),
+        cmocka_unit_test(a_mean_is_not_worse_by_chance),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
