@@ -48,9 +48,9 @@ const picture = async (page, name) => {
 
 // What can be checked by machine of what a reader with other eyes, or none, needs: names, roles, order of
 // headings, contrast, focus.
-async function checkReadable(page, what) {
+async function checkReadable(page, what, rules = null) {
   await page.evaluate(axe); // not as a script of the page: its policy allows none but its own
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  const { violations } = await page.evaluate((only) => globalThis.axe.run(document, { resultTypes: ['violations'], ...(only ? { runOnly: only } : {}) }), rules);
   assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 200)}`), [], what);
 }
 
@@ -92,7 +92,7 @@ for (const name of VIEWS) {
 await page.getByLabel('Colours').selectOption('dark');
 for (const name of VIEWS) {
   await go(page, name);
-  await checkReadable(page, `${name}, dark`);
+  await checkReadable(page, `${name}, dark`, ['color-contrast']); // the rest is as it was
 }
 await page.getByLabel('Colours').selectOption('light');
 
@@ -225,7 +225,7 @@ for (const name of VIEWS) {
   await go(phone, name);
   const width = await phone.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(width <= 390, `${name} is ${width} wide`);
-  await checkReadable(phone, `${name} on a phone`);
+  await checkReadable(phone, `${name} on a phone`, ['color-contrast']);
   if (name === 'Chains') await picture(phone, 'dashboard-phone');
 }
 await go(phone, 'Workers');
