@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A version of the plugin `app`. */
 static void build(const char *dir, const char *name, const char *version, const char *call)
@@ -108,87 +107,10 @@ static void the_dashboard_shows_what_hurts_and_acts_on_it(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
-#define N_PLUGINS 20
-#define N_RECORDS 1000
-
-/* Its parts have 60 characters a name. */
-static char *crowded_config(void)
-{
-    char *text = calloc(1, 16384), *chain = calloc(1, 4096);
-
-    strcat(text, "version: 1\nserver: {workers: 1}\n"
-                 "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
-                 "modules: {path: [@PLUGINS@]}\nplugins:\n  hello: {module: respond}\n");
-    for (int i = 0; i < N_PLUGINS; i++) {
-        char name[80], line[160];
-
-        snprintf(name, sizeof name, "a_plugin_with_a_name_as_long_as_somebody_may_find_useful_%02d",
-                 i);
-        snprintf(line, sizeof line, "  %s: {module: request_id}\n", name);
-        strcat(text, line);
-        strcat(chain, name);
-        strcat(chain, ", ");
-    }
-    strcat(text,
-           "routes: [{name: a_route_with_a_name_as_long_as_somebody_may_find_useful_00, chain: [");
-    strcat(text, chain);
-    strcat(text,
-           "hello]}]\ncrash: {dir: @DIR@/crashes, keep: 2000}\n"
-           "alerts:\n  rules: [{name: an_alert_with_a_name_as_long_as_somebody_may_find_useful, "
-           "metric: bulkhead_plugin_weight, when: \"> 0\"}]\n"
-           "  receivers: [{name: a_receiver_with_a_name_as_long_as_somebody_may_find, url: "
-           "\"http://127.0.0.1:1/\"}]\n"
-           "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token}\n");
-    free(chain);
-    return text;
-}
-
-static void write_records(const char *dir)
-{
-    char path[600], text[400];
-
-    snprintf(path, sizeof path, "%s/crashes", dir);
-    assert_int_equal(mkdir(path, 0700), 0);
-    for (int i = 0; i < N_RECORDS; i++) {
-        snprintf(path, sizeof path, "%s/crashes/20260101T0000%02d-%06d-w0.json", dir, i % 60, i);
-        snprintf(
-            text, sizeof text,
-            "{\"schema\": \"bulkhead-crash/1\", \"id\": \"20260101T0000%02d-%06d-w0\", \"time\": "
-            "\"2026-01-01T00:00:%02d.000Z\", \"plugin\": {\"instance\": "
-            "\"a_plugin_with_a_name_as_long_as_somebody_may_find_useful_00\"}, \"hook\": "
-            "\"on_request\", \"signal\": {\"name\": \"SIGSEGV\"}, \"verdict\": \"R\"}",
-            i % 60, i, i % 60);
-        file_write(path, "%s", text);
-    }
-}
-
-static void a_bad_night_can_be_read(void **state)
-{
-    char *dir = tmp_dir(), *tests = needs_a_browser(), *text = crowded_config(), *out;
-    struct server *srv;
-    int status;
-
-    (void)state;
-    write_records(dir);
-    srv = server_start_in(dir, "%s", text);
-    server_wait_log(srv, "admin interface on");
-    status = run_command(
-        &out, "timeout 120 node %s/crowded.mjs http://127.0.0.1:%d %s %d $BULKHEAD_PICTURES", tests,
-        srv->port[1], dir, (int)srv->pid);
-    if (status != 0 || strstr(out, "ok\n") == NULL)
-        harness_fail(__FILE__, __LINE__, "status %d:\n%.4000s", status, out);
-    free(out);
-    free(text);
-    free(tests);
-    free(dir);
-    server_stop(&srv);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dashboard_shows_what_hurts_and_acts_on_it),
-        cmocka_unit_test(a_bad_night_can_be_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
