@@ -254,6 +254,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic int64_t serving_ns;   /* CLOCK_MONOTONIC, when it began to serve */
     _Atomic uint64_t
         refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
     _Atomic uint32_t fds_end;   /* descriptors of connections so far were below this */
