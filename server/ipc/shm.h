@@ -19,6 +19,7 @@
 #include "base/address.h"
 #include "ipc/breaker.h"
 #include "ipc/metrics.h"
+#include "ipc/notice.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
 #include "ipc/rollout.h"
@@ -269,6 +270,7 @@ struct shm_worker {
     struct metrics_slot metrics;
     struct metrics_plugin metrics_plugin[SHM_PLUGINS];
     struct series_slot series;
+    struct notices notices; /* read by the master */
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;

@@ -26,6 +26,7 @@ enum event_kind {
     EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
     EVENT_ALERT_FIRED,
     EVENT_ALERT_ENDED,
+    EVENT_PLUGIN, /* what a plugin tells: bh_event() */
     EVENT_KINDS,
 };
 
@@ -34,6 +35,7 @@ struct event {
     int64_t time_ns;
     enum event_kind kind;
     char plugin[64]; /* "": none */
+    char name[32];   /* EVENT_PLUGIN: as it calls that */
     char text[256];
 };
 
@@ -44,7 +46,7 @@ struct events {
 
 struct master;
 
-/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers;
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers, what plugins tell;
  * and the exporter: alerts. */
 void events_look(struct master *m, int64_t now_ms);
 /* An operator has opened or closed it, and an event says so: events_look() has no news of it. */
