@@ -183,7 +183,7 @@ void post_breaker(struct request *req)
     json_decref(json);
 }
 
-/* ---- log levels ---- */
+/* ---- log levels, alerts ---- */
 
 static void send_as_it_is(void *arg, int result, const char *text)
 {
@@ -224,4 +224,9 @@ void put_log_level(struct request *req)
     else
         request_ask(req, CONTROL_LOG_LEVEL, control_log_level(place, level), send_as_it_is);
     json_decref(json);
+}
+
+void get_alerts(struct request *req)
+{
+    request_ask(req, CONTROL_ALERTS, 0, send_as_it_is);
 }

@@ -33,6 +33,7 @@ static void harden(const struct shm *shm)
 {
     const struct rlimit no_core = {0, 0};
 
+    log_count_in(NULL); /* it could not write there */
     mprotect((void *)(uintptr_t)shm, shm->size, PROT_READ);
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

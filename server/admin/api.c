@@ -32,6 +32,7 @@ const struct api_route api_routes[] = {
     {"POST", "/api/v1/rollout/{action}", ADMIN_OPERATOR, post_rollout_action},
     {"GET", "/api/v1/history", ADMIN_READER, get_history},
     {"GET", "/api/v1/generations", ADMIN_READER, get_generations},
+    {"GET", "/api/v1/alerts", ADMIN_READER, get_alerts},
     {"GET", "/api/v1/loglevel", ADMIN_READER, get_log_level},
     {"PUT", "/api/v1/loglevel", ADMIN_OPERATOR, put_log_level},
     {"GET", "/api/v1/events", ADMIN_READER, get_events},

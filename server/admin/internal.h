@@ -234,6 +234,7 @@ void post_worker_recycle(struct request *req);
 void post_reload(struct request *req);
 void get_reload(struct request *req);
 void post_breaker(struct request *req);
+void get_alerts(struct request *req);
 void get_log_level(struct request *req);
 void put_log_level(struct request *req);
 void get_rollout(struct request *req); /* rollout.c */

@@ -19,7 +19,8 @@ static const char help[] =
     "\n"
     "Shows the alerts of the running server, one for each set of labels of a rule's metric: firing;\n"
     "pending (it holds, but not for long enough yet); resolved within the last 15 minutes; inactive;\n"
-    "and rules whose metric nobody has: no data.\n"
+    "and rules whose metric nobody has: no data. TOLD says, by receiver, what has become of telling\n"
+    "them of that; below the table stand receivers that are not reached.\n"
     "\n"
     "  -c, --config FILE   the config that the server runs with; default:\n"
     "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
@@ -45,22 +46,82 @@ static void print_labels(json_t *labels, char *buf, size_t size)
     }
 }
 
-static void add_alert(struct table *t, const json_t *a)
+/* "on_call: arrived, ops: on its way" */
+static void print_told(json_t *told, char *buf, size_t size)
+{
+    const char *name;
+    json_t *state;
+    size_t n = 0;
+
+    snprintf(buf, size, "-");
+    json_object_foreach(told, name, state)
+    {
+        if (n < size && json_is_string(state))
+            n += (size_t)snprintf(buf + n, size - n, "%s%s: %s", n > 0 ? ", " : "", name,
+                                  json_string_value(state));
+    }
+}
+
+/* n: that it stands for so many, with other labels; or NULL. */
+static void add_alert(struct table *t, const json_t *a, const int *n)
 {
     const json_t *number = json_object_get(a, "value");
     const char *state = cli_text_of(a, "state");
-    char value[32] = "-", labels[512], condition[256];
+    char value[32] = "-", labels[512], condition[256], told[512];
 
-    if (json_is_number(number))
+    if (json_is_number(number) && n == NULL)
         snprintf(value, sizeof value, "%.6g", json_number_value(number));
     snprintf(condition, sizeof condition, "%s %s", cli_text_of(a, "metric"),
              cli_text_of(a, "when"));
     print_labels(json_object_get(a, "labels"), labels, sizeof labels);
+    if (n != NULL)
+        snprintf(labels, sizeof labels, "(%d sets of labels; --json has all)", *n);
+    print_told(json_object_get(a, "told"), told, sizeof told);
     table_row(t, cli_text_of(a, "rule"), state,
               strcmp(state, "resolved") == 0 ? cli_text_of(a, "ended")
               : strcmp(state, "firing") == 0 ? cli_text_of(a, "began")
                                              : "-",
-              value, condition, labels);
+              value, condition, told, labels);
+}
+
+static int count_inactive(const json_t *alerts, const char *rule, size_t *first)
+{
+    const json_t *a;
+    int n = 0;
+    size_t i;
+
+    json_array_foreach(alerts, i, a)
+    {
+        if (strcmp(cli_text_of(a, "state"), "inactive") != 0 ||
+            strcmp(cli_text_of(a, "rule"), rule) != 0)
+            continue;
+        if (n++ == 0)
+            *first = i;
+    }
+    return n;
+}
+
+/* What is to be looked at first; then what is well, one row for each rule. */
+static void add_alerts(struct table *t, const json_t *alerts)
+{
+    static const char *const order[] = {"firing", "pending", "resolved", "inactive"};
+    const json_t *a;
+    size_t i, first = 0;
+
+    for (size_t k = 0; k < sizeof order / sizeof order[0]; k++)
+        json_array_foreach(alerts, i, a)
+        {
+            bool is_inactive = strcmp(order[k], "inactive") == 0;
+            int n;
+
+            if (strcmp(cli_text_of(a, "state"), order[k]) != 0)
+                continue;
+            n = is_inactive ? count_inactive(alerts, cli_text_of(a, "rule"), &first) : 1;
+            if (n == 1)
+                add_alert(t, a, NULL);
+            else if (first == i)
+                add_alert(t, a, &n);
+        }
 }
 
 static bool has_alert(const json_t *alerts, const char *rule)
@@ -76,6 +137,22 @@ static bool has_alert(const json_t *alerts, const char *rule)
     return false;
 }
 
+/* Of receivers that are not reached. */
+static void print_trouble(const json_t *receivers)
+{
+    const json_t *r;
+    size_t i;
+
+    json_array_foreach(receivers, i, r)
+    {
+        if (json_is_string(json_object_get(r, "trouble")))
+            printf("receiver '%s' is not reached: %s; %lld wait, %lld given up\n",
+                   cli_text_of(r, "name"), cli_text_of(r, "trouble"),
+                   (long long)json_integer_value(json_object_get(r, "waiting")),
+                   (long long)json_integer_value(json_object_get(r, "dropped")));
+    }
+}
+
 static void print_alerts(const json_t *json)
 {
     const json_t *alerts = json_object_get(json, "alerts"), *item;
@@ -89,21 +166,19 @@ static void print_alerts(const json_t *json)
     }
     if (!json_is_true(json_object_get(json, "running")))
         puts("the exporter is not running: nothing is judged just now");
-    table_init(&t, 6);
-    table_row(&t, "ALERT", "STATE", "SINCE", "VALUE", "RULE", "LABELS");
-    json_array_foreach(alerts, i, item)
-    {
-        add_alert(&t, item);
-    }
+    table_init(&t, 7);
+    table_row(&t, "ALERT", "STATE", "SINCE", "VALUE", "RULE", "TOLD", "LABELS");
+    add_alerts(&t, alerts);
     json_array_foreach(json_object_get(json, "rules"), i, item)
     {
         if (has_alert(alerts, cli_text_of(item, "name")))
             continue;
         snprintf(condition, sizeof condition, "%s %s", cli_text_of(item, "metric"),
                  cli_text_of(item, "when"));
-        table_row(&t, cli_text_of(item, "name"), "no data", "-", "-", condition, "");
+        table_row(&t, cli_text_of(item, "name"), "no data", "-", "-", condition, "-", "");
     }
     table_print(&t, stdout);
+    print_trouble(json_object_get(json, "receivers"));
 }
 
 static bool some_fire(const json_t *json)

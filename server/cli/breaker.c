@@ -15,8 +15,8 @@
 
 static const char help[] =
     "usage: bulkhead breaker [-c FILE | --socket PATH] [--json]\n"
-    "       bulkhead breaker reset PLUGIN [-c FILE | --socket PATH]\n"
-    "       bulkhead breaker open PLUGIN [-c FILE | --socket PATH]\n"
+    "       bulkhead breaker reset PLUGIN [-c FILE | --socket PATH] [--json]\n"
+    "       bulkhead breaker open PLUGIN [-c FILE | --socket PATH] [--json]\n"
     "\n"
     "Shows the breakers of all plugins. reset closes that of a plugin, frees its blocked routes, and\n"
     "forgets the crashes that led to it. open takes the plugin out, in all workers, until it is reset:\n"
@@ -25,7 +25,7 @@ static const char help[] =
     "  -c, --config FILE   the config that the server runs with; default:\n"
     "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
     "      --socket PATH   its control socket\n"
-    "      --json          print them as JSON\n"
+    "      --json          print them, or what was done, as JSON\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 no such plugin, or the arguments are wrong.\n";
 
@@ -61,7 +61,22 @@ static int find_place(const json_t *plugins, const char *name)
     return 0;
 }
 
-static int change(const struct ask *ask, enum control_breaker_action action, const char *plugin)
+static int say_done(enum control_breaker_action action, const char *plugin, bool is_json)
+{
+    bool is_reset = action == CONTROL_BREAKER_RESET;
+
+    if (is_json)
+        return cli_print_json(
+            json_pack("{s:s, s:s}", "plugin", plugin, "breaker", is_reset ? "reset" : "open"));
+    if (is_reset)
+        printf("the breaker of '%s' is closed, its routes are free\n", plugin);
+    else
+        printf("'%s' is taken out, until: bulkhead breaker reset %s\n", plugin, plugin);
+    return CLI_OK;
+}
+
+static int change(const struct ask *ask, enum control_breaker_action action, const char *plugin,
+                  bool is_json)
 {
     json_t *plugins = ask_plugins(ask);
     int place, result = 0;
@@ -80,7 +95,7 @@ static int change(const struct ask *ask, enum control_breaker_action action, con
         return CLI_FAILED;
     free(text);
     if (result == 0)
-        return CLI_OK;
+        return say_done(action, plugin, is_json);
     if (result == -EOPNOTSUPP)
         fprintf(stderr,
                 "%s: the breaker of '%s' is off (breaker.crashes: 0 in the config): nothing would "
@@ -146,8 +161,8 @@ int cli_breaker(int argc, char **argv)
     if (argc == optind)
         return show(&ask, is_json);
     if (argc - optind == 2 && strcmp(argv[optind], "reset") == 0)
-        return change(&ask, CONTROL_BREAKER_RESET, argv[optind + 1]);
+        return change(&ask, CONTROL_BREAKER_RESET, argv[optind + 1], is_json);
     if (argc - optind == 2 && strcmp(argv[optind], "open") == 0)
-        return change(&ask, CONTROL_BREAKER_OPEN, argv[optind + 1]);
+        return change(&ask, CONTROL_BREAKER_OPEN, argv[optind + 1], is_json);
     return cli_usage_error(argv);
 }

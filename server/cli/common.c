@@ -85,7 +85,7 @@ const char *cli_text_of(const json_t *json, const char *name)
 
 int cli_print_json(json_t *json)
 {
-    int r = json != NULL ? json_dumpf(json, stdout, JSON_INDENT(2)) : -1;
+    int r = json != NULL ? json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) : -1;
 
     json_decref(json);
     putchar('\n');

@@ -19,7 +19,7 @@ static const char help[] =
     "usage: bulkhead events [-f] [-c FILE | --socket PATH] [--json]\n"
     "\n"
     "Shows what the running server remembers: reloads, steps and ends of rollouts, quarantined\n"
-    "objects, workers that ended. It keeps the last 512.\n"
+    "objects, crashes, breakers, workers that ended, alerts. It keeps the last 512.\n"
     "\n"
     "  -f, --follow        goes on, until the server ends\n"
     "  -c, --config FILE   the config that the server runs with\n"

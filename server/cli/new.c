@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@
 #define MAX_DEPTH 8
 
 static const char help[] =
-    "usage: bulkhead new NAME [DIR] [--template DIR]\n"
+    "usage: bulkhead new NAME [DIR] [--template DIR] [--json]\n"
     "\n"
     "Makes DIR (default: NAME) with a new plugin, its test and its Makefile. NAME: a lower-case\n"
     "letter, then up to 30 lower-case letters, digits and '_'.\n"
@@ -31,6 +32,7 @@ static const char help[] =
     "      --template DIR   copy this folder; @NAME@ and @SDK@ are replaced in names and content.\n"
     "                       Default, seen from the executable: ../share/bulkhead/template,\n"
     "                       ../sdk/template or ../../sdk/template\n"
+    "      --json           print JSON: plugin, folder, build and test, the commands to run there\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 bad name, or DIR exists.\n";
 
@@ -170,7 +172,7 @@ out:
 
 /* In a source tree the plugin's Makefile must be told where bulkhead.h is; an installation is found
  * through pkg-config. */
-static void print_next_steps(const struct copy *copy, const char *target)
+static int print_next_steps(const struct copy *copy, const char *target, bool is_json)
 {
     char header[PATH_MAX], where[PATH_MAX + 32] = "";
 
@@ -178,6 +180,10 @@ static void print_next_steps(const struct copy *copy, const char *target)
             sizeof header &&
         access(header, R_OK) == 0)
         snprintf(where, sizeof where, " BULKHEAD_SDK=%s", copy->sdk);
+    if (is_json)
+        return cli_print_json(json_pack("{s:s, s:s, s:o, s:o}", "plugin", copy->name, "folder",
+                                        target, "build", json_sprintf("make%s", where), "test",
+                                        json_sprintf("make%s test", where)));
     printf("%s: made plugin '%s'. Next:\n"
            "\n"
            "  cd %s\n"
@@ -189,9 +195,10 @@ static void print_next_steps(const struct copy *copy, const char *target)
            "  plugins:\n"
            "    my_%s: {module: /path/to/%s.so}\n",
            target, copy->name, target, where, where, copy->name, copy->name);
+    return CLI_OK;
 }
 
-static int make_plugin(const char *name, const char *target, const char *template)
+static int make_plugin(const char *name, const char *target, const char *template, bool is_json)
 {
     char sdk[PATH_MAX];
     struct copy copy = {name, sdk};
@@ -219,24 +226,29 @@ static int make_plugin(const char *name, const char *target, const char *templat
         fprintf(stderr, "bulkhead new: cannot copy %s to %s: %s\n", template, target, strerror(-r));
         return CLI_FAILED;
     }
-    print_next_steps(&copy, target);
-    return CLI_OK;
+    return print_next_steps(&copy, target, is_json);
 }
 
 int cli_new(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"template", required_argument, NULL, 't'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"template", required_argument, NULL, 't'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     char found[PATH_MAX];
     const char *given = NULL;
+    bool is_json = false;
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (c == 'h')
             return fputs(help, stdout) < 0 ? CLI_FAILED : CLI_OK;
-        if (c != 't')
+        if (c == 't')
+            given = optarg;
+        else if (c == 'j')
+            is_json = true;
+        else
             return cli_usage_error(argv);
-        given = optarg;
     }
     if (argc - optind < 1 || argc - optind > 2)
         return cli_usage_error(argv);
@@ -245,5 +257,6 @@ int cli_new(int argc, char **argv)
                 given != NULL ? " in " : "", given != NULL ? given : "");
         return CLI_FAILED;
     }
-    return make_plugin(argv[optind], argc - optind == 2 ? argv[optind + 1] : argv[optind], found);
+    return make_plugin(argv[optind], argc - optind == 2 ? argv[optind + 1] : argv[optind], found,
+                       is_json);
 }

@@ -42,6 +42,11 @@ static const char help_diff[] =
     "Shows what a reload would change in the running server, and what that takes: the same as\n"
     "bulkhead reload --dry-run. Values of plugin options are not shown.\n"
     "\n"
+    "  -c, --config FILE   the config that the server runs with; default:\n"
+    "                      /etc/bulkhead/bulkhead.yaml, else config/bulkhead.yaml\n"
+    "      --socket PATH   its control socket\n"
+    "      --json          print the result as JSON\n"
+    "\n"
     "Exit status: 0 it could be done, or nothing differs, 1 no server answers, 2 it would fail.\n";
 
 static const char *text_of(const json_t *json, const char *name)
@@ -174,6 +179,7 @@ int cli_reload(int argc, char **argv)
         {"force", no_argument, NULL, 'f'},        {"config", required_argument, NULL, 'c'},
         {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},         {0}};
+    enum { DIFF_FROM = 3 }; /* how it is done is no choice there */
     bool is_diff = strstr(argv[0], " diff") != NULL, is_dry = is_diff, waits = is_diff;
     struct ask ask = {.command = argv[0]};
     bool as_json = false, is_brave = false;
@@ -181,7 +187,8 @@ int cli_reload(int argc, char **argv)
     int c, result, id;
     char *text;
 
-    while ((c = getopt_long(argc, argv, is_diff ? "c:h" : "wnfc:h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, is_diff ? "c:h" : "wnfc:h",
+                            is_diff ? options + DIFF_FROM : options, NULL)) != -1) {
         switch (c) {
         case 'w': waits = true; break;
         case 'n': is_dry = waits = true; break;

@@ -18,12 +18,13 @@
 #include "plugin/options.h"
 
 static const char help[] =
-    "usage: bulkhead schema [-c FILE] [--modules DIR]... [--markdown]\n"
+    "usage: bulkhead schema [-c FILE] [--modules DIR]... [--json | --markdown]\n"
     "\n"
     "Prints the JSON Schema of the config file, options of the plugins included.\n"
     "\n"
     "  -c, --config FILE   look for plugins where this config file does (modules.path)\n"
     "      --modules DIR   look for plugins there; default: those that come with Bulkhead\n"
+    "      --json          what it prints anyway, unless told otherwise\n"
     "      --markdown      print the reference of the config file instead, without plugins\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 the config is wrong.\n";
@@ -177,13 +178,12 @@ static int print_for_config(const char *path)
 
 int cli_schema(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"modules", required_argument, NULL, 'm'},
-                                            {"markdown", no_argument, NULL, 'd'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"modules", required_argument, NULL, 'm'},
+        {"json", no_argument, NULL, 'j'},         {"markdown", no_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},         {0}};
     const char *path = NULL, *dirs[32];
-    bool as_markdown = false;
+    bool as_markdown = false, as_json = false;
     struct arena arena;
     int c, n = 0, r;
 
@@ -194,12 +194,14 @@ int cli_schema(int argc, char **argv)
             path = optarg;
         else if (c == 'd')
             as_markdown = true;
+        else if (c == 'j')
+            as_json = true;
         else if (c == 'm' && n < (int)(sizeof dirs / sizeof dirs[0]))
             dirs[n++] = optarg;
         else
             return cli_usage_error(argv);
     }
-    if (optind < argc || (path != NULL && n > 0))
+    if (optind < argc || (path != NULL && n > 0) || (as_json && as_markdown))
         return cli_usage_error(argv);
     if (as_markdown) {
         cli_print_markdown();

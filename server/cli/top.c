@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -41,7 +42,7 @@ static const char help[] =
 
 #define FIRST_MS 300 /* the first interval: somebody waits */
 
-static volatile sig_atomic_t must_end;
+static volatile sig_atomic_t must_end, must_enter;
 
 static json_t *ask_status(const struct ask *ask)
 {
@@ -287,7 +288,22 @@ static void show_listeners(const json_t *r, FILE *out)
     table_print(&t, out);
 }
 
-static void show_plugins(const json_t *r, FILE *out)
+/* So that what hurts stays to be seen beside a long name. width: of the screen; 0: none. */
+static const char *cut_name(const char *name, int width, char *buf, size_t size)
+{
+    size_t room = width == 0 ? size - 1 : width > 64 + 10 ? (size_t)width - 64 : 10;
+
+    if (name == NULL)
+        name = "?";
+    if (room > size - 1)
+        room = size - 1;
+    if (strlen(name) <= room)
+        return name;
+    snprintf(buf, size, "%.*s~", (int)room - 1, name);
+    return buf;
+}
+
+static void show_plugins(const json_t *r, int width, FILE *out)
 {
     const json_t *list = json_object_get(r, "plugins");
     size_t n = json_array_size(list);
@@ -300,15 +316,16 @@ static void show_plugins(const json_t *r, FILE *out)
         sorted[i] = json_array_get(list, i);
     qsort(sorted, n, sizeof *sorted, by_pain);
     table_init(&t, 10);
-    table_row(&t, "PLUGIN", "BREAKER", "CALLS/S", "CPU %", "P50", "P99", "CRASHES", "FAILURES",
-              "DEADLINES", "MEMORY");
+    table_row(&t, "PLUGIN", "BREAKER", "CALLS/S", "CPU %", "P50", "P99", "CRASHES", "FAILED",
+              "LATE", "MEMORY");
     for (size_t i = 0; i < n; i++) {
         const json_t *p = sorted[i], *memory = json_object_get(p, "memory_kib");
-        char b[8][32];
+        char b[8][32], name[64];
 
         snprintf(b[6], 32, "%.1f MiB", json_number_value(memory) / 1024);
         snprintf(b[2], 32, "%.0f (%.0f)", number(p, "crashes"), number(p, "crashes_total"));
-        table_row(&t, json_string_value(json_object_get(p, "name")),
+        table_row(&t,
+                  cut_name(json_string_value(json_object_get(p, "name")), width, name, sizeof name),
                   json_string_value(json_object_get(p, "breaker")),
                   show_number(number(p, "calls_per_s"), b[0]),
                   show_number(number(p, "cpu_percent"), b[1]), show_us(p, "p50_us", b[3]),
@@ -319,7 +336,7 @@ static void show_plugins(const json_t *r, FILE *out)
     free(sorted);
 }
 
-static void show(const json_t *r, FILE *out)
+static void show(const json_t *r, int width, FILE *out)
 {
     const json_t *problems = json_object_get(r, "problems"), *problem;
     size_t i;
@@ -334,7 +351,7 @@ static void show(const json_t *r, FILE *out)
     fputc('\n', out);
     show_listeners(r, out);
     fputc('\n', out);
-    show_plugins(r, out);
+    show_plugins(r, width, out);
 }
 
 /* What fits, so that nothing scrolls; each line is cleared behind its text. */
@@ -348,10 +365,10 @@ static void draw(const json_t *r)
 
     if (out == NULL)
         return;
-    show(r, out);
-    fclose(out);
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_row < 2 || size.ws_col < 2)
         size = (struct winsize){.ws_row = 24, .ws_col = 80};
+    show(r, size.ws_col, out);
+    fclose(out);
     fputs("\033[H", stdout);
     save = text;
     for (line = strsep(&save, "\n"); line != NULL && row < size.ws_row - 1;
@@ -362,9 +379,112 @@ static void draw(const json_t *r)
     free(text);
 }
 
+/* ---- the terminal ---- */
+
+#define SCREEN_ENTER "\033[?1049h\033[?25l\033[2J" /* another screen, without a cursor */
+#define SCREEN_LEAVE "\033[?25h\033[?1049l"
+
+static struct {
+    struct termios keys; /* as it was */
+    bool has_keys;
+    int stderr_fd; /* of this process, while `errors` stands in for it; -1 */
+    int errors;    /* what is said to stderr would tear the picture: it is shown in it */
+} terminal = {.stderr_fd = -1, .errors = -1};
+
+/* Async-signal-safe. */
+static void leave_screen(void)
+{
+    static const char text[] = SCREEN_LEAVE;
+
+    if (write(STDOUT_FILENO, text, sizeof text - 1) < 0)
+        return; /* it is gone */
+    if (terminal.has_keys)
+        tcsetattr(STDIN_FILENO, TCSANOW, &terminal.keys);
+}
+
+static void enter_screen(void)
+{
+    struct termios raw = terminal.keys;
+
+    if (terminal.has_keys) {
+        raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+        tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    }
+    fputs(SCREEN_ENTER, stdout);
+    fflush(stdout);
+}
+
 static void on_signal(int signo)
 {
-    must_end |= signo != SIGWINCH;
+    if (signo != SIGWINCH)
+        must_end = signo;
+}
+
+/* Crashes, and what else ends it at once: the shell gets its terminal back all the same. */
+static void on_death(int signo)
+{
+    leave_screen();
+    raise(signo); /* SA_RESETHAND: once this returns, it ends by it */
+}
+
+/* Ctrl-Z, and what follows `fg`. */
+static void on_stop(int signo)
+{
+    int saved = errno;
+
+    leave_screen();
+    raise(SIGSTOP);
+    must_enter = 1;
+    errno = saved;
+    (void)signo;
+}
+
+static void take_signals(void)
+{
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
+    static const int deaths[] = {SIGQUIT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction end = {.sa_handler = on_signal}, stop = {.sa_handler = on_stop};
+    struct sigaction death = {.sa_handler = on_death, .sa_flags = (int)SA_RESETHAND};
+
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        sigaction(ends[i], &end, NULL);
+    for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++)
+        sigaction(deaths[i], &death, NULL);
+    sigaction(SIGTSTP, &stop, NULL);
+}
+
+static void terminal_begin(void)
+{
+    terminal.has_keys = tcgetattr(STDIN_FILENO, &terminal.keys) == 0;
+    take_signals();
+    terminal.errors = memfd_create("stderr", MFD_CLOEXEC);
+    if (terminal.errors >= 0) {
+        terminal.stderr_fd = dup(STDERR_FILENO);
+        dup2(terminal.errors, STDERR_FILENO);
+    }
+    enter_screen();
+}
+
+static void terminal_end(void)
+{
+    fflush(stdout);
+    leave_screen();
+    if (terminal.stderr_fd >= 0) {
+        dup2(terminal.stderr_fd, STDERR_FILENO);
+        close(terminal.stderr_fd);
+        close(terminal.errors);
+    }
+}
+
+/* What has been said to stderr, one line, and no more of it. */
+static void take_errors(char *text, size_t size)
+{
+    ssize_t n = terminal.errors >= 0 ? pread(terminal.errors, text, size - 1, 0) : 0;
+
+    text[n > 0 ? n : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    if (terminal.errors >= 0 && ftruncate(terminal.errors, 0) == 0)
+        lseek(terminal.errors, 0, SEEK_SET);
 }
 
 /* Until it is time, or a key or a signal comes. */
@@ -373,7 +493,7 @@ static void wait_for(int64_t until_ms, bool has_keys)
     struct pollfd key = {.fd = has_keys ? STDIN_FILENO : -1, .events = POLLIN};
     int64_t left_ms;
 
-    while (must_end == 0 && (left_ms = until_ms - clock_mono_ms()) > 0) {
+    while (must_end == 0 && must_enter == 0 && (left_ms = until_ms - clock_mono_ms()) > 0) {
         char c = 0;
 
         if (poll(&key, 1, (int)left_ms) < 0)
@@ -411,49 +531,52 @@ static int run_once(const struct ask *ask, int interval_ms, bool as_json)
         return CLI_FAILED;
     if (as_json)
         return cli_print_json(r);
-    show(r, stdout);
+    show(r, 0, stdout);
     json_decref(r);
     return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
+/* A server that is restarted comes again; so it is asked on, until somebody has had enough. */
+static void show_trouble(int64_t since_ms)
+{
+    char why[512];
+
+    take_errors(why, sizeof why);
+    printf("\033[H\033[2Jbulkhead top: no answer for %lld s; asking on, q ends it\n\n%s\n",
+           (long long)((clock_mono_ms() - since_ms) / 1000), why);
+    fflush(stdout);
+}
+
 static int run(const struct ask *ask, int interval_ms)
 {
-    struct sigaction sa = {.sa_handler = on_signal};
-    int64_t before_ms = clock_mono_ms();
-    json_t *before = ask_status(ask), *r;
-    struct termios keys, raw;
-    bool has_keys = tcgetattr(STDIN_FILENO, &keys) == 0;
+    int64_t before_ms = clock_mono_ms(), answered_ms = before_ms, next_ms = before_ms + FIRST_MS;
+    json_t *before = ask_status(ask), *r = NULL;
 
     if (before == NULL)
         return CLI_FAILED;
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGHUP, &sa, NULL);
-    sigaction(SIGWINCH, &sa, NULL);
-    if (has_keys) {
-        raw = keys;
-        raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-        tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    }
-    fputs("\033[?1049h\033[?25l\033[2J", stdout); /* another screen, without a cursor */
-    wait_for(before_ms + FIRST_MS, has_keys);
-    r = look(ask, &before, &before_ms);
-    while (r != NULL && must_end == 0) {
-        draw(r);
-        wait_for(before_ms + interval_ms, has_keys);
-        if (must_end == 0 && clock_mono_ms() >= before_ms + interval_ms) {
-            json_decref(r);
-            fputs("\033[?25l", stdout);
-            r = look(ask, &before, &before_ms);
+    terminal_begin();
+    while (must_end == 0) {
+        wait_for(next_ms, terminal.has_keys);
+        if (must_enter != 0) {
+            must_enter = 0;
+            enter_screen();
         }
+        if (must_end == 0 && clock_mono_ms() >= next_ms) {
+            next_ms = clock_mono_ms() + interval_ms;
+            json_decref(r);
+            r = look(ask, &before, &before_ms);
+            if (r != NULL)
+                answered_ms = before_ms;
+        }
+        if (must_end == 0 && r != NULL)
+            draw(r);
+        else if (must_end == 0 && clock_mono_ms() - answered_ms > interval_ms)
+            show_trouble(answered_ms);
     }
-    fputs("\033[?25h\033[?1049l", stdout);
-    fflush(stdout);
-    if (has_keys)
-        tcsetattr(STDIN_FILENO, TCSANOW, &keys);
+    terminal_end();
     json_decref(before);
     json_decref(r);
-    return r != NULL ? CLI_OK : CLI_FAILED;
+    return CLI_OK;
 }
 
 int cli_top(int argc, char **argv)

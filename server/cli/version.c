@@ -16,7 +16,9 @@
 
 static const char help[] = "usage: bulkhead version [--json]\n"
                            "\n"
-                           "Prints the version of the server and of its plugin interface.\n";
+                           "Prints the version of the server and of its plugin interface.\n"
+                           "\n"
+                           "      --json   as JSON\n";
 
 int cli_version(int argc, char **argv)
 {

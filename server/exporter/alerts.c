@@ -1,19 +1,14 @@
 #include "exporter/alerts.h"
 
-#include <errno.h>
-#include <jansson.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "conf/config.h"
-#include "exporter/alert_text.h"
-#include "exporter/outbox.h"
+#include "exporter/receivers.h"
 #include "exporter/rule.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
@@ -22,126 +17,28 @@
 
 #define EVERY_MS         1000
 #define QUANTILE_OVER_MS 60000
-#define TIMEOUT_MS       10000
-#define MAX_AGE_MS       900000
-#define MAX_BYTES        (1u << 20)
-
-struct receiver {
-    const struct config_receiver *is;
-    struct mailbox *box;
-    int64_t resend_ms; /* Alertmanager: all that fires, then */
-};
 
 static struct {
     const struct config_alerts *cfg;
     struct shm *shm;
-    struct outbox *outbox;
     struct alert alert[SHM_ALERTS];
     double quantile[CONFIG_MAX_RULES];
     size_t base_n[CONFIG_MAX_RULES];
-    struct receiver receiver[CONFIG_MAX_RECEIVERS];
     struct buffer text;
     int64_t next_ms;
-    bool is_ending, has_told_full;
-    char host[HOST_NAME_MAX + 1];
+    bool has_told_full;
 } alerts;
-
-/* ---- receivers ---- */
-
-/* For webhooks any trouble of the other end's own is worth another try. */
-static enum outbox_verdict judge(const struct outbox_answer *answer, char *why, size_t size)
-{
-    (void)why;
-    (void)size;
-    return answer->status >= 500 ? OUTBOX_AGAIN : outbox_judge(answer);
-}
-
-/* WeCom answers 200, whatever it thinks of it. */
-static enum outbox_verdict judge_wecom(const struct outbox_answer *answer, char *why, size_t size)
-{
-    enum outbox_verdict verdict = judge(answer, why, size);
-    json_t *json, *code;
-
-    if (verdict != OUTBOX_TAKEN)
-        return verdict;
-    json = json_loadb(answer->body, answer->body_len, 0, NULL);
-    code = json_object_get(json, "errcode");
-    if (!json_is_integer(code)) {
-        snprintf(why, size, "its answer is none of WeCom's");
-        verdict = OUTBOX_REFUSED;
-    } else if (json_integer_value(code) != 0) {
-        const char *message = json_string_value(json_object_get(json, "errmsg"));
-
-        snprintf(why, size, "errcode %lld: %.100s", (long long)json_integer_value(code),
-                 message != NULL ? message : "");
-        /* -1: busy; 45009: more than 20 messages a minute. */
-        verdict = json_integer_value(code) == -1 || json_integer_value(code) == 45009
-                      ? OUTBOX_AGAIN
-                      : OUTBOX_REFUSED;
-    }
-    json_decref(json);
-    return verdict;
-}
-
-static void publish(uint32_t i);
-
-/* Dropped at the end of this process: somebody has to tell it all the same. */
-static void settled(void *context, uint32_t weight, bool was_taken)
-{
-    const struct receiver *r = context;
-
-    (void)weight;
-    if (was_taken || !alerts.is_ending)
-        return;
-    for (uint32_t i = 0; i < SHM_ALERTS; i++) {
-        struct alert *a = &alerts.alert[i];
-
-        if (a->rule == NULL || (a->rule->receivers & 1u << (r - alerts.receiver)) == 0)
-            continue;
-        a->is.told_ms = 0;
-        publish(i);
-    }
-}
-
-static int open_receiver(struct receiver *r, const struct config_receiver *c)
-{
-    char what[64];
-    struct outbox_address address = {.what = what,
-                                     .url = c->url,
-                                     .ca = c->ca,
-                                     .content_type = "application/json",
-                                     .header = c->header,
-                                     .n_headers = c->n_headers,
-                                     .timeout_ms = TIMEOUT_MS,
-                                     .max_age_ms = MAX_AGE_MS,
-                                     .parallel = 1, /* "resolved" must not overtake "firing" */
-                                     .max_bytes = MAX_BYTES,
-                                     .judge = c->type == CONFIG_WECOM ? judge_wecom : judge,
-                                     .settled = settled,
-                                     .context = r};
-
-    snprintf(what, sizeof what, "alerts to '%.40s'", c->name);
-    r->is = c;
-    r->box = outbox_add(alerts.outbox, &address);
-    return r->box != NULL ? 0 : -ENOMEM;
-}
 
 /* ---- the table in shared memory ---- */
 
 static void publish(uint32_t i)
 {
     const struct alert *a = &alerts.alert[i];
-    struct shm_alert *to = &alerts.shm->alert[i];
-    uint32_t seq = atomic_load_explicit(&to->seq, memory_order_relaxed) | 1;
-    struct shm_alert copy = a->is;
+    struct shm_alert is = a->is;
 
     if (a->rule == NULL)
-        copy.state = ALERT_NONE;
-    atomic_store_explicit(&to->seq, seq, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    memcpy((char *)to + sizeof to->seq, (char *)&copy + sizeof copy.seq,
-           sizeof copy - sizeof copy.seq);
-    atomic_store_explicit(&to->seq, seq + 1, memory_order_release);
+        is.state = ALERT_NONE;
+    shm_alert_write(alerts.shm, i, &is);
 }
 
 static const struct config_rule *find_rule(const char *name)
@@ -175,16 +72,10 @@ int alerts_open(const struct config *cfg, struct shm *shm, struct outbox *outbox
 {
     alerts.cfg = &cfg->alerts;
     alerts.shm = shm;
-    alerts.outbox = outbox;
     for (int i = 0; i < cfg->alerts.n_rules; i++)
         alerts.quantile[i] = rule_quantile_of(cfg->alerts.rule[i].metric, &alerts.base_n[i]);
-    for (int i = 0; i < cfg->alerts.n_receivers; i++)
-        if (open_receiver(&alerts.receiver[i], &cfg->alerts.receiver[i]) < 0)
-            return -ENOMEM;
-    if (gethostname(alerts.host, sizeof alerts.host - 1) < 0)
-        alerts.host[0] = '\0';
     take_over(clock_mono_ms());
-    return 0;
+    return receivers_open(&cfg->alerts, shm, outbox, alerts.alert);
 }
 
 /* ---- samples ---- */
@@ -339,56 +230,6 @@ static void say(const struct alert *a, enum alert_change change)
                  a->is.labels[0] != '\0' ? ", " : "", a->is.labels);
 }
 
-static bool is_due(const struct receiver *r, const struct alert *a, bool is_resend, int64_t now_ms)
-{
-    if (a->rule == NULL || (a->rule->receivers & 1u << (r - alerts.receiver)) == 0)
-        return false;
-    if (a->is.state == ALERT_FIRING)
-        return a->is.told_ms == 0 || is_resend ||
-               (r->is->type != CONFIG_ALERTMANAGER &&
-                now_ms - a->is.told_ms >= (int64_t)alerts.cfg->repeat_ms);
-    return a->is.state == ALERT_RESOLVED && a->is.told_ms == 0 && !r->is->is_quiet;
-}
-
-static void tell(struct receiver *r, int64_t now_ms, int64_t now_ns)
-{
-    const struct alert *list[SHM_ALERTS];
-    struct alert_message m = {.to = r->is,
-                              .alert = list,
-                              .instance = alerts.host[0] != '\0' ? alerts.host : NULL,
-                              .now_ns = now_ns};
-    bool is_resend = r->is->type == CONFIG_ALERTMANAGER && now_ms >= r->resend_ms;
-    char *text;
-    size_t n;
-
-    for (int i = 0; i < SHM_ALERTS; i++)
-        if (is_due(r, &alerts.alert[i], is_resend, now_ms))
-            list[m.n++] = &alerts.alert[i];
-    if (is_resend)
-        r->resend_ms = now_ms + ALERT_RESEND_MS;
-    if (m.n == 0)
-        return;
-    text = alert_text(&m, &n);
-    if (outbox_put(alerts.outbox, r->box, text, n, (uint32_t)m.n) < 0)
-        log_error("alerts to '%s': %d dropped: too many wait already, or no memory", r->is->name,
-                  m.n);
-}
-
-static void tell_all(int64_t now_ms, int64_t now_ns)
-{
-    for (int k = 0; k < alerts.cfg->n_receivers; k++)
-        tell(&alerts.receiver[k], now_ms, now_ns);
-    for (int i = 0; i < SHM_ALERTS; i++) {
-        struct alert *a = &alerts.alert[i];
-        bool is_shown = a->is.state == ALERT_FIRING || a->is.state == ALERT_RESOLVED;
-
-        if (a->rule != NULL && is_shown &&
-            (a->is.told_ms == 0 || (a->is.state == ALERT_FIRING &&
-                                    now_ms - a->is.told_ms >= (int64_t)alerts.cfg->repeat_ms)))
-            a->is.told_ms = now_ms;
-    }
-}
-
 void alerts_run(int64_t now_ms)
 {
     int64_t now_ns = clock_real_ns();
@@ -407,7 +248,7 @@ void alerts_run(int64_t now_ms)
         if (change != ALERT_SAME)
             say(a, change);
     }
-    tell_all(now_ms, now_ns);
+    receivers_tell(now_ms, now_ns);
     for (uint32_t i = 0; i < SHM_ALERTS; i++) {
         struct alert *a = &alerts.alert[i];
 
@@ -417,6 +258,7 @@ void alerts_run(int64_t now_ms)
             forget(a);
         publish(i);
     }
+    receivers_publish();
 }
 
 int alerts_wait_ms(int64_t now_ms)
@@ -428,5 +270,5 @@ int alerts_wait_ms(int64_t now_ms)
 
 void alerts_end(void)
 {
-    alerts.is_ending = true;
+    receivers_end();
 }

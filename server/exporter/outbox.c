@@ -31,7 +31,7 @@ struct letter {
     struct mailbox *to;
     char *body;
     size_t n;
-    uint32_t weight;
+    uint32_t tag;
     int64_t born_ms;
     CURL *easy;             /* on its way */
     int64_t retry_after_ms; /* -1: was not said */
@@ -54,6 +54,7 @@ struct mailbox {
     uint32_t n_failures; /* in a row */
     struct outbox_counts counts;
     uint64_t dropped_told;
+    char trouble[160];
 };
 
 struct outbox {
@@ -177,12 +178,12 @@ static void settle(struct letter *l, bool was_taken)
     else
         a->counts.dropped++;
     if (a->is.settled != NULL)
-        a->is.settled(a->is.context, l->weight, was_taken);
+        a->is.settled(a->is.context, l->tag, was_taken);
     free(l->body);
     free(l);
 }
 
-int outbox_put(struct outbox *o, struct mailbox *a, char *body, size_t n, uint32_t weight)
+int outbox_put(struct outbox *o, struct mailbox *a, char *body, size_t n, uint32_t tag)
 {
     struct letter *l = outbox_has_room(a) && body != NULL ? calloc(1, sizeof *l) : NULL;
 
@@ -190,14 +191,14 @@ int outbox_put(struct outbox *o, struct mailbox *a, char *body, size_t n, uint32
     if (l == NULL) {
         a->counts.dropped++;
         if (a->is.settled != NULL)
-            a->is.settled(a->is.context, weight, false);
+            a->is.settled(a->is.context, tag, false);
         free(body);
         return outbox_has_room(a) ? -ENOMEM : -ENOBUFS;
     }
     l->to = a;
     l->body = body;
     l->n = n;
-    l->weight = weight;
+    l->tag = tag;
     l->born_ms = clock_mono_ms();
     list_append(&a->waiting, &l->node);
     a->bytes += n;
@@ -217,6 +218,11 @@ size_t outbox_bytes(const struct mailbox *a)
 const struct outbox_counts *outbox_counts(const struct mailbox *a)
 {
     return &a->counts;
+}
+
+const char *outbox_trouble(const struct mailbox *a)
+{
+    return a->trouble;
 }
 
 bool outbox_is_empty(const struct outbox *o)
@@ -399,17 +405,21 @@ static void put_back(struct letter *l)
     list_append(at->next, &l->node); /* before that one */
 }
 
-static void tell_failure(struct mailbox *a, const struct outbox_answer *answer, const char *why,
-                         int64_t delay)
+static void tell_failure(const struct mailbox *a, int64_t delay)
+{
+    /* The first time, and then as the delay grows. */
+    if (a->n_failures == 1 || (a->n_failures & (a->n_failures - 1)) == 0)
+        log_warn("%s: %s: %s; tried again in %" PRId64 " s", a->what, a->shown, a->trouble,
+                 (delay + 999) / 1000);
+}
+
+static void note_trouble(struct mailbox *a, const struct outbox_answer *answer, const char *why)
 {
     char status[32];
 
     snprintf(status, sizeof status, "status %ld", answer->status);
-    /* The first time, and then as the delay grows. */
-    if (a->n_failures == 1 || (a->n_failures & (a->n_failures - 1)) == 0)
-        log_warn("%s: %s: %s%s%s; tried again in %" PRId64 " s", a->what, a->shown,
-                 answer->status != 0 ? status : answer->error, why[0] != '\0' ? ": " : "", why,
-                 (delay + 999) / 1000);
+    snprintf(a->trouble, sizeof a->trouble, "%s%s%s", answer->status != 0 ? status : answer->error,
+             why[0] != '\0' ? ": " : "", why);
 }
 
 static void arrived(struct letter *l, CURLcode result, int64_t now_ms)
@@ -428,6 +438,10 @@ static void arrived(struct letter *l, CURLcode result, int64_t now_ms)
         answer.error = l->error[0] != '\0' ? l->error : curl->easy_strerror(result);
     verdict = a->is.judge != NULL && answer.status != 0 ? a->is.judge(&answer, why, sizeof why)
                                                         : outbox_judge(&answer);
+    if (verdict == OUTBOX_TAKEN)
+        a->trouble[0] = '\0';
+    else
+        note_trouble(a, &answer, why);
     switch (verdict) {
     case OUTBOX_TAKEN:
         if (a->n_failures > 0)
@@ -452,7 +466,7 @@ static void arrived(struct letter *l, CURLcode result, int64_t now_ms)
             a->n_failures++;
             delay = delay_ms(a, l);
             a->not_before_ms = now_ms + delay;
-            tell_failure(a, &answer, why, delay);
+            tell_failure(a, delay);
         }
         if (now_ms - l->born_ms > a->is.max_age_ms)
             settle(l, false);

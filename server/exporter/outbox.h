@@ -46,8 +46,8 @@ struct outbox_address {
     size_t max_bytes;    /* that wait or are on their way */
     /* What an answer means; NULL: by its status alone. May write a reason for people. */
     enum outbox_verdict (*judge)(const struct outbox_answer *answer, char *why, size_t size);
-    /* It was taken (true) or dropped; weight: as given to outbox_put(). May be NULL. */
-    void (*settled)(void *context, uint32_t weight, bool was_taken);
+    /* It was taken (true) or dropped; tag: as given to outbox_put(). May be NULL. */
+    void (*settled)(void *context, uint32_t tag, bool was_taken);
     void *context;
 };
 
@@ -64,11 +64,13 @@ struct mailbox *outbox_add(struct outbox *o, const struct outbox_address *what);
 
 /* Takes body, which is malloc'd, in any case. 0; -ENOBUFS: the queue is full; -ENOMEM: then it has been
  * dropped and counted. */
-int outbox_put(struct outbox *o, struct mailbox *a, char *body, size_t n, uint32_t weight);
+int outbox_put(struct outbox *o, struct mailbox *a, char *body, size_t n, uint32_t tag);
 bool outbox_has_room(const struct mailbox *a);
 size_t outbox_bytes(const struct mailbox *a);
 bool outbox_is_empty(const struct outbox *o);
 const struct outbox_counts *outbox_counts(const struct mailbox *a);
+/* Why the last request was not taken; "": it was. */
+const char *outbox_trouble(const struct mailbox *a);
 
 /* Goes on with what is under way, begins what is due. */
 void outbox_run(struct outbox *o, int64_t now_ms);

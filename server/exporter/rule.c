@@ -138,6 +138,8 @@ static void set_state(struct alert *a, enum alert_state state, int64_t now_ms)
     a->is.state = state;
     a->is.since_ms = now_ms;
     a->is.told_ms = 0;
+    memset(a->is.told, ALERT_UNTOLD, sizeof a->is.told);
+    memset(a->message, 0, sizeof a->message); /* what is under way is about the state before */
 }
 
 enum alert_change alert_step(struct alert *a, double value, int64_t now_ms, int64_t now_ns)

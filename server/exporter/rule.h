@@ -32,12 +32,13 @@ struct window { /* what a counter, or a histogram's buckets, were */
 };
 
 struct alert {
-    const struct config_rule *rule; /* NULL: free */
-    struct shm_alert is;            /* state, times, labels: what outlives this process */
-    int64_t taken_ms;               /* from the exporter before this one; 0: it was not */
-    int64_t seen_ms;                /* its metric had a value */
-    int64_t met_ms;                 /* its metric was there */
-    struct window *window;          /* NULL: the rule needs none */
+    const struct config_rule *rule;  /* NULL: free */
+    struct shm_alert is;             /* state, times, labels: what outlives this process */
+    uint32_t message[SHM_RECEIVERS]; /* the last one that told them; 0: none */
+    int64_t taken_ms;                /* from the exporter before this one; 0: it was not */
+    int64_t seen_ms;                 /* its metric had a value */
+    int64_t met_ms;                  /* its metric was there */
+    struct window *window;           /* NULL: the rule needs none */
     double bound[RULE_BUCKETS], count[RULE_BUCKETS]; /* of a histogram, as just read: cumulative */
     uint32_t n_buckets;
     double read; /* of others */

@@ -72,12 +72,12 @@ static enum outbox_verdict judge(const struct outbox_answer *answer, char *why, 
     return verdict;
 }
 
-static void settled(void *context, uint32_t weight, bool was_taken)
+static void settled(void *context, uint32_t tag, bool was_taken)
 {
     struct shm_traces *t = &traces.shm->traces;
 
     (void)context;
-    atomic_fetch_add(was_taken ? &t->sent : &t->lost, weight);
+    atomic_fetch_add(was_taken ? &t->sent : &t->lost, tag); /* so many spans */
 }
 
 int traces_open(const struct config *cfg, struct shm *shm, struct outbox *outbox)

@@ -471,10 +471,16 @@ static void count_request(const struct exchange *x)
     struct metrics_listener *m = x->listener->meter;
     const struct bh_req *req = &x->req;
     int64_t end_ns = x->n_sends == 1 && !req->is_aborted ? x->first_ns : clock_mono_ns();
+    uint64_t took_ns = end_ns > x->began_ns ? (uint64_t)(end_ns - x->began_ns) : 0;
+    enum metrics_code code = code_of(req);
 
-    metrics_add(&m->requests[metrics_method_of(req->method.p, req->method.n)][code_of(req)], 1);
+    metrics_add(&m->requests[metrics_method_of(req->method.p, req->method.n)][code], 1);
     metrics_add(&m->in_flight, UINT64_MAX);
-    histogram_ns_add(&m->duration, end_ns > x->began_ns ? (uint64_t)(end_ns - x->began_ns) : 0);
+    histogram_ns_add(&m->duration, took_ns);
+    if (x->route_meter != NULL) {
+        metrics_add(&x->route_meter->requests[code], 1);
+        histogram_ns_add(&x->route_meter->duration, took_ns);
+    }
     if (x->first_ns > x->began_ns)
         histogram_ns_add(&m->first_byte, (uint64_t)(x->first_ns - x->began_ns));
 }

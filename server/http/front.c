@@ -216,7 +216,8 @@ static int make_chains(struct front *f)
     const struct config *cfg = f->cfg;
 
     f->chain = calloc((size_t)cfg->n_routes + 1, sizeof *f->chain);
-    if (f->chain == NULL)
+    f->route_meter = calloc((size_t)cfg->n_routes + 1, sizeof *f->route_meter);
+    if (f->chain == NULL || f->route_meter == NULL)
         return -ENOMEM;
     for (int i = 0; i < cfg->n_routes; i++) {
         const struct config_route *r = &cfg->route[i];
@@ -227,6 +228,7 @@ static int make_chains(struct front *f)
         for (int k = 0; k < r->n_chain; k++)
             chain[k] = f->ops->instance[r->chain[k]];
         f->chain[i] = chain;
+        f->route_meter[i] = &f->shared->metrics.route[metrics_route_place(f->shm, r->name)];
     }
     return 0;
 }
@@ -318,6 +320,7 @@ void front_destroy(struct front **fp)
         for (int i = 0; i < f->cfg->n_routes; i++)
             free((void *)f->chain[i]);
     free(f->chain);
+    free(f->route_meter);
     free(f);
 }
 

@@ -162,6 +162,7 @@ static void find_chain(struct exchange *x, const struct route_query *q)
     if (route != NULL) {
         req->route = route->name;
         req->route_number = route->number;
+        x->route_meter = f->route_meter[route - f->cfg->route];
         if (route->body > 0)
             req->body_limit = route->body;
         if (x->content_length != UINT64_MAX && x->content_length > req->body_limit)

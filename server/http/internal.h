@@ -85,7 +85,8 @@ struct front {
     struct shm *shm;
     uint32_t slot; /* of this process in shm */
     struct shm_worker *shared;
-    bh_inst *const **chain; /* per route */
+    bh_inst *const **chain;             /* per route */
+    struct metrics_route **route_meter; /* per route: of this worker */
     struct deadlines deadlines;
     struct arrival arrival; /* accepted, not yet a connection of the library */
     uint32_t most_conns;    /* over all listeners */
@@ -113,6 +114,7 @@ struct front {
 struct exchange {
     struct bh_req req;
     struct listener *listener;
+    struct metrics_route *route_meter; /* NULL: no route took it, or none yet */
     struct MHD_Connection *mhd;
     struct conn *conn;
     struct exchange *next_spare;

@@ -38,7 +38,7 @@ enum control_command {
 
     CONTROL_EVENTS, /* argument: the last one that is known, 0: none; {"events": [...], "last": N} */
 
-    CONTROL_ALERTS, /* {"rules": [...], "alerts": [...], "running": whether they are judged} */
+    CONTROL_ALERTS, /* {"rules", "receivers", "alerts": [...], "running": whether they are judged} */
 };
 
 enum control_rollout {

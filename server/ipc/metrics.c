@@ -18,13 +18,13 @@ static uint64_t digest(const struct shm *shm, const void *p, size_t n)
 }
 
 /* The last place is for all that came too late: it is not claimed, and has a name of its own. */
-uint32_t metrics_listener_place(struct shm *shm, const char *name)
+static uint32_t place_of(struct shm *shm, struct metrics_name *n, uint32_t n_places,
+                         const char *name)
 {
-    struct metrics_name *n = shm->listener_name;
     uint64_t key = digest(shm, name, strlen(name));
     uint32_t i;
 
-    for (i = 0; i < METRICS_LISTENERS - 1; i++) {
+    for (i = 0; i < n_places - 1; i++) {
         uint64_t found = 0;
 
         if (atomic_compare_exchange_strong(&n[i].key, &found, key) || found == key)
@@ -32,11 +32,20 @@ uint32_t metrics_listener_place(struct shm *shm, const char *name)
     }
     /* Whoever finds it not filled in, since its first finder is about to, or died, writes the same. */
     if (atomic_load(&n[i].is_ready) == 0) {
-        snprintf(n[i].text, sizeof n[i].text, "%s",
-                 i == METRICS_LISTENERS - 1 ? SERIES_OVERFLOW : name);
+        snprintf(n[i].text, sizeof n[i].text, "%s", i == n_places - 1 ? SERIES_OVERFLOW : name);
         atomic_store(&n[i].is_ready, 1);
     }
     return i;
+}
+
+uint32_t metrics_listener_place(struct shm *shm, const char *name)
+{
+    return place_of(shm, shm->listener_name, METRICS_LISTENERS, name);
+}
+
+uint32_t metrics_route_place(struct shm *shm, const char *name)
+{
+    return place_of(shm, shm->route_name, METRICS_ROUTES, name);
 }
 
 static void reset_gauges(struct shm *shm, uint32_t slot)

@@ -20,7 +20,8 @@
 
 struct shm;
 
-#define METRICS_LISTENERS 32 /* names; the last place is for all that came too late */
+#define METRICS_LISTENERS 32  /* names; the last place is for all that came too late */
+#define METRICS_ROUTES    128 /* as above */
 #define METRICS_NAME      64
 #define METRICS_HOOKS     24 /* more than there are: plugin/hook.h */
 #define METRICS_SAMPLE    64 /* one request in so many has its plugin calls timed, on average */
@@ -85,10 +86,23 @@ struct metrics_plugin {                    /* in one slot, of one plugin */
     struct histogram_ns duration; /* whatever the hook */
 };
 
+struct metrics_route { /* in one slot */
+    _Atomic uint64_t requests[METRICS_CODES];
+    struct histogram_ns duration;
+};
+
+#define METRICS_LOG_LEVELS 5 /* by enum log_level, which begins at 1 */
+
+struct metrics_log { /* lines of the error log; of any process and thread */
+    _Atomic uint64_t written[METRICS_LOG_LEVELS];
+    _Atomic uint64_t suppressed[METRICS_LOG_LEVELS]; /* counted instead: obs/log_repeat.h */
+};
+
 struct metrics_slot {
     _Atomic uint32_t is_used;
     _Atomic uint32_t is_serving; /* gauge: has begun to serve, and not ended */
     struct metrics_listener listener[METRICS_LISTENERS];
+    struct metrics_route route[METRICS_ROUTES];
 };
 
 /* What the master alone writes. */
@@ -131,6 +145,8 @@ static inline uint64_t metrics_read(const _Atomic uint64_t *n)
 
 /* The place of a listener of that name in all slots, for as long as the server runs. Any process. */
 uint32_t metrics_listener_place(struct shm *shm, const char *name);
+/* As above, of a route. */
+uint32_t metrics_route_place(struct shm *shm, const char *name);
 
 /* A worker begins in that slot: what its predecessor had set as gauges is gone, of plugins too. */
 void metrics_begin(struct shm *shm, uint32_t slot);

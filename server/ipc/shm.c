@@ -153,28 +153,6 @@ const char *shm_limit_name(enum shm_limit limit)
     return names[limit];
 }
 
-/* ---- alerts ---- */
-
-bool shm_alert_read(const struct shm *shm, uint32_t i, struct shm_alert *out)
-{
-    const struct shm_alert *a = &shm->alert[i];
-    uint32_t seq;
-
-    must(i < SHM_ALERTS);
-    for (int tries = 0; tries < 100; tries++) {
-        seq = atomic_load_explicit(&a->seq, memory_order_acquire);
-        if ((seq & 1) != 0)
-            continue;
-        memcpy((void *)out, (const void *)a, sizeof *out);
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&a->seq, memory_order_relaxed) != seq)
-            continue;
-        out->rule[sizeof out->rule - 1] = out->labels[sizeof out->labels - 1] = '\0';
-        return out->state > ALERT_NONE && out->state <= ALERT_RESOLVED;
-    }
-    return false;
-}
-
 /* ---- sinks ---- */
 
 /* A worker that claims a sink is a memcpy away from having it ready, unless it died there. */

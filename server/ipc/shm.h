@@ -224,6 +224,12 @@ enum shm_limit {
     SHM_LIMITS,
 };
 
+enum shm_share { /* of the requests that come to it */
+                 SHM_SHARE_ALL,
+                 SHM_SHARE_STABLE,    /* those that the candidate does not get */
+                 SHM_SHARE_CANDIDATE, /* what the rollout says */
+};
+
 struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t crashes; /* all, folded ones too */
     _Atomic uint64_t deadlines;
@@ -234,12 +240,15 @@ struct shm_plugin {           /* any worker, atomic adds */
     _Atomic uint64_t copies;    /* fresh copies of the object */
     _Atomic uint32_t log_level; /* master's: BH_LOG_*; 0: as the config says */
     _Atomic uint64_t crashes_by[METRICS_CRASHES];
+    struct metrics_log log;
     struct quarantine quarantine;
     struct series_share series;
     /* The master's, for readers: */
     _Atomic uint32_t is_shown; /* it is in the current config, and this is filled in */
     char name[SHM_PLUGIN_NAME], module[SHM_PLUGIN_NAME];
     struct breaker_limits limits;
+    _Atomic uint64_t generation; /* that brought its object */
+    _Atomic uint32_t share;      /* enum shm_share */
 };
 
 struct shm_worker {
@@ -275,10 +284,21 @@ struct shm_traces {           /* the exporter's: spans */
     _Atomic uint64_t lost;    /* too old, too many, or refused as a whole. Rings count their own */
 };
 
-#define SHM_ALERTS       128
+#define SHM_ALERTS       512
 #define SHM_ALERT_LABELS 384
 
+#define SHM_RECEIVERS 16 /* as CONFIG_MAX_RECEIVERS */
+
 enum alert_state { ALERT_NONE, ALERT_INACTIVE, ALERT_PENDING, ALERT_FIRING, ALERT_RESOLVED };
+
+/* What has become of telling one receiver of the state that an alert is in. */
+enum alert_told {
+    ALERT_UNTOLD,
+    ALERT_ON_ITS_WAY, /* or waits to be tried again */
+    ALERT_ARRIVED,
+    ALERT_NOT_ARRIVED, /* given up */
+    ALERT_SPARED,      /* it is not to be told of this */
+};
 
 /* One series of one rule. The exporter's, which finds them again after it was replaced; read by all:
  * shm_alert_read(). */
@@ -291,6 +311,17 @@ struct shm_alert {
     double value;
     char rule[64];
     char labels[SHM_ALERT_LABELS]; /* of the metric, as in the text of metrics: a="b",c="d" */
+    uint8_t told[SHM_RECEIVERS];   /* enum alert_told; by place in shm.receiver */
+};
+
+/* Somebody who is told of alerts. As above: the exporter's, and shm_receiver_read(). */
+struct shm_receiver {
+    _Atomic uint32_t seq;
+    uint32_t waiting;          /* messages that have not arrived yet */
+    uint64_t arrived, dropped; /* messages */
+    int64_t arrived_ns;        /* the last one, since 1970; 0: none */
+    char name[64];             /* "": the place is free */
+    char trouble[160];         /* why the last one did not arrive; "": it did */
 };
 
 enum shm_asleep {
@@ -319,8 +350,11 @@ struct shm {
     struct tally tally;
     struct shm_traces traces;
     struct shm_alert alert[SHM_ALERTS];
+    struct shm_receiver receiver[SHM_RECEIVERS];
     struct metrics_master master;
     struct metrics_name listener_name[METRICS_LISTENERS];
+    struct metrics_name route_name[METRICS_ROUTES];
+    struct metrics_log log; /* of all but plugins */
     struct series_table series;
     struct rollout rollout; /* of a plugin's candidate; one at a time */
 };
@@ -357,6 +391,10 @@ void shm_forget_conns(struct shm *shm, uint32_t slot);
 
 /* A copy whose strings end. False: there is none at that place, or it was being written. */
 bool shm_alert_read(const struct shm *shm, uint32_t i, struct shm_alert *out);
+bool shm_receiver_read(const struct shm *shm, uint32_t i, struct shm_receiver *out);
+/* For their one writer. */
+void shm_alert_write(struct shm *shm, uint32_t i, const struct shm_alert *is);
+void shm_receiver_write(struct shm *shm, uint32_t i, const struct shm_receiver *is);
 
 /* Registers a log file; 0 and its number, or -ENOSPC, -ENAMETOOLONG. Any worker, any time. */
 int shm_sink_open(struct shm *shm, const char *path, uint32_t *out);

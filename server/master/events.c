@@ -25,6 +25,8 @@ const char *event_name(enum event_kind kind)
         [EVENT_WORKER_ENDED] = "worker_ended",
         [EVENT_CRASHED] = "crashed",
         [EVENT_BREAKER] = "breaker",
+        [EVENT_ALERT_FIRED] = "alert_firing",
+        [EVENT_ALERT_ENDED] = "alert_resolved",
         [EVENT_PLUGIN] = "plugin",
     };
 
@@ -123,6 +125,7 @@ void events_look(struct master *m, int64_t now_ms)
         seen[i].crashes = crashes;
         seen[i].is_open = is_open;
     }
+    alerts_look(m);
     for (uint32_t i = 0; i < m->shm->n_workers; i++)
         look_at_notices(m, i);
 }

@@ -24,7 +24,9 @@ enum event_kind {
     EVENT_WORKER_ENDED,
     EVENT_CRASHED, /* a plugin, once or more within a second */
     EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
-    EVENT_PLUGIN,  /* what a plugin tells: bh_event() */
+    EVENT_ALERT_FIRED,
+    EVENT_ALERT_ENDED,
+    EVENT_PLUGIN, /* what a plugin tells: bh_event() */
     EVENT_KINDS,
 };
 
@@ -44,7 +46,8 @@ struct events {
 
 struct master;
 
-/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers, what plugins tell. */
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers, what plugins tell;
+ * and the exporter: alerts. */
 void events_look(struct master *m, int64_t now_ms);
 /* An operator has opened or closed it, and an event says so: events_look() has no news of it. */
 void events_note_breaker(int place, bool is_open);

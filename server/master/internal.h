@@ -499,6 +499,10 @@ char *alerts_text(const struct master *m);
 struct json_t;
 /* "alert 'x' is firing", for `bulkhead status`. */
 void alerts_add_problems(const struct master *m, struct json_t *list);
+/* {"rules": N, "pending": N, "firing": N} */
+struct json_t *alerts_count_json(const struct master *m);
+/* Events for what has begun to fire, or has ended, since the last look. */
+void alerts_look(struct master *m);
 
 /* ---- loglevel.c ---- */
 

@@ -299,6 +299,7 @@ static void master_fini(struct master *m)
         fd_close(&m->worker[i].far_fd);
     }
     log_follow(NULL);
+    log_count_in(NULL);
     shm_destroy(&m->shm);
     beats_destroy(&m->beats);
     store_memory_destroy(&m->store);

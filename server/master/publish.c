@@ -3,10 +3,36 @@
  */
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
+
+static enum shm_share share_of(const struct config *cfg, const struct config_plugin *p)
+{
+    if (p->candidate_of != NULL)
+        return SHM_SHARE_CANDIDATE;
+    for (int i = 0; i < cfg->n_plugins; i++)
+        if (!cfg->plugin[i].is_removed && cfg->plugin[i].candidate_of != NULL &&
+            strcmp(cfg->plugin[i].candidate_of, p->name) == 0)
+            return SHM_SHARE_STABLE;
+    return SHM_SHARE_ALL;
+}
+
+/* Each reload loads all objects anew; what tells a version from the next is its bytes. */
+static void publish_object(struct master *m, int i)
+{
+    static char digest[CONFIG_MAX_PLACES][DIGEST_TEXT];
+    const char *is = m->roles->digest != NULL ? m->roles->digest(m->setup, i) : "";
+    struct shm_plugin *s = &m->shm->plugin[i];
+
+    if (strcmp(digest[i], is) == 0 && atomic_load(&s->generation) != 0)
+        return;
+    snprintf(digest[i], sizeof digest[i], "%s", is);
+    atomic_store(&s->generation, m->generation->number);
+}
 
 void publish_generation(struct master *m)
 {
@@ -25,6 +51,8 @@ void publish_generation(struct master *m)
                                             .window_ms = p->breaker.window_ms,
                                             .open_ms = p->breaker.open_ms,
                                             .trials = p->breaker.trials};
+        publish_object(m, i);
+        atomic_store(&s->share, share_of(m->cfg, p));
         atomic_store(&s->is_shown, 1);
     }
     atomic_store(&out->started_real_ns, m->history.started_real_ns);

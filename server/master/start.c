@@ -157,6 +157,7 @@ int master_prepare(struct master *m)
         return r;
     }
     log_follow(&m->shm->log_level);
+    log_count_in(&m->shm->log);
     publish_generation(m);
     return open_store(m);
 }

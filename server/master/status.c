@@ -459,15 +459,15 @@ char *status_json(const struct master *m)
     for (int i = 0; i < m->cfg->n_plugins; i++)
         if (!m->cfg->plugin[i].is_removed)
             json_array_append_new(plugins, plugin_json(m, i, now_ms));
-    json = json_pack("{s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:{s:b, s:i}, s:o, s:{s:I, s:o}}",
-                     "version", BULKHEAD_VERSION, "state", phase_name(m->phase), "pid",
-                     (int)getpid(), "started", time_json(m->history.started_real_ns), "uptime_s",
-                     (json_int_t)((now_ms - m->history.started_ms) / 1000), "config",
-                     path_json(m->cfg), "requests", count_requests(m), "workers",
-                     workers_json(m, now_ms), "recorder", "running", child_is_alive(&m->recorder),
-                     "pid", (int)m->recorder.pid, "problems", problems_json(m, plugins),
-                     "ended_workers", "count", (json_int_t)m->history.n_ended, "last",
-                     ends_json(&m->history));
+    json = json_pack(
+        "{s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:{s:b, s:i}, s:o, s:o, s:{s:I, s:o}}", "version",
+        BULKHEAD_VERSION, "state", phase_name(m->phase), "pid", (int)getpid(), "started",
+        time_json(m->history.started_real_ns), "uptime_s",
+        (json_int_t)((now_ms - m->history.started_ms) / 1000), "config", path_json(m->cfg),
+        "requests", count_requests(m), "workers", workers_json(m, now_ms), "recorder", "running",
+        child_is_alive(&m->recorder), "pid", (int)m->recorder.pid, "problems",
+        problems_json(m, plugins), "alerts", alerts_count_json(m), "ended_workers", "count",
+        (json_int_t)m->history.n_ended, "last", ends_json(&m->history));
     json_object_set_new(json, "admin", admin_json(m));
     json_object_set_new(json, "exporter", exporter_json(m));
     json_object_set_new(json, "traces", traces_json(m));

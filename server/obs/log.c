@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ipc/metrics.h"
 #include "obs/log_out.h"
 #include "obs/log_repeat.h"
 #include "obs/timestamp.h"
@@ -31,6 +32,7 @@ static struct {
     bool is_journal;                      /* systemd's, at the other end of stderr */
     bool has_colours;                     /* stderr is a terminal */
     const _Atomic uint32_t *shared_level; /* log_follow(); or NULL */
+    struct metrics_log *counts;           /* log_count_in(); or NULL */
     char role[32];
     char path[PATH_MAX];
 } log_to = {.fd = STDERR_FILENO, .level = LOG_INFO, .is_stderr = true, .path = "-"};
@@ -139,6 +141,11 @@ void log_set_role(const char *role)
 {
     snprintf(log_to.role, sizeof log_to.role, "%s", role);
     log_repeat_reset(); /* those are told by the process that forked this one */
+}
+
+void log_count_in(struct metrics_log *counts)
+{
+    log_to.counts = counts;
 }
 
 void log_follow(const _Atomic uint32_t *level)
@@ -378,12 +385,17 @@ static void emit_repeats(int level, const char *who, const char *msg, size_t n, 
 }
 
 /* Equal lines about other requests are equal. */
-static void write_or_count(int level, const char *who, const struct log_subject *about,
-                           const char *msg, size_t n)
+static void write_or_count(int level, const char *who, struct metrics_log *counts,
+                           const struct log_subject *about, const char *msg, size_t n)
 {
+    bool is_written;
+
     while (n > 0 && msg[n - 1] == '\n')
         n--;
-    if (log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit_repeats))
+    is_written = log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit_repeats);
+    if (counts != NULL && level > 0 && level < METRICS_LOG_LEVELS)
+        metrics_add_shared(is_written ? &counts->written[level] : &counts->suppressed[level], 1);
+    if (is_written)
         emit(level, who, about, msg, n, 0);
 }
 
@@ -410,7 +422,7 @@ __attribute__((format(printf, 3, 0))) static void format_and_write(int level,
     int n = vsnprintf(msg, sizeof msg, fmt, ap);
 
     if (n >= 0)
-        write_or_count(level, NULL, about, msg,
+        write_or_count(level, NULL, log_to.counts, about, msg,
                        (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
 }
 
@@ -436,8 +448,8 @@ void log_write_about(int level, const struct log_subject *about, const char *fmt
     va_end(ap);
 }
 
-void log_plugin(int level, const char *who, const struct log_subject *about, const char *msg,
-                size_t n)
+void log_plugin(int level, const char *who, struct metrics_log *counts,
+                const struct log_subject *about, const char *msg, size_t n)
 {
-    write_or_count(level, who, about, msg, n);
+    write_or_count(level, who, counts, about, msg, n);
 }

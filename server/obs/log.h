@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct metrics_log;
+
 enum log_level { LOG_ERROR = 1, LOG_WARN, LOG_INFO, LOG_DEBUG }; /* as BH_LOG_* */
 
 enum log_format {
@@ -49,6 +51,10 @@ int64_t log_next_ms(void);
 /* A level in shared memory that overrules the one of log_open(), in all processes at once; 0 there: it
  * does not. NULL: no more. What is not a level counts as 0. */
 void log_follow(const _Atomic uint32_t *level);
+
+/* Lines that are written, and those that are not since they repeat others, are counted there, in shared
+ * memory; but for plugins'. NULL: no more. */
+void log_count_in(struct metrics_log *counts);
 
 /* "error", ...; "?". And back: 0 when it is none. */
 const char *log_level_name(int level);
@@ -79,10 +85,10 @@ __attribute__((format(printf, 3, 4))) void log_write_about(int level,
                                                            const struct log_subject *about,
                                                            const char *fmt, ...);
 
-/* A line of a plugin's: who is the instance; about may be NULL. Its level has been looked at: it is
- * written. */
-void log_plugin(int level, const char *who, const struct log_subject *about, const char *msg,
-                size_t n);
+/* A line of a plugin's: who is the instance; counts: where the line is counted; it and about may be
+ * NULL. Its level has been looked at: it is written. */
+void log_plugin(int level, const char *who, struct metrics_log *counts,
+                const struct log_subject *about, const char *msg, size_t n);
 
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_WARN, __VA_ARGS__)

@@ -5,490 +5,14 @@
 #include <string.h>
 
 #include "base/buffer.h"
-#include "ipc/shm.h"
-#include "obs/exposition.h"
 #include "obs/metrics_series.h"
-#include "plugin/hook.h"
-
-#ifndef BULKHEAD_VERSION
-#define BULKHEAD_VERSION "0"
-#endif
-
-#define NS_PER_S      1e9
-#define REQUEST_FIRST 14 /* 16 us; the last one ends at 69 s */
-#define CALL_FIRST    7  /* 128 ns; 0.54 s */
-
-struct text { /* what a metric is told from */
-    struct exposition e;
-    const struct shm *shm;
-    int64_t now_ms;
-};
-
-typedef void tell_fn(struct text *t, size_t offset);
+#include "obs/metrics_tell.h"
 
 struct metric {
     struct family family;
     tell_fn *tell;
     size_t offset; /* of the field that it tells; see there */
 };
-
-/* ---- reading ---- */
-
-static bool is_used(const struct shm_worker *w)
-{
-    return atomic_load(&w->metrics.is_used) != 0;
-}
-
-static uint64_t read_at(const void *base, size_t offset)
-{
-    return metrics_read((const _Atomic uint64_t *)(const void *)((const char *)base + offset));
-}
-
-/* ---- the server ---- */
-
-static void tell_build(struct text *t, size_t offset)
-{
-    (void)offset;
-    exposition_label(&t->e, "version", BULKHEAD_VERSION);
-    exposition_uint(&t->e, 1);
-}
-
-/* Field of struct metrics_master. */
-static void tell_master(struct text *t, size_t offset)
-{
-    exposition_uint(&t->e, read_at(&t->shm->master, offset));
-}
-
-static void tell_time(struct text *t, size_t offset)
-{
-    uint64_t ms = read_at(&t->shm->master, offset) / 1000000;
-
-    if (ms != 0)
-        exposition_number(&t->e, (double)ms / 1e3);
-}
-
-static void tell_reload_worked(struct text *t, size_t offset)
-{
-    (void)offset;
-    exposition_uint(&t->e, atomic_load(&t->shm->master.reload_failed) == 0);
-}
-
-static void tell_reloads(struct text *t, size_t offset)
-{
-    (void)offset;
-    exposition_label(&t->e, "result", "done");
-    exposition_uint(&t->e, metrics_read(&t->shm->master.reloads_done));
-    exposition_label(&t->e, "result", "failed");
-    exposition_uint(&t->e, metrics_read(&t->shm->master.reloads_failed));
-}
-
-static void tell_escrow(struct text *t, size_t offset)
-{
-    const struct metrics_master *m = &t->shm->master;
-    const struct {
-        const char *name;
-        const _Atomic uint64_t *n;
-    } outcomes[] = {{"adopted", &m->escrow_idle},
-                    {"run_again", &m->escrow_replayed},
-                    {"refused", &m->escrow_refused},
-                    {"cut", &m->escrow_cut}};
-
-    (void)offset;
-    for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++) {
-        exposition_label(&t->e, "outcome", outcomes[i].name);
-        exposition_uint(&t->e, metrics_read(outcomes[i].n));
-    }
-}
-
-static void tell_dropped_lines(struct text *t, size_t offset)
-{
-    uint64_t n = 0;
-
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_workers; i++)
-        if (is_used(&t->shm->worker[i]))
-            n += metrics_read(&t->shm->worker[i].ring.dropped);
-    exposition_uint(&t->e, n);
-}
-
-static void tell_spans(struct text *t, size_t offset)
-{
-    const struct shm_traces *traces = &t->shm->traces;
-    uint64_t n = 0;
-
-    (void)offset;
-    if (atomic_load(&traces->is_on) == 0)
-        return;
-    for (uint32_t i = 0; i < t->shm->n_workers; i++)
-        if (is_used(&t->shm->worker[i]))
-            n += metrics_read(&t->shm->worker[i].spans.dropped);
-    exposition_label(&t->e, "outcome", "sent");
-    exposition_uint(&t->e, metrics_read(&traces->sent));
-    exposition_label(&t->e, "outcome", "refused");
-    exposition_uint(&t->e, metrics_read(&traces->refused));
-    exposition_label(&t->e, "outcome", "lost");
-    exposition_uint(&t->e, metrics_read(&traces->lost));
-    exposition_label(&t->e, "outcome", "dropped");
-    exposition_uint(&t->e, n);
-}
-
-static void tell_alerts(struct text *t, size_t offset)
-{
-    uint64_t n[ALERT_RESOLVED + 1] = {0};
-    struct shm_alert a;
-
-    (void)offset;
-    for (uint32_t i = 0; i < SHM_ALERTS; i++)
-        if (shm_alert_read(t->shm, i, &a))
-            n[a.state]++;
-    exposition_label(&t->e, "state", "pending");
-    exposition_uint(&t->e, n[ALERT_PENDING]);
-    exposition_label(&t->e, "state", "firing");
-    exposition_uint(&t->e, n[ALERT_FIRING]);
-}
-
-static void tell_refusals(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (int r = REFUSAL_NONE + 1; r < REFUSAL_COUNT; r++) {
-        uint64_t n = 0;
-
-        for (uint32_t i = 0; i < t->shm->n_workers; i++)
-            if (is_used(&t->shm->worker[i]))
-                n += metrics_read(&t->shm->worker[i].refused[r]);
-        exposition_label(&t->e, "reason", refusal_name((enum http_refusal)r));
-        exposition_uint(&t->e, n);
-    }
-}
-
-static void tell_limits(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (int i = 0; i < SHM_LIMITS; i++) {
-        exposition_label(&t->e, "limit", shm_limit_name((enum shm_limit)i));
-        exposition_uint(&t->e, metrics_read(&t->shm->limit[i]));
-    }
-}
-
-/* ---- by listener ---- */
-
-static bool begin_listener(struct text *t, uint32_t i)
-{
-    const struct metrics_name *name = &t->shm->listener_name[i];
-
-    t->e.n_labels = 0;
-    if (atomic_load(&name->is_ready) == 0)
-        return false;
-    exposition_label_n(&t->e, "listener", name->text, strnlen(name->text, sizeof name->text));
-    return true;
-}
-
-static uint64_t sum_listener(const struct text *t, uint32_t i, size_t offset)
-{
-    uint64_t n = 0;
-
-    for (uint32_t k = 0; k < t->shm->n_workers; k++)
-        if (is_used(&t->shm->worker[k]))
-            n += read_at(&t->shm->worker[k].metrics.listener[i], offset);
-    return n;
-}
-
-/* Field of struct metrics_listener. */
-static void tell_listener(struct text *t, size_t offset)
-{
-    for (uint32_t i = 0; i < METRICS_LISTENERS; i++)
-        if (begin_listener(t, i))
-            exposition_uint(&t->e, sum_listener(t, i, offset));
-    t->e.n_labels = 0;
-}
-
-/* Those that there were: of 40 combinations a listener sees a few. */
-static void tell_requests(struct text *t, size_t offset)
-{
-    for (uint32_t i = 0; i < METRICS_LISTENERS; i++)
-        for (int m = 0; m < METRICS_METHODS; m++)
-            for (int c = 0; c < METRICS_CODES && begin_listener(t, i); c++) {
-                uint64_t n = sum_listener(
-                    t, i, offset + sizeof(uint64_t) * (size_t)(m * METRICS_CODES + c));
-
-                exposition_label(&t->e, "method", metrics_method_name((enum metrics_method)m));
-                exposition_label(&t->e, "code", metrics_code_name((enum metrics_code)c));
-                if (n > 0 || (m == METRICS_GET && c == METRICS_2XX))
-                    exposition_uint(&t->e, n);
-            }
-    t->e.n_labels = 0;
-}
-
-static void tell_handshakes(struct text *t, size_t offset)
-{
-    for (uint32_t i = 0; i < METRICS_LISTENERS; i++)
-        for (int h = 0; h < METRICS_HANDSHAKES && begin_listener(t, i); h++) {
-            uint64_t n = sum_listener(t, i, offset + sizeof(uint64_t) * (size_t)h);
-
-            exposition_label(&t->e, "result", metrics_handshake_name((enum metrics_handshake)h));
-            if (n > 0)
-                exposition_uint(&t->e, n);
-        }
-    t->e.n_labels = 0;
-}
-
-static void add_histogram(const struct histogram_ns *h, uint64_t count[HISTOGRAM_NS_SIZE],
-                          uint64_t *sum_ns)
-{
-    for (int b = 0; b < HISTOGRAM_NS_SIZE; b++)
-        count[b] += metrics_read(&h->bucket[b]);
-    *sum_ns += metrics_read(&h->sum);
-}
-
-static void tell_listener_times(struct text *t, size_t offset)
-{
-    for (uint32_t i = 0; i < METRICS_LISTENERS; i++) {
-        uint64_t count[HISTOGRAM_NS_SIZE] = {0}, sum_ns = 0;
-
-        if (!begin_listener(t, i))
-            continue;
-        for (uint32_t k = 0; k < t->shm->n_workers; k++)
-            if (is_used(&t->shm->worker[k]))
-                add_histogram(
-                    (const void *)((const char *)&t->shm->worker[k].metrics.listener[i] + offset),
-                    count, &sum_ns);
-        exposition_histogram_ns(&t->e, count, sum_ns, REQUEST_FIRST);
-    }
-    t->e.n_labels = 0;
-}
-
-/* ---- by plugin ---- */
-
-static bool begin_plugin(struct text *t, uint32_t i)
-{
-    const struct shm_plugin *p = &t->shm->plugin[i];
-
-    t->e.n_labels = 0;
-    if (i >= SHM_PLUGINS || atomic_load(&p->is_shown) == 0)
-        return false;
-    exposition_label_n(&t->e, "plugin", p->name, strnlen(p->name, sizeof p->name));
-    return true;
-}
-
-static void tell_plugin_info(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        const struct shm_plugin *p = &t->shm->plugin[i];
-
-        if (!begin_plugin(t, i))
-            continue;
-        exposition_label_n(&t->e, "module", p->module, strnlen(p->module, sizeof p->module));
-        exposition_uint(&t->e, 1);
-    }
-    t->e.n_labels = 0;
-}
-
-/* Field of struct shm_plugin. */
-static void tell_plugin(struct text *t, size_t offset)
-{
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++)
-        if (begin_plugin(t, i))
-            exposition_uint(&t->e, read_at(&t->shm->plugin[i], offset));
-    t->e.n_labels = 0;
-}
-
-static void tell_crashes(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++)
-        for (int c = 0; c < METRICS_CRASHES && begin_plugin(t, i); c++) {
-            exposition_label(&t->e, "kind", metrics_crash_name((enum metrics_crash)c));
-            exposition_uint(&t->e, metrics_read(&t->shm->plugin[i].crashes_by[c]));
-        }
-    t->e.n_labels = 0;
-}
-
-static void tell_breaker(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        const struct shm_plugin *p = &t->shm->plugin[i];
-        struct breaker_limits limits = p->limits;
-        struct breaker_view view;
-
-        if (!begin_plugin(t, i))
-            continue;
-        breaker_look(&p->quarantine.breaker, &limits, t->now_ms, &view);
-        for (int s = BREAKER_CLOSED; s <= BREAKER_HALF_OPEN && begin_plugin(t, i); s++) {
-            exposition_label(&t->e, "state", breaker_state_name((enum breaker_state)s));
-            exposition_uint(&t->e, (int)view.state == s);
-        }
-    }
-    t->e.n_labels = 0;
-}
-
-static void tell_blocked(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        uint64_t n = 0;
-
-        if (!begin_plugin(t, i))
-            continue;
-        for (int b = 0; b < QUARANTINE_BLOCKS; b++)
-            n += !breaker_is_closed(&t->shm->plugin[i].quarantine.block[b].breaker);
-        exposition_uint(&t->e, n);
-    }
-    t->e.n_labels = 0;
-}
-
-static void tell_memory(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        uint64_t n = 0;
-
-        if (!begin_plugin(t, i))
-            continue;
-        for (uint32_t k = 0; k < t->shm->n_workers; k++)
-            if (is_used(&t->shm->worker[k]) && atomic_load(&t->shm->worker[k].pid) != 0)
-                n += metrics_read(&t->shm->worker[k].memory[i]);
-        exposition_uint(&t->e, n);
-    }
-    t->e.n_labels = 0;
-}
-
-static void tell_descriptors(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        uint64_t n = 0;
-
-        if (!begin_plugin(t, i))
-            continue;
-        for (uint32_t k = 0; k < t->shm->n_workers; k++)
-            if (is_used(&t->shm->worker[k]) && atomic_load(&t->shm->worker[k].pid) != 0)
-                n += atomic_load(&t->shm->worker[k].descriptors[i]);
-        exposition_uint(&t->e, n);
-    }
-    t->e.n_labels = 0;
-}
-
-static void tell_threads(struct text *t, size_t offset)
-{
-    uint32_t n[SHM_PLUGINS + 1] = {0};
-
-    (void)offset;
-    for (uint32_t k = 0; k < t->shm->n_workers; k++)
-        for (int i = 0; i < SHM_THREADS && is_used(&t->shm->worker[k]); i++) {
-            const struct shm_thread *th = &t->shm->worker[k].thread[i];
-            uint32_t plugin = atomic_load(&th->plugin);
-
-            if (atomic_load(&th->tid) != 0 && plugin <= SHM_PLUGINS)
-                n[plugin]++;
-        }
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++)
-        if (begin_plugin(t, i))
-            exposition_uint(&t->e, n[i + 1]);
-    t->e.n_labels = 0;
-}
-
-static uint64_t sum_hook(const struct text *t, uint32_t i, size_t offset)
-{
-    uint64_t n = 0;
-
-    for (uint32_t k = 0; k < t->shm->n_workers; k++)
-        if (is_used(&t->shm->worker[k]))
-            n += read_at(&t->shm->worker[k].metrics_plugin[i], offset);
-    return n;
-}
-
-/* Array in struct metrics_plugin, by hook: those that were called. is_time: nanoseconds. */
-static void tell_hooks(struct text *t, size_t offset, bool is_time)
-{
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++)
-        for (unsigned h = 0; h < HOOK_N && begin_plugin(t, i); h++) {
-            uint64_t n = sum_hook(t, i, offset + h * sizeof(uint64_t));
-
-            exposition_label(&t->e, "hook", hook_name(h));
-            if (n > 0 && is_time)
-                exposition_number(&t->e, (double)n / NS_PER_S);
-            else if (n > 0)
-                exposition_uint(&t->e, n);
-        }
-    t->e.n_labels = 0;
-}
-
-static void tell_calls(struct text *t, size_t offset)
-{
-    tell_hooks(t, offset, false);
-}
-
-static void tell_call_times(struct text *t, size_t offset)
-{
-    tell_hooks(t, offset, true);
-}
-
-static void tell_plugin_times(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++) {
-        uint64_t count[HISTOGRAM_NS_SIZE] = {0}, sum_ns = 0;
-
-        if (!begin_plugin(t, i))
-            continue;
-        for (uint32_t k = 0; k < t->shm->n_workers; k++)
-            if (is_used(&t->shm->worker[k]))
-                add_histogram(&t->shm->worker[k].metrics_plugin[i].duration, count, &sum_ns);
-        exposition_histogram_ns(&t->e, count, sum_ns, CALL_FIRST);
-    }
-    t->e.n_labels = 0;
-}
-
-static void tell_series(struct text *t, size_t offset)
-{
-    (void)offset;
-    for (uint32_t i = 0; i < t->shm->n_plugins; i++)
-        if (begin_plugin(t, i))
-            exposition_uint(&t->e, atomic_load(&t->shm->plugin[i].series.n_series));
-    t->e.n_labels = 0;
-}
-
-/* ---- the rollout ---- */
-
-static void tell_rollout_state(struct text *t, size_t offset)
-{
-    static const char *const names[] = {[ROLLOUT_OFF] = "off",
-                                        [ROLLOUT_SHADOW] = "shadow",
-                                        [ROLLOUT_CANARY] = "canary",
-                                        [ROLLOUT_TRIPPED] = "tripped"};
-    enum rollout_mode mode = rollout_mode(atomic_load(&t->shm->rollout.word));
-
-    (void)offset;
-    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
-        exposition_label(&t->e, "state", names[i]);
-        exposition_uint(&t->e, (unsigned)mode == i);
-    }
-}
-
-static void tell_rollout_share(struct text *t, size_t offset)
-{
-    uint64_t word = atomic_load(&t->shm->rollout.word);
-    bool is_on = rollout_mode(word) == ROLLOUT_SHADOW || rollout_mode(word) == ROLLOUT_CANARY;
-
-    (void)offset;
-    exposition_number(&t->e, is_on ? (double)rollout_parts(word) / ROLLOUT_ALL : 0);
-}
-
-/* Field of struct rollout_stats. */
-static void tell_arms(struct text *t, size_t offset)
-{
-    static const char *const names[ROLLOUT_ARMS] = {
-        [ROLLOUT_STABLE] = "stable", [ROLLOUT_CANDIDATE] = "candidate"};
-
-    for (int i = 0; i < ROLLOUT_ARMS; i++) {
-        exposition_label(&t->e, "arm", names[i]);
-        exposition_uint(&t->e, read_at(&t->shm->rollout.arm[i], offset));
-    }
-}
-
-/* ---- all of them ---- */
 
 #define COUNTER(NAME, UNIT, HELP, TELL, OFFSET)          \
     {                                                    \
@@ -544,7 +68,14 @@ static const struct metric metrics[] = {
             tell_dropped_lines, 0),
     COUNTER("bulkhead_trace_spans", NULL, "Spans of traces, by what became of them.", tell_spans,
             0),
+    COUNTER("bulkhead_log_lines", NULL,
+            "Lines of the error log, but for those of plugins, by level. Suppressed: equal lines "
+            "that were counted instead of written.",
+            tell_log_lines, 0),
     GAUGE("bulkhead_alerts", NULL, "Alerts whose rule holds, by their state.", tell_alerts, 0),
+    COUNTER("bulkhead_alert_messages", NULL,
+            "Messages to receivers of alerts, by what became of them, since the exporter began.",
+            tell_alert_messages, 0),
 
     COUNTER("bulkhead_requests", NULL,
             "Requests that have ended, by listener, method and class of the status. Aborted: the "
@@ -573,6 +104,12 @@ static const struct metric metrics[] = {
             LISTENER(adopted)),
     COUNTER("bulkhead_tls_handshakes", NULL, "Handshakes of TLS that have ended, by how.",
             tell_handshakes, LISTENER(handshakes)),
+    COUNTER("bulkhead_route_requests", NULL,
+            "Requests that have ended, by route of the config and class of the status.",
+            tell_route_requests, 0),
+    HISTOGRAM("bulkhead_route_duration_seconds", "seconds",
+              "Time from the head of a request to the end of its answer, by route.",
+              tell_route_times, 0),
     COUNTER("bulkhead_wire_refusals", NULL,
             "Requests that the wire guard refused, malformed or too large, by reason.",
             tell_refusals, 0),
@@ -580,6 +117,17 @@ static const struct metric metrics[] = {
             "Connections and requests that were refused or ended, by the limit.", tell_limits, 0),
 
     INFO("bulkhead_plugin", "Plugins of the config, and their modules.", tell_plugin_info),
+    GAUGE("bulkhead_plugin_generation", NULL,
+          "Number of the config that brought the object which the plugin runs.", tell_plugin,
+          SHARED(generation)),
+    GAUGE("bulkhead_plugin_weight", NULL,
+          "Share of its requests, from 0 to 1, that get this version of the plugin; 1 without a "
+          "rollout.",
+          tell_plugin_weight, 0),
+    COUNTER("bulkhead_plugin_log_lines", NULL,
+            "Lines that the plugin wrote to the error log, by level. Suppressed: equal lines that "
+            "were counted instead of written.",
+            tell_plugin_log_lines, 0),
     COUNTER("bulkhead_plugin_calls", NULL, "Calls into a plugin, by hook.", tell_calls,
             PLUGIN(calls)),
     COUNTER("bulkhead_plugin_timed_calls", NULL,

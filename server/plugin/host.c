@@ -56,7 +56,8 @@ static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
     memcpy(text, msg, n); /* faults here, if it must */
     if (host_is_loop() && request_is(incarnation_request))
         about = request_subject(incarnation_request);
-    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?", &about, text, n);
+    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?",
+               is_inst(inst) && inst->stat != NULL ? &inst->stat->log : NULL, &about, text, n);
 }
 
 static int32_t host_log_enabled(bh_inst *inst, int32_t level)

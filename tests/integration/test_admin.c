@@ -751,6 +751,34 @@ static void a_rollout_is_started_and_steered(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* One rule that holds, and a receiver that nobody is. */
+#define ALERTS                                                                                     \
+    "}\nalerts: {rules: [{name: up, metric: bulkhead_plugin_info, when: \"> 0\", match: {plugin: " \
+    "f}}], receivers: [{name: ops, url: \"http://127.0.0.1:1/\"}]"
+
+static void an_alert_is_told_to_who_asks_and_to_who_listens(void **state)
+{
+    struct server *srv = start(ALERTS);
+    json_t *json = NULL;
+
+    (void)state;
+    eventually((json_decref(json), json = ask(srv, "/api/v1/alerts"),
+                strcmp(text_at(json, "alerts.0.state"), "firing") == 0 &&
+                    json_is_string(at(json, "receivers.0.trouble"))));
+    assert_string_equal(text_at(json, "alerts.0.rule"), "up");
+    assert_string_equal(text_at(json, "alerts.0.labels.plugin"), "f");
+    assert_string_equal(text_at(json, "alerts.0.told.ops"), "on its way");
+    assert_string_equal(text_at(json, "receivers.0.name"), "ops");
+    assert_int_equal(json_integer_value(at(json, "receivers.0.waiting")), 1);
+    json_decref(json);
+    json = ask(srv, "/api/v1/status");
+    assert_int_equal(json_integer_value(at(json, "alerts.firing")), 1);
+    json_decref(json);
+    assert_true(hears(srv, "Last-Event-ID: 0\r\n", "\"kind\":\"alert_firing\",\"plugin\":\"f\"",
+                      "alert 'up' fires: bulkhead_plugin_info > 0"));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* Stands in for {name} of a path. */
 static void fill_in(const char *path, const char *method, char *out, size_t size)
 {
@@ -818,7 +846,7 @@ static void has_required(const json_t *schemas, const json_t *schema, const json
 /* All that is described is there, asks for the token that it says it does, and answers as it says. */
 static void the_description_is_true(void **state)
 {
-    struct server *srv = start("");
+    struct server *srv = start(ALERTS);
     json_t *doc = json_of(send_to(srv, "GET", "/api/v1/openapi.json", NULL, NULL), 200);
     json_t *schemas = json_object_get(json_object_get(doc, "components"), "schemas");
     json_t *path, *operation;
@@ -1044,6 +1072,7 @@ int main(void)
         cmocka_unit_test(levels_are_changed_and_workers_recycled),
         cmocka_unit_test(events_tell_the_status_once_a_second),
         cmocka_unit_test(a_rollout_is_started_and_steered),
+        cmocka_unit_test(an_alert_is_told_to_who_asks_and_to_who_listens),
         cmocka_unit_test(the_description_is_true),
         cmocka_unit_test(a_dead_admin_process_is_replaced_and_takes_nobody_along),
         cmocka_unit_test(a_reload_keeps_sessions_and_takes_the_door_along),

@@ -109,6 +109,8 @@ static void receivers_are_told_when_it_fires_and_when_it_is_over(void **state)
     server_wait_log(srv, "alert 'crashing' fires: bulkhead_plugin_crashes_total is 3 (> 2)");
     server_wait_log(srv, "alert 'crashing' is over");
     server_wait_log(srv, "errcode 93000: invalid webhook url: dropped");
+    eventually(shows(srv, "ops: arrived, wx: not arrived"));
+    assert_true(shows(srv, "receiver 'wx' is not reached: status 200: errcode 93000"));
     log = server_log(srv);
     assert_null(strstr(log, "s3cret")); /* a key of WeCom's stands in the URL */
     free(log);
@@ -132,6 +134,50 @@ static void the_command_shows_what_holds_and_what_has_no_data(void **state)
     run_command(&out, "RUNTIME_DIRECTORY=%s %s status -c %s", srv->dir, getenv("BULKHEAD"),
                 srv->config);
     assert_non_null(strstr(out, "alert 'crashing' is firing"));
+    free(out);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static bool event_says(const struct server *srv, const char *text)
+{
+    return run_command(NULL, "RUNTIME_DIRECTORY=%s %s events -c %s | grep -qF -- \"%s\"", srv->dir,
+                       getenv("BULKHEAD"), srv->config, text) == 0;
+}
+
+static void firing_and_its_end_are_events(void **state)
+{
+    struct server *srv = start("3s", "");
+
+    (void)state;
+    crash_thrice(srv);
+    eventually(event_says(srv, "alert_firing         boom: alert 'crashing' fires: "
+                               "bulkhead_plugin_crashes_total > 2, plugin="));
+    eventually(event_says(srv, "alert_resolved       boom: alert 'crashing' is over"));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* Who could not be reached, and who is new, is told by the exporter that comes next; nobody else. */
+static void a_receiver_that_is_new_is_told_and_others_not_again(void **state)
+{
+    static const char *const receivers[] = {
+        "  receivers: [{name: old, url: \"http://127.0.0.1:@PORT@/\"}]\n",
+        "  receivers:\n"
+        "    - {name: new, url: \"http://127.0.0.1:@PORT@/\"}\n"
+        "    - {name: gone, url: \"http://127.0.0.1:1/\"}\n"
+        "    - {name: old, url: \"http://127.0.0.1:@PORT@/\"}\n"};
+    struct server *srv = start("1h", receivers[0]); /* the server itself takes them: 200 */
+    char *out;
+
+    (void)state;
+    crash_thrice(srv);
+    eventually(shows(srv, "old: arrived"));
+    server_rewrite_config(srv, CONFIG, "1h", receivers[1]);
+    assert_int_equal(kill(srv->pid, SIGHUP), 0);
+    eventually(shows(srv, "new: arrived, gone: on its way, old: arrived"));
+    assert_true(shows(srv, "receiver 'gone' is not reached"));
+    alerts(srv, &out, "--json");
+    assert_non_null(
+        strstr(out, "\"name\": \"old\",\n      \"type\": \"webhook\",\n      \"arrived\": 0"));
     free(out);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -288,6 +334,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(receivers_are_told_when_it_fires_and_when_it_is_over),
         cmocka_unit_test(the_command_shows_what_holds_and_what_has_no_data),
+        cmocka_unit_test(firing_and_its_end_are_events),
+        cmocka_unit_test(a_receiver_that_is_new_is_told_and_others_not_again),
         cmocka_unit_test(the_example_is_sound_and_its_key_is_not_shown),
         cmocka_unit_test(a_diff_shows_no_keys),
         cmocka_unit_test(what_fires_goes_on_over_a_reload_and_a_killed_exporter),

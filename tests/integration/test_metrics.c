@@ -272,27 +272,78 @@ static void top_shows_what_happens_between_two_looks(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* Shell: until the picture has been drawn, which goes to the file `ts`; ten seconds at most. */
+#define DRAWN "i=0; until grep -qs LISTENER ts || [ $i -ge 200 ]; do sleep 0.05; i=$((i+1)); done; "
+
+/* `top` in a terminal of its own. meanwhile: shell, whose output is what is typed, and which knows $P, a file
+ * with the process id of top; after: shell in that terminal, once it has ended. */
+static char *in_terminal(const struct server *srv, const char *options, const char *meanwhile,
+                         const char *after)
+{
+    char *out;
+
+    if (run_command(NULL, "command -v script >/dev/null") != 0)
+        skip();
+    run_command(NULL, "rm -f %s/ts %s/pid", srv->dir, srv->dir);
+    run_command(&out,
+                "cd %s && ulimit -c 0 && export RUNTIME_DIRECTORY=%s && (%s) | script -qefc 'sh -c "
+                "\"echo \\$\\$ >pid; exec %s top %s -c %s\"; %s' ts",
+                srv->dir, srv->dir, meanwhile, getenv("BULKHEAD"), options, srv->config, after);
+    if (strstr(out, "\033[?1049h") == NULL || strstr(out, "LISTENER") == NULL ||
+        strstr(out, "\033[?25h\033[?1049l") == NULL) /* the screen is as it was */
+        harness_fail(__FILE__, __LINE__, "after %s: %.3000s", meanwhile, out);
+    return out;
+}
+
 static void top_draws_on_a_terminal_and_q_ends_it(void **state)
 {
     struct server *srv = start(1);
-    char *out;
 
     (void)state;
-    if (run_command(NULL, "command -v script >/dev/null") != 0)
-        skip();
-    /* q is pressed once there is something to see. */
-    assert_int_equal(
-        run_command(&out,
-                    "cd %s; (for i in $(seq 200); do grep -q LISTENER screen && break; "
-                    "sleep 0.05; done 2>/dev/null; printf q) | RUNTIME_DIRECTORY=%s "
-                    "script -qefc '%s top -c %s' screen",
-                    srv->dir, srv->dir, getenv("BULKHEAD"), srv->config),
-        0);
-    assert_non_null(strstr(out, "\033[?1049h"));
-    assert_non_null(strstr(out, "LISTENER"));
-    assert_non_null(strstr(out, "\033[?25h\033[?1049l")); /* the screen is as it was */
-    free(out);
+    free(in_terminal(srv, "", DRAWN "printf q", "true"));
     assert_int_equal(server_stop(&srv), 0);
+}
+
+/* However it ends, a crash of its own included. */
+static void top_gives_the_terminal_back(void **state)
+{
+    static const char *const signals[] = {"INT", "TERM", "QUIT", "SEGV", "ABRT"};
+    struct server *srv = start(1);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        char meanwhile[300], *out;
+
+        /* The input stays open until then: its end would be the end of top. */
+        snprintf(meanwhile, sizeof meanwhile,
+                 DRAWN "kill -%s $(cat pid); until grep -qs SANE ts || [ $i -ge 400 ]; do sleep "
+                       "0.05; i=$((i+1)); done",
+                 signals[i]);
+        out = in_terminal(srv, "", meanwhile,
+                          "case \"$(stty -a)\" in *-icanon*|*-echo\\ *) ;; *) echo SANE ;; esac");
+        if (strstr(out, "SANE") == NULL)
+            harness_fail(__FILE__, __LINE__, "after SIG%s: %.3000s", signals[i], out);
+        free(out);
+    }
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* It is not over when the server is: that may be restarted. */
+static void top_goes_on_while_no_server_answers(void **state)
+{
+    struct server *srv = start(1);
+    char meanwhile[400], *out;
+
+    (void)state;
+    snprintf(meanwhile, sizeof meanwhile,
+             DRAWN "kill -TERM %d; until grep -qs 'no answer for ' ts || [ $i -ge 400 ]; do sleep "
+                   "0.05; i=$((i+1)); done; printf q",
+             (int)srv->pid);
+    out = in_terminal(srv, "--interval 0.2", meanwhile, "true");
+    if (strstr(out, "no answer for ") == NULL || strstr(out, "no server runs with") == NULL)
+        harness_fail(__FILE__, __LINE__, "%.3000s", out);
+    free(out);
+    server_stop(&srv);
 }
 
 int main(void)
@@ -308,6 +359,8 @@ int main(void)
         cmocka_unit_test(promtool_has_nothing_to_say),
         cmocka_unit_test(top_shows_what_happens_between_two_looks),
         cmocka_unit_test(top_draws_on_a_terminal_and_q_ends_it),
+        cmocka_unit_test(top_gives_the_terminal_back),
+        cmocka_unit_test(top_goes_on_while_no_server_answers),
     };
 
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

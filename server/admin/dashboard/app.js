@@ -1,7 +1,7 @@
 // app.js - the page: what is known, where we are, and what is done about it.
 
 import { api, listen, reload as runReload } from './api.js';
-import { h, s, show } from './dom.js';
+import { ago, h, s, show } from './dom.js';
 import * as views from './views.js';
 
 const KEEP = views.SECONDS;
@@ -9,9 +9,9 @@ const root = document.getElementById('app');
 
 const app = {
   state: {
-    session: null, status: null, details: new Map(), routes: [], crashes: [], crashesAll: 0, levels: [], events: [],
+    session: null, status: null, details: new Map(), routes: [], crashes: [], crashesAll: 0, levels: [], events: [], alerts: null,
     record: null, recordError: null, config: null, reload: null, rollout: undefined, numbers: null,
-    busy: false, isConnected: false, toast: null,
+    busy: false, isConnected: false, heard: 0, toast: null,
   },
   series: { rate: [], failed: [], p50: [], p99: [] },
   history: [], // {time, trouble: Map}, one a second
@@ -105,6 +105,9 @@ const loadConfig = () => quietly(async () => {
 const loadRollout = () => quietly(async () => {
   app.state.rollout = await api.get('/rollout');
 });
+const loadAlerts = () => quietly(async () => {
+  app.state.alerts = await api.get('/alerts');
+});
 const loadHistory = () => quietly(async () => {
   const { events } = await api.get('/history');
   const known = app.state.events.at(-1)?.number ?? 0;
@@ -159,7 +162,9 @@ function takeStatus(status) {
     setTimeout(loadCrashes, 1200); // the recorder writes them a moment later
   }
   app.state.status = status;
+  app.state.heard = Date.now();
   if (app.state.rollout?.result === 'running') loadRollout();
+  if (view().name === 'alerts') loadAlerts();
   draw();
 }
 
@@ -177,7 +182,7 @@ function told(name, data) {
 
 // ---- where we are ----
 
-const PAGES = [['overview', 'Overview'], ['chains', 'Chains'], ['plugins', 'Plugins'], ['crashes', 'Crashes'], ['releases', 'Releases'], ['reload', 'Reload'], ['workers', 'Workers'], ['events', 'Events'], ['config', 'Config']];
+const PAGES = [['overview', 'Overview'], ['chains', 'Chains'], ['plugins', 'Plugins'], ['crashes', 'Crashes'], ['alerts', 'Alerts'], ['releases', 'Releases'], ['reload', 'Reload'], ['workers', 'Workers'], ['events', 'Events'], ['config', 'Config']];
 
 function view() {
   const [name, id] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
@@ -190,6 +195,7 @@ function content() {
     case 'chains': return views.chains(app);
     case 'plugins': return id ? views.plugin(app, id) : views.plugins(app);
     case 'crashes': return id ? views.crash(app, id) : views.crashes(app);
+    case 'alerts': return views.alerts(app);
     case 'releases': return views.releases(app);
     case 'reload': return views.reloadView(app);
     case 'workers': return views.workers(app);
@@ -205,6 +211,7 @@ function moved() {
   if (name === 'config' && !app.state.config) loadConfig();
   if (name === 'plugins') loadLevels();
   if (name === 'releases') loadRollout();
+  if (name === 'alerts') loadAlerts();
   draw();
   document.title = `${PAGES.find(([page]) => page === name)[1]} · Bulkhead`;
   window.scrollTo(0, 0);
@@ -232,10 +239,11 @@ function mark() {
 
 function head() {
   const { status, isConnected, session } = app.state;
-  const bad = status.problems.length > 0 || status.state !== 'serving';
+  const isSilent = silence() !== null;
+  const bad = isSilent || status.problems.length > 0 || status.state !== 'serving';
   return h('header', { class: 'head' },
     h('a', { class: 'brand', href: '#/overview' }, mark(), 'Bulkhead'),
-    h('span', { class: `pill ${bad ? 'bad' : 'good'}` }, bad ? `! ${status.state}, ${status.problems.length} to look at` : `✓ ${status.state}`),
+    h('span', { class: `pill ${bad ? 'bad' : 'good'}` }, isSilent ? '! no answer' : bad ? `! ${status.state}, ${status.problems.length} to look at` : `✓ ${status.state}`),
     h('span', { class: 'pill wide' }, `generation ${status.generation}`),
     h('span', { class: 'right' },
       h('span', { class: `pill ${isConnected ? '' : 'warn'}`, role: 'status' }, isConnected ? '● live' : '○ reconnecting…'),
@@ -247,8 +255,20 @@ function head() {
 function nav() {
   const { name } = view();
   const trouble = app.state.status.plugins.filter((p) => views.healthOf(p, app.recent(p.name)).kind === 'bad').length;
+  const { firing } = app.state.status.alerts;
   return h('nav', { class: 'nav', 'aria-label': 'Pages' }, h('ul', null, PAGES.map(([page, title]) => h('li', null, h('a', { href: `#/${page}`, 'aria-current': page === name ? 'page' : null }, title,
+    page === 'alerts' && firing ? h('span', { class: 'count' }, firing, h('span', { class: 'sr' }, ' firing')) : null,
     page === 'plugins' && trouble ? h('span', { class: 'count' }, trouble, h('span', { class: 'sr' }, ' out of order')) : null)))));
+}
+
+const SILENT_MS = 3000; // a reload replaces the admin process in less
+
+// What stands on the page is what was: nobody must take it for what is.
+function silence() {
+  const { isConnected, heard } = app.state;
+  if (isConnected || Date.now() - heard < SILENT_MS) return null;
+  return h('p', { class: 'banner bad', role: 'alert', 'data-key': 'silence' }, h('b', null, 'The server does not answer.'),
+    ` All of this is as it was at ${new Date(heard).toLocaleTimeString()}, ${ago(heard)}. It is asked again every two seconds. On the machine: `, h('code', null, 'bulkhead status'), '.');
 }
 
 function draw() {
@@ -263,7 +283,7 @@ function draw() {
   }
   const { toast: said } = app.state;
   const { name, id } = view();
-  show(root, h('div', { class: 'frame' }, head(), nav(), h('main', { id: 'main', tabindex: -1, 'data-key': `${name}/${id ?? ''}` }, content())),
+  show(root, h('div', { class: 'frame' }, head(), nav(), h('main', { id: 'main', tabindex: -1, 'data-key': `${name}/${id ?? ''}` }, silence(), content())),
     h('div', { role: 'alert' }, said ? h('p', { class: `banner toast ${said.kind}` }, said.text) : null));
 }
 
@@ -273,7 +293,7 @@ let loginProblem = null;
 
 function loginForm() {
   return h('main', { class: 'login', id: 'main' }, h('div', { class: 'card' },
-    h('form', { onsubmit: enter }, h('a', { class: 'brand' }, mark(), 'Bulkhead'),
+    h('form', { onsubmit: enter }, h('h1', { class: 'brand' }, mark(), 'Bulkhead'),
       h('label', { for: 'token' }, 'Token ', h('small', { class: 'dim' }, '(the content of admin.token_file)')),
       h('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true, 'aria-describedby': 'problem', spellcheck: 'false' }),
       h('div', { id: 'problem', role: 'alert' }, loginProblem ? h('p', { class: 'banner bad' }, loginProblem) : null),
@@ -321,6 +341,7 @@ async function start() {
       loadHistory();
       loadRollout();
     }
+    if (!isConnected) setTimeout(draw, SILENT_MS + 100);
     if (!isConnected) quietly(() => api.get('/session').then((session) => { if (!session.role) start(); }));
     draw();
   });

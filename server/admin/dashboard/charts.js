@@ -53,7 +53,7 @@ export function lineChart({ title, unit, lines, format, seconds }) {
 // it crashes; a compartment that is sealed off (an open breaker) is full.
 export function hull(route, compartments) {
   return h('section', { class: 'hull', 'data-key': route.name, 'aria-label': `Chain of ${route.name}` },
-    h('h3', null, h('span', null, route.name), h('code', null, route.path)),
+    h('h2', null, h('span', null, route.name), h('code', null, route.path)),
     h('ol', { class: 'compartments' }, compartments));
 }
 

@@ -37,7 +37,8 @@ function isSameKind(a, b) {
 
 function patchElement(old, fresh) {
   for (const { name } of [...old.attributes]) {
-    if (!fresh.hasAttribute(name) && !(name === 'open' && old.nodeName === 'DETAILS')) old.removeAttribute(name);
+    const isOurs = (name === 'open' && old.nodeName === 'DETAILS') || (name === 'tabindex' && old.classList.contains('scroll'));
+    if (!fresh.hasAttribute(name) && !isOurs) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) {
@@ -87,6 +88,10 @@ function patchChildren(old, fresh) {
 
 export function show(container, ...content) {
   patchChildren(container, h('div', null, ...content));
+  // What scrolls must be reached by keyboard; what does not needs no stop.
+  for (const e of container.querySelectorAll('.scroll')) {
+    if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
+  }
 }
 
 // ---- text ----

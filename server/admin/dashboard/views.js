@@ -249,6 +249,53 @@ export function crash(app, id) {
   ];
 }
 
+// ---- alerts ----
+
+const ALERT_STATES = { firing: ['bad', '!', 'Firing'], pending: ['warn', '◐', 'Pending'], resolved: ['good', '✓', 'Resolved'], inactive: ['', '', 'Inactive'], 'no data': ['warn', '?', 'No data'] };
+const TOLD = { arrived: ['good', '✓'], 'on its way': ['warn', '…'], 'not yet': ['warn', '…'], 'not arrived': ['bad', '✕'], 'not told': ['', ''] };
+
+function alertRow(alert) {
+  const since = alert.state === 'firing' ? alert.began : alert.state === 'resolved' ? alert.ended : null;
+  const labels = Object.entries(alert.labels).map(([name, value]) => `${name}=${value}`).join(' ');
+  return h('tr', { 'data-key': `${alert.rule} ${labels}` },
+    h('td', null, state(...ALERT_STATES[alert.state])), h('td', null, h('b', null, alert.rule)),
+    h('td', null, since ? h('span', { title: since }, ago(since)) : '–'), h('td', { class: 'num' }, alert.value === null ? '–' : Number(alert.value.toPrecision(6))),
+    h('td', null, h('code', null, `${alert.metric} ${alert.when}`)), h('td', { class: 'labels' }, alert.note ?? h('code', null, labels || '–')),
+    h('td', null, Object.entries(alert.told).map(([name, told]) => h('div', { class: 'told' }, `${name} `, state(...TOLD[told], told)))));
+}
+
+function receiverRow(r) {
+  const how = r.trouble ? state('bad', '✕', 'Not reached') : r.arrived ? state('good', '✓', 'Reached') : state('', '', 'Nothing to tell yet');
+  return h('tr', { 'data-key': r.name }, h('td', null, r.name), h('td', null, r.type), h('td', null, how, r.trouble ? h('div', { class: 'dim' }, r.trouble) : null),
+    [r.arrived, r.waiting, r.dropped].map((n) => h('td', { class: 'num' }, number(n))), h('td', null, r.last_arrived ? h('span', { title: r.last_arrived }, ago(r.last_arrived)) : '–'));
+}
+
+export function alerts(app) {
+  const { alerts: told } = app.state;
+  if (!told) return [h('h1', null, 'Alerts'), h('p', { class: 'empty', role: 'status' }, 'Loading…')];
+  if (!told.rules.length) return [h('h1', null, 'Alerts'), h('p', { class: 'empty' }, 'The config has no rules: they stand under ', h('code', null, 'alerts.rules'), '.')];
+  const known = new Set(told.alerts.map((a) => a.rule));
+  const all = [...told.alerts, ...told.rules.filter((r) => !known.has(r.name)).map((r) => ({ rule: r.name, state: 'no data', metric: r.metric, when: r.when, value: null, labels: {}, told: {} }))];
+  const order = Object.keys(ALERT_STATES);
+  all.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
+  const isWell = (a) => a.state === 'inactive' && all.some((b) => b !== a && b.rule === a.rule && b.state === 'inactive');
+  const rows = all.filter((a) => !isWell(a));
+  for (const rule of new Set(all.filter(isWell).map((a) => a.rule))) { // one row for all that are well
+    const same = all.filter((a) => a.rule === rule && a.state === 'inactive');
+    rows.push({ ...same[0], value: null, labels: {}, note: `${same.length} sets of labels` });
+  }
+  return [
+    h('h1', null, 'Alerts'),
+    told.running ? null : h('p', { class: 'banner bad' }, 'The process that judges the rules is not running: what stands here is old.'),
+    h('div', { class: 'card scroll' }, h('table', null,
+      h('thead', null, h('tr', null, ['State', 'Alert', 'Since'].map((t) => h('th', null, t)), h('th', { class: 'num' }, 'Value'), ['Rule', 'Labels', 'Told'].map((t) => h('th', null, t)))),
+      h('tbody', null, rows.map(alertRow)))),
+    h('div', { class: 'card scroll' }, h('h2', null, 'Receivers'), told.receivers.length ? h('table', null,
+      h('thead', null, h('tr', null, ['Receiver', 'Type', 'State'].map((t) => h('th', null, t)), ['Arrived', 'Waiting', 'Given up'].map((t) => h('th', { class: 'num' }, t)), h('th', null, 'Last arrived'))),
+      h('tbody', null, told.receivers.map(receiverRow))) : h('p', { class: 'empty' }, 'Nobody is told: ', h('code', null, 'alerts.receivers'), ' is empty.')),
+  ];
+}
+
 // ---- releases ----
 
 // How a rollout is, in a word.
@@ -363,7 +410,7 @@ export function config(app) {
 export function events(app) {
   const list = [...app.state.events].reverse();
   return [h('h1', null, 'Events'), h('div', { class: 'card scroll' }, list.length ? h('table', null,
-    h('thead', null, h('tr', null, ['When', 'What', 'Plugin', ''].map((t) => h('th', null, t)))),
+    h('thead', null, h('tr', null, ['When', 'What', 'Plugin', 'In words'].map((t) => h('th', null, t)))),
     h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', null, e.plugin ?? ''), h('td', null, e.name ? h('b', null, `${e.name.replaceAll('_', ' ')}: `) : null, e.text)))))
     : h('p', { class: 'empty' }, 'Nothing has happened yet.'))];
 }

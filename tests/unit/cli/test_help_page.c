@@ -1,7 +1,8 @@
-/* link: -Wl,--undefined=boundary_hook */
+/* link: -Wl,--undefined=boundary_hook -Wl,--wrap=getopt_long */
 /*
  * What every command says to --help has the form that completions and manual pages are made from.
  */
+#include <getopt.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -101,11 +102,65 @@ static void every_command_says_what_it_takes(void **state)
     }
 }
 
+/* What commands give to getopt_long(), which is all that they take. */
+static const struct option *taken;
+static const char *taken_letters;
+
+int __real_getopt_long(int argc, char *const *argv, const char *letters,
+                       const struct option *options, int *index);
+int __wrap_getopt_long(int argc, char *const *argv, const char *letters,
+                       const struct option *options, int *index);
+
+int __wrap_getopt_long(int argc, char *const *argv, const char *letters,
+                       const struct option *options, int *index)
+{
+    taken = options;
+    taken_letters = letters;
+    return __real_getopt_long(argc, argv, letters, options, index);
+}
+
+static bool has_letter(char letter)
+{
+    for (int i = 0; i < page.n_options; i++)
+        if (page.option[i].letter == letter)
+            return true;
+    return false;
+}
+
+/* Else neither completions nor the manual page would know it. */
+static void every_option_that_a_command_takes_is_described(void **state)
+{
+    (void)state;
+    for (const struct cli_command *c = cli_commands; c->name != NULL; c++) {
+        if (c->run == cli_help)
+            continue;
+        taken = NULL;
+        assert_int_equal(help_page_read(c, &page), 0);
+        if (taken == NULL)
+            fail_msg("bulkhead %s: does not use getopt_long()", c->name);
+        for (const struct option *o = taken; o->name != NULL; o++) {
+            const struct help_option *told = option(o->name);
+
+            if (told->name[0] == '\0')
+                fail_msg("bulkhead %s --help: --%s is not described", c->name, o->name);
+            if (told->text[0] == '\0' && strcmp(o->name, "help") != 0)
+                fail_msg("bulkhead %s --help: --%s has no text", c->name, o->name);
+            if ((told->arg[0] != '\0') != (o->has_arg != no_argument))
+                fail_msg("bulkhead %s --help: does --%s take a value?", c->name, o->name);
+        }
+        for (const char *p = taken_letters; *p != '\0'; p++)
+            if (*p != ':' && *p != '+' && !has_letter(*p))
+                fail_msg("bulkhead %s --help: -%c is not described", c->name, *p);
+        help_page_fini(&page);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_found_with_their_texts),
         cmocka_unit_test(every_command_says_what_it_takes),
+        cmocka_unit_test(every_option_that_a_command_takes_is_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "ipc/metrics.h"
 #include "obs/timestamp.h"
 
 #define STAMP_LEN 24
@@ -150,7 +151,7 @@ static void a_plugins_line_names_the_instance(void **state)
 {
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, false), 0);
-    log_plugin(LOG_INFO, "limit", NULL, "bucket\nempty\n", 13);
+    log_plugin(LOG_INFO, "limit", NULL, NULL, "bucket\nempty\n", 13);
     assert_string_equal(said(), " info: plugin limit: bucket\\nempty\n");
 }
 
@@ -170,7 +171,7 @@ static void json_lines_are_json(void **state)
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, true), 0);
     log_set_role("worker 1");
-    log_plugin(LOG_ERROR, "a\"b", NULL, "q\"\\\001\xff\n.", 7);
+    log_plugin(LOG_ERROR, "a\"b", NULL, NULL, "q\"\\\001\xff\n.", 7);
     read_log();
     json = json_loads(text, 0, NULL);
     assert_non_null(json);
@@ -190,7 +191,7 @@ static void a_line_about_a_request_names_it(void **state)
 
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
-    log_plugin(LOG_INFO, "auth", &both, "no", 2);
+    log_plugin(LOG_INFO, "auth", NULL, &both, "no", 2);
     assert_string_equal(said(), " info: plugin auth [id 7f3a, trace time 1795474800.123]: no\n");
     drop_file(state);
     make_file(state);
@@ -200,7 +201,7 @@ static void a_line_about_a_request_names_it(void **state)
     drop_file(state);
     make_file(state);
     assert_int_equal(log_open(path, LOG_INFO, LOG_JSON), 0);
-    log_plugin(LOG_INFO, "auth", &both, "no", 2);
+    log_plugin(LOG_INFO, "auth", NULL, &both, "no", 2);
     read_log();
     json = json_loads(text, 0, NULL);
     assert_non_null(json);
@@ -220,7 +221,7 @@ static void a_requests_id_can_forge_nothing(void **state)
 
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
-    log_plugin(LOG_INFO, "p", &about, "no", 2);
+    log_plugin(LOG_INFO, "p", NULL, &about, "no", 2);
     assert_string_equal(said(),
                         " info: plugin p [id x\\x5d:\\x20all\\x20is\\x20well\\x0a{\"a\":\"\\x5b]: "
                         "no\n");
@@ -229,7 +230,7 @@ static void a_requests_id_can_forge_nothing(void **state)
         make_file(state);
         memset(large, '\001', sizeof large);
         assert_int_equal(log_open(path, LOG_INFO, is_json ? LOG_JSON : LOG_TEXT), 0);
-        log_plugin(LOG_INFO, "p", &huge, "what matters", 12);
+        log_plugin(LOG_INFO, "p", NULL, &huge, "what matters", 12);
         assert_true(read_log() < 2000);
         assert_non_null(strstr(text, "what matters"));
         if (is_json == 0)
@@ -251,7 +252,7 @@ static void a_long_line_is_cut_and_stays_whole(void **state)
 
             /* An escape that is as long as possible, and must not be cut in two. */
             memset(message, unit == 0 ? 'x' : '\002', sizeof message);
-            log_plugin(LOG_INFO, "p", NULL, message, sizeof message);
+            log_plugin(LOG_INFO, "p", NULL, NULL, message, sizeof message);
             n = read_log();
             assert_true(n > 4000 && n <= 4096);
             assert_int_equal(text[n - 1], '\n');
@@ -327,7 +328,8 @@ static void equal_lines_are_written_a_few_times_and_counted(void **state)
         log_limit_repeats(2);
         for (int i = 0; i < 10; i++) {
             log_info("same");
-            log_plugin(LOG_INFO, "p", NULL, "same", 4); /* another line: somebody else says it */
+            log_plugin(LOG_INFO, "p", NULL, NULL, "same",
+                       4); /* another line: somebody else says it */
             log_info("number %d", i);
         }
         assert_int_equal(count_lines(is_json ? "\"message\":\"same\"" : " same\n"), 4);
@@ -342,6 +344,30 @@ static void equal_lines_are_written_a_few_times_and_counted(void **state)
         assert_true(log_next_ms() == INT64_MAX);
     }
     log_limit_repeats(0);
+}
+
+static void lines_are_counted_by_level_also_those_that_are_not_written(void **state)
+{
+    static struct metrics_log own, plugin;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
+    log_limit_repeats(2);
+    log_count_in(&own);
+    for (int i = 0; i < 5; i++) {
+        log_warn("equal lines");
+        log_debug("below the level");
+        log_plugin(LOG_ERROR, "p", &plugin, NULL, "of a plugin", 11);
+    }
+    assert_int_equal(own.written[LOG_WARN], 2);
+    assert_int_equal(own.suppressed[LOG_WARN], 3);
+    assert_int_equal(own.written[LOG_DEBUG] + own.suppressed[LOG_DEBUG], 0);
+    assert_int_equal(own.written[LOG_ERROR], 0);
+    assert_int_equal(plugin.written[LOG_ERROR], 2);
+    assert_int_equal(plugin.suppressed[LOG_ERROR], 3);
+    log_count_in(NULL);
+    log_limit_repeats(0);
+    log_tell_repeats(true);
 }
 
 static void the_level_in_shared_memory_overrules(void **state)
@@ -404,6 +430,7 @@ int main(void)
         TEST(lines_of_threads_do_not_mix),
         TEST(reopening_follows_a_rotation),
         TEST(equal_lines_are_written_a_few_times_and_counted),
+        TEST(lines_are_counted_by_level_also_those_that_are_not_written),
         TEST(the_level_in_shared_memory_overrules),
         cmocka_unit_test(timestamps_are_right),
     };

@@ -121,6 +121,80 @@ static void requests_are_summed_up_over_workers(void **state)
                   "bulkhead_requests_in_flight{listener=\"public\"} 4\n");
 }
 
+static void requests_are_summed_up_by_route(void **state)
+{
+    (void)state;
+    assert_int_equal(metrics_route_place(shm, "shop"), metrics_route_place(shm, "shop"));
+    for (uint32_t i = 0; i < 2; i++) {
+        struct metrics_route *r = &shm->worker[i].metrics.route[metrics_route_place(shm, "shop")];
+
+        metrics_add(&r->requests[METRICS_2XX], 5);
+        metrics_add(&r->requests[METRICS_5XX], i);
+    }
+    metrics_route_place(shm, "idle");
+    assert_family(METRICS_PROMETHEUS, "bulkhead_route_requests_total",
+                  "# TYPE bulkhead_route_requests_total counter\n"
+                  "# HELP bulkhead_route_requests_total Requests that have ended, by route of the "
+                  "config and class of the status.\n"
+                  "bulkhead_route_requests_total{route=\"shop\",code=\"2xx\"} 10\n"
+                  "bulkhead_route_requests_total{route=\"shop\",code=\"5xx\"} 1\n"
+                  "bulkhead_route_requests_total{route=\"idle\",code=\"2xx\"} 0\n");
+}
+
+static void routes_that_come_too_late_share_a_name(void **state)
+{
+    char name[32], *text;
+
+    (void)state;
+    for (int i = 0; i < 2 * METRICS_ROUTES; i++) {
+        snprintf(name, sizeof name, "route %d", i);
+        metrics_add(
+            &shm->worker[0].metrics.route[metrics_route_place(shm, name)].requests[METRICS_2XX], 1);
+    }
+    text = family(METRICS_PROMETHEUS, "bulkhead_route_requests_total");
+    snprintf(name, sizeof name, "_overflow\",code=\"2xx\"} %d\n", METRICS_ROUTES + 1);
+    assert_non_null(strstr(text, name));
+    free(text);
+}
+
+static void versions_share_the_requests_as_the_rollout_says(void **state)
+{
+    (void)state;
+    snprintf(shm->plugin[1].name, SHM_PLUGIN_NAME, "shop@next");
+    atomic_store(&shm->plugin[1].is_shown, 1);
+    atomic_store(&shm->plugin[0].share, SHM_SHARE_STABLE);
+    atomic_store(&shm->plugin[1].share, SHM_SHARE_CANDIDATE);
+    rollout_set(&shm->rollout, 1, ROLLOUT_CANARY, ROLLOUT_ALL / 4);
+    assert_family(METRICS_PROMETHEUS, "bulkhead_plugin_weight",
+                  "# TYPE bulkhead_plugin_weight gauge\n"
+                  "# HELP bulkhead_plugin_weight Share of its requests, from 0 to 1, that get this "
+                  "version of the plugin; 1 without a rollout.\n"
+                  "bulkhead_plugin_weight{plugin=\"shop\"} 0.75\n"
+                  "bulkhead_plugin_weight{plugin=\"shop@next\"} 0.25\n");
+    rollout_trip(&shm->rollout, 1);
+    assert_family(METRICS_PROMETHEUS, "bulkhead_plugin_weight",
+                  "# TYPE bulkhead_plugin_weight gauge\n"
+                  "# HELP bulkhead_plugin_weight Share of its requests, from 0 to 1, that get this "
+                  "version of the plugin; 1 without a rollout.\n"
+                  "bulkhead_plugin_weight{plugin=\"shop\"} 1\n"
+                  "bulkhead_plugin_weight{plugin=\"shop@next\"} 0\n");
+}
+
+static void lines_of_the_log_are_told_by_level_and_plugin(void **state)
+{
+    (void)state;
+    atomic_store(&shm->plugin[0].log.written[1], 3);
+    atomic_store(&shm->plugin[0].log.suppressed[1], 7);
+    assert_family(METRICS_PROMETHEUS, "bulkhead_plugin_log_lines_total",
+                  "# TYPE bulkhead_plugin_log_lines_total counter\n"
+                  "# HELP bulkhead_plugin_log_lines_total Lines that the plugin wrote to the error "
+                  "log, by level. Suppressed: equal lines that were counted instead of written.\n"
+                  "bulkhead_plugin_log_lines_total{plugin=\"shop\",level=\"error\","
+                  "outcome=\"written\"} 3\n"
+                  "bulkhead_plugin_log_lines_total{plugin=\"shop\",level=\"error\","
+                  "outcome=\"suppressed\"} 7\n");
+}
+
 static void the_formats_differ_in_counters_units_and_infos(void **state)
 {
     (void)state;
@@ -388,6 +462,10 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(requests_are_summed_up_over_workers),
+        T(requests_are_summed_up_by_route),
+        T(routes_that_come_too_late_share_a_name),
+        T(versions_share_the_requests_as_the_rollout_says),
+        T(lines_of_the_log_are_told_by_level_and_plugin),
         T(the_formats_differ_in_counters_units_and_infos),
         T(openmetrics_ends_with_eof_and_the_older_format_does_not),
         T(metrics_of_plugins_are_told_in_order),
