@@ -471,12 +471,43 @@ static void a_version_is_rolled_out_when_more_clients_stay_in_their_group(void *
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void start_object(struct server *srv, const char *name)
+{
+    char command[512];
+
+    snprintf(command, sizeof command, "rollout start colour --module %s/%s.so",
+             getenv("BULKHEAD_MODULES"), name);
+    assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s %s -c %s", srv->dir,
+                                 getenv("BULKHEAD"), command, srv->config),
+                     0);
+}
+
+/* Not other options: other objects, made from the same source. */
+static void another_object_is_rolled_out_when_it_keeps_more_clients_in_their_group(void **state)
+{
+    struct server *srv = start("127.0.0.1:9", "", "      window: 10s\n      sticky: false\n");
+
+    (void)state;
+    find_users(srv);
+    eventually((visits(srv), metric(srv, "ab_seen_again_total", "colour")) > 10 * USERS);
+    eventually(fabs(metric(srv, "group_assignment_consistency_rate", "colour") - 0.5) < 0.1);
+    start_object(srv, "ab_test_same");
+    eventually(says_after_visits(srv, "rollout status", "to be better by 9.2%"));
+    assert_true(says(srv, "rollout abort", "aborted"));
+    eventually(says(srv, "events", "rollback: done"));
+    start_object(srv, "ab_test_v2");
+    eventually(says_after_visits(srv, "events", "rollout_promoted"));
+    eventually((visits(srv), metric(srv, "group_assignment_consistency_rate", "colour")) > 0.99);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_with_a_wrong_clock_is_split_by_the_right_time),
         cmocka_unit_test(an_alert_tells_of_a_clock_that_drifts_and_of_its_end),
         cmocka_unit_test(a_version_is_rolled_out_when_more_clients_stay_in_their_group),
+        cmocka_unit_test(another_object_is_rolled_out_when_it_keeps_more_clients_in_their_group),
     };
 
     return cmocka_run_group_tests(tests, NULL, postgres_end);
