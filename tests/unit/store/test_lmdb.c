@@ -146,7 +146,10 @@ static void writers_that_are_killed_lose_nothing(void **state)
                         acks[1]++;
                 }
         }
-        usleep(5000 + (useconds_t)round * 331 % 3000);
+        /* Once they are at it, and then at some instruction or other. */
+        for (int i = 0; i < 50000 && acks[1] < n + 4; i++)
+            usleep(100);
+        usleep((useconds_t)round * 331 % 3000);
         for (int i = 0; i < 4; i++)
             kill(pid[i], SIGKILL);
         for (int i = 0; i < 4; i++)
