@@ -170,7 +170,8 @@ int ask_server(const struct ask *ask, enum control_command command, int argument
     }
     r = find_and_ask(ask, &s, command, argument, &reply, text, where);
     if (r < 0) {
-        say_why(ask, config, where, r);
+        if (r != -ETIMEDOUT || !ask->is_patient)
+            say_why(ask, config, where, r);
         return r;
     }
     *result = reply.result;

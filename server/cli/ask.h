@@ -13,6 +13,7 @@ struct ask {
     const char *config;  /* NULL: the usual one */
     const char *socket;  /* NULL: of that config */
     const char *said;    /* a text that goes with the command; NULL: none */
+    bool is_patient;     /* -ETIMEDOUT is no news: it will be asked again */
 };
 
 /* The options of a command that only asks: -c, --socket, --json, --help. True: go on, from optind. False:

@@ -112,7 +112,10 @@ static int say_failure(const struct ask *ask, int result)
     return CLI_FAILED;
 }
 
-static int wait_for(const struct ask *ask, int id, bool as_json)
+/* A master that does not answer for a while may have to wait for the kernel: on a machine with many more
+ * processes than processors a fork() has been seen to take 12 s. It is said to be stopped when that goes
+ * on. */
+static int wait_for(struct ask *ask, int id, bool as_json)
 {
     int64_t end_ms = clock_mono_ms() + PATIENCE_MS;
 
@@ -120,9 +123,13 @@ static int wait_for(const struct ask *ask, int id, bool as_json)
         struct timespec pause = {0, POLL_MS * 1000000L};
         json_t *json;
         char *text;
-        int result, status;
+        int result, status, r;
 
-        if (ask_server(ask, CONTROL_RELOAD_RESULT, id, &result, &text) < 0)
+        ask->is_patient = clock_mono_ms() < end_ms;
+        r = ask_server(ask, CONTROL_RELOAD_RESULT, id, &result, &text);
+        if (r == -ETIMEDOUT && ask->is_patient)
+            continue;
+        if (r < 0)
             return CLI_FAILED;
         if (result < 0) {
             free(text);

@@ -42,6 +42,7 @@ static const char help[] =
     "    --options FILE       other options, YAML, in place of the plugin's `config:`\n"
     "    --set KEY=VALUE      another value of one option; may be repeated\n"
     "    --steps STEPS        e.g. shadow=0.1%:10m:500,canary=5%:10m:500 (share, time, requests)\n"
+    "                         (a shadow's files, calls and messages are not undone: docs/rollout.md)\n"
     "    --key KEY            who gets which: client (default), header:NAME, cookie:NAME, request\n"
     "    --samples N          requests in the new version before it is judged (default 500)\n"
     "    --manual             steps are taken by hand\n"

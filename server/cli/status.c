@@ -25,7 +25,8 @@ static const char help[] =
     "\n"
     "Exit status: 0 all is well, 1 no server answers, 2 the arguments are wrong, 3 it serves, but\n"
     "something is amiss: a breaker that is not closed, a route that is blocked, a worker that is\n"
-    "missing, a server that is starting or stopping.\n";
+    "missing, a server that is starting or stopping, a plugin that runs otherwise than the config\n"
+    "says (it was rolled back, or promoted with --module: docs/rollout.md).\n";
 
 enum { DEGRADED = 3 };
 

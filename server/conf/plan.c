@@ -109,7 +109,8 @@ static int read_key(struct schema_reader *r, const struct yaml_node *node, const
 
 static const struct schema step_keys[] = {
     {"shadow", SCHEMA_CUSTOM, .read = read_shadow, .form = PERCENT, .pattern = PATTERN,
-     .help = "So many requests run through the candidate as well; what it does is thrown away"},
+     .help =
+         "So many run through the candidate as well, to be thrown away; outside effects are not undone"},
     {"canary", SCHEMA_CUSTOM, .read = read_canary, .form = PERCENT, .pattern = PATTERN,
      .help = "So many requests are the candidate's; 100%: it is promoted"},
     {"for", SCHEMA_DURATION, OFF(struct plan_step, for_ms), .def = "10m", .min = 0,

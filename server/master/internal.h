@@ -283,6 +283,7 @@ void posts_read_last(struct master *m, struct child *c);
 /* The one that stands by, as far as it has the current config; a free slot. Or NULL. */
 struct child *posts_find_standby(struct master *m);
 struct child *posts_find_free_slot(struct master *m);
+int posts_count_free(const struct master *m);
 /* The one place where a duty changes. */
 void posts_set_duty(struct child *c, enum child_duty duty);
 extern int posts_stuck_ms; /* patience with a loop that does not turn; tests have less */
@@ -343,7 +344,9 @@ enum {
     RELOAD_FORCE = 4,  /* what the file says, be it quarantined or rolled back */
 };
 
-/* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number; -EBUSY: not now; else it has failed, as reload_result() tells. */
+/* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number;
+ * -EBUSY: not now; else it has failed, as reload_result() tells. Without id and variants, one that finds
+ * another under way, or no room, comes after it. */
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
 void reload_tick(struct master *m, int64_t now_ms);

@@ -68,6 +68,15 @@ struct child *posts_find_free_slot(struct master *m)
     return NULL;
 }
 
+int posts_count_free(const struct master *m)
+{
+    int n = 0;
+
+    for (int i = 0; i < m->n_slots; i++)
+        n += m->worker[i].state == CHILD_DOWN;
+    return n;
+}
+
 struct child *posts_find_standby(struct master *m)
 {
     for (int i = 0; i < m->n_slots; i++)

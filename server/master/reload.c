@@ -131,6 +131,33 @@ static int begin_trial(struct master *m, int state_fd)
     return 0;
 }
 
+/* Workers of earlier generations that finish what they have begun take up places, of which there are
+ * so many: what a signal or a file asks for comes when there is room again, and who can be told is. */
+static bool has_room(struct master *m, unsigned flags, bool can_wait)
+{
+    struct reload *r = &m->reload;
+    char text[256];
+    int n = 0;
+
+    if (posts_count_free(m) >= m->cfg->n_workers)
+        return true;
+    for (int i = 0; i < m->n_slots; i++)
+        n += child_is_alive(&m->worker[i]) && m->worker[i].gen != m->generation;
+    snprintf(text, sizeof text,
+             "%d workers of earlier reloads still finish their requests, and there is no place for "
+             "more: try again in a moment (limits.timeouts.drain is %u ms)",
+             n, m->cfg->limits.drain_ms);
+    if (!can_wait) {
+        reload_finish(m, "failed", "prepare", text);
+    } else {
+        r->is_wanted_again = true;
+        r->flags_again |= flags;
+        r->reason_again = r->reason;
+        log_warn("%s: put off: %s", r->reason, text);
+    }
+    return false;
+}
+
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id)
 {
@@ -158,6 +185,8 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     r->is_dry = is_dry;
     r->began_ms = clock_mono_ms();
     r->ended = variants != NULL ? variants->ended : NULL;
+    if (!is_dry && !has_room(m, flags, id == NULL && variants == NULL))
+        return -EAGAIN;
     result = overlay_copy(variants != NULL ? variants->overlay : &m->overlay, &r->overlay);
     if (result < 0) {
         reload_finish(m, "failed", "config", strerror(-result));
@@ -323,7 +352,7 @@ void reload_tick(struct master *m, int64_t now_ms)
             child_kill(&m->exporter, SIGUSR2);
     }
     reload_sweep(m);
-    if (r->is_wanted_again && r->state == RELOAD_IDLE) {
+    if (r->is_wanted_again && r->state == RELOAD_IDLE && posts_count_free(m) >= m->cfg->n_workers) {
         unsigned flags = r->flags_again;
 
         r->is_wanted_again = false;

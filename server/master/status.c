@@ -311,8 +311,8 @@ static json_t *problems_json(const struct master *m, const json_t *plugins)
         if (m->overlay.rollout.number == 0 ||
             strcmp(m->overlay.rollout.candidate.plugin, v->plugin) != 0)
             add_problem(list,
-                        "plugin '%s': version %s runs, which is not what the config names: see "
-                        "bulkhead rollout status",
+                        "plugin '%s': version %s runs, which is not what the config names: name it "
+                        "there, or take the file at its word with bulkhead reload --force",
                         v->plugin, v->version);
     }
     if (m->rollout.phase == ROLLOUT_ENDING && now_is_late(m))

@@ -1,6 +1,5 @@
 #include "plugin/object.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +15,7 @@
 #include "base/diag.h"
 #include "base/fd.h"
 #include "plugin/host.h"
+#include "plugin/orphans.h"
 #include "plugin/recover.h"
 #include "plugin/text.h"
 
@@ -50,7 +50,8 @@ int object_dir_create(const char *user, struct diag *diag)
         return 0;
     if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > 90)
         tmp = "/tmp";
-    snprintf(copy_dir, sizeof copy_dir, "%s/bulkhead-%ld-XXXXXX", tmp, (long)getpid());
+    orphans_remove(tmp);
+    snprintf(copy_dir, sizeof copy_dir, "%s/" ORPHANS_PREFIX "%ld-XXXXXX", tmp, (long)getpid());
     r = mkdtemp(copy_dir) == NULL || chmod(copy_dir, 0755) < 0 ? -errno : make_fresh_dir(user);
     if (r < 0) {
         diag_add(diag, NULL, 0, 0, "TMPDIR names where private copies of plugins go",
@@ -58,34 +59,21 @@ int object_dir_create(const char *user, struct diag *diag)
         copy_dir[0] = '\0';
         return r;
     }
+    orphans_mark(copy_dir);
     copy_dir_pid = getpid();
     return 0;
 }
 
-/* Not through a link: server.user may have put one there. */
-static void remove_files(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    const struct dirent *e;
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-
-    if (d == NULL) {
-        fd_close(&fd);
-        return;
-    }
-    while ((e = readdir(d)) != NULL)
-        if (e->d_name[0] != '.')
-            unlinkat(fd, e->d_name, 0);
-    closedir(d);
-}
-
 void object_dir_remove(void)
 {
+    int fd;
+
     if (copy_dir[0] == '\0' || copy_dir_pid != getpid())
         return;
-    remove_files(fresh_dir);
-    rmdir(fresh_dir);
-    remove_files(copy_dir);
+    fd = open(copy_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0)
+        orphans_empty(fd);
+    fd_close(&fd);
     rmdir(copy_dir);
     copy_dir[0] = '\0';
 }

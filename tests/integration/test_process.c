@@ -396,6 +396,37 @@ static void workers_do_not_outlive_a_killed_master(void **state)
     server_stop(&srv);
 }
 
+static void the_next_start_removes_what_a_killed_master_left(void **state)
+{
+    char *dir = tmp_dir(), *before = strdup(getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    struct server *killed, *living, *next;
+    char copies[2][256];
+
+    (void)state;
+    setenv("TMPDIR", dir, 1);
+    killed = start(1);
+    living = start(1);
+    snprintf(copies[0], sizeof copies[0], "test -d %s/bulkhead-%d-*", dir, (int)killed->pid);
+    snprintf(copies[1], sizeof copies[1], "test -d %s/bulkhead-%d-*", dir, (int)living->pid);
+    assert_int_equal(kill(killed->pid, SIGKILL), 0);
+    assert_int_equal(server_wait_exit(killed), 128 + SIGKILL);
+    assert_int_equal(run_command(NULL, "%s", copies[0]), 0); /* it could not */
+    /* Its children end a moment later, and hold the folder until then. */
+    for (int64_t end_ms = harness_deadline_ms(HARNESS_WAIT_MS);;) {
+        next = start(1);
+        assert_int_equal(server_stop(&next), 0);
+        if (run_command(NULL, "%s", copies[0]) != 0)
+            break;
+        assert_true(harness_pause(end_ms));
+    }
+    assert_int_equal(run_command(NULL, "%s", copies[1]), 0);
+    server_stop(&killed);
+    assert_int_equal(server_stop(&living), 0);
+    setenv("TMPDIR", before, 1);
+    free(before);
+    free(dir);
+}
+
 static void lines_written_before_sigterm_are_in_the_access_log(void **state)
 {
     struct server *srv = start(2);
@@ -439,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_drain_has_an_end),
         cmocka_unit_test(nothing_is_left_behind),
         cmocka_unit_test(workers_do_not_outlive_a_killed_master),
+        cmocka_unit_test(the_next_start_removes_what_a_killed_master_left),
         cmocka_unit_test(lines_written_before_sigterm_are_in_the_access_log),
     };
 
