@@ -16,7 +16,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-#define REPORT_MS 10000 /* at most one line about fall-backs in so much time */
+#define REPORT_MS 10000 /* at most one line and event about fall-backs in so much time */
 
 struct config {
     const char *name, *salt, *id, *starts, *ends, *header;
@@ -288,15 +288,18 @@ static int parse_stamp(bh_str text, int64_t *ms)
 static void report_fallback(struct ab_test *self, int64_t skew_ms)
 {
     int64_t now_ms = bh_now_ns(BH_CLOCK_LOOP) / 1000000;
+    char text[200];
 
     self->fallbacks++;
     if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
         return;
-    bh_logf(self->inst, BH_LOG_WARN,
-            "experiment '%s': %llu requests were split by session id: their time is off by more "
-            "than %lld ms (the last by %lld ms)",
-            self->cfg->name, (unsigned long long)self->fallbacks, (long long)self->cfg->tolerance,
-            (long long)skew_ms);
+    snprintf(text, sizeof text,
+             "experiment '%s': %llu requests were split by session id: their time is off by more "
+             "than %lld ms (the last by %lld ms)",
+             self->cfg->name, (unsigned long long)self->fallbacks, (long long)self->cfg->tolerance,
+             (long long)skew_ms);
+    bh_log(self->inst, BH_LOG_WARN, text);
+    (void)bh_event(self->inst, "ab_fallback", text);
     self->report_ms = now_ms;
     self->fallbacks = 0;
 }

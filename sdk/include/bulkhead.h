@@ -45,7 +45,8 @@
  * LOG        1.0  2026-11-23  first release.
  *            1.1  timer(), timer_del() work; stream_on_writable(); BH_EGONE;
  *                              save() and restore() are called. kv_*() and bucket() work;
- *                              kv_async(), kv_cancel(); http(), http_cancel(); metric() and its kin, span_begin() and its.
+ *                              kv_async(), kv_cancel(); http(), http_cancel(); metric() and its kin, span_begin() and its;
+ *                              event().
  */
 #ifndef BULKHEAD_H
 #define BULKHEAD_H
@@ -186,7 +187,8 @@ typedef struct bh_http_resp {
     size_t nhdr;
     int32_t
         err; /* BH_OK; BH_ETIME; BH_ELIMIT: larger than max_body, or a header of 64 KiB; BH_EAGAIN: it
-                  * cannot be reached, or broke off; BH_ENOSYS: the server has no libcurl */
+                  * cannot be reached, or broke off; BH_EPERM: the address that the name led to is one
+                  * where this plugin may not go; BH_ENOSYS: the server has no libcurl */
     uint32_t elapsed_ms;
     bh_str why; /* since 1.1: err in words, for a log; absent when that is BH_OK */
 } bh_http_resp;
@@ -215,8 +217,9 @@ typedef struct bh_host {
 
     /* -- core -- */
 
-    /* Write one line to the error log, tagged with the instance. Control characters are escaped.
-     * At most 4,000 bytes are kept. [any thread] */
+    /* Write one line to the error log, tagged with the instance and, in hooks of a request, with the
+     * request's id and its trace time. Control characters are escaped. At most 4,000 bytes are kept.
+     * [any thread] */
     void (*log)(bh_inst *inst, int32_t level, const char *msg, size_t n);
     /* 1 when a line of this level would be written. [any thread] */
     int32_t (*log_enabled)(bh_inst *inst, int32_t level);
@@ -353,7 +356,9 @@ typedef struct bh_host {
      * posted call, and what a call that crashes has asked for is cancelled. arg must live until then:
      * where it belongs to a request, cancel in a deferred function.
      * BH_EINVAL: an address, a method or a header that is none, or one that is not the plugin's
-     * (Content-Length, Transfer-Encoding, Connection, Upgrade, Expect, TE). BH_EAGAIN: so many are under
+     * (Content-Length, Transfer-Encoding, Connection, Upgrade, Expect, TE). BH_EPERM: the operator does not
+     * let this plugin go there (`plugins.NAME.http.allow`); link-local addresses and metadata services of
+     * clouds are refused unless that names them. BH_EAGAIN: so many are under
      * way as `plugins.NAME.outbound` says (64). BH_EPHASE: on another thread, in close(). BH_ENOSYS: in the
      * trial before the start: ask in start(), not in open(). */
     bh_rc (*http)(bh_inst *inst, bh_ticket *t, const bh_http_req *rq,
@@ -497,6 +502,17 @@ typedef struct bh_host {
     /* done() will not be called; what was asked may still be done. BH_ENOENT: there is no such question,
      * or no longer. */
     bh_rc (*kv_cancel)(bh_inst *inst, uint64_t id);
+
+    /* Something has happened that operators should see: a line of `bulkhead events`, of the admin
+     * interface's stream and of the dashboard. name: 1 to 31 of a-z, 0-9 and '_', such as "key_expired";
+     * text: one line for people, of which 207 bytes are kept, and what is not printable ASCII is shown as
+     * '?'. Both are copied. It appears within a second or two, and is kept among the last 512 events of
+     * the server, not on disk: what must not be lost belongs into a log.
+     * An instance has ten at a time in each worker, and one more every six seconds. BH_EAGAIN: it is left
+     * out, and the next one says how many were. Say "so many times since", rather than each time.
+     * BH_EINVAL: name. BH_EPHASE: on another thread than the loop's (post there). In the trial before the
+     * start, and under `bulkhead check`, it does nothing. */
+    bh_rc (*event)(bh_inst *inst, const char *name, const char *text, size_t n);
 } bh_host;
 
 /* ---- declared options -------------------------------------------------------------------- */
@@ -1012,6 +1028,11 @@ BH__FN bh_rc bh_span_number(bh_req *r, uint64_t span, const char *key, double v)
 BH__FN bh_rc bh_span_event(bh_req *r, uint64_t span, const char *name)
 {
     return BH__CALL(span_event, BH_ENOSYS, r, span, name);
+}
+
+BH__FN bh_rc bh_event(bh_inst *i, const char *name, const char *text)
+{
+    return BH__CALL(event, BH_ENOSYS, i, name, text, text ? strlen(text) : 0);
 }
 
 BH__FN bh_rc bh_sink_open(bh_inst *i, const char *path, uint32_t *sink)

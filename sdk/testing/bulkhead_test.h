@@ -33,8 +33,8 @@
  *
  * There is one clock for all (bht_clock(), bht_advance()); it stands still otherwise. Timers run
  * when bht_advance() moves it past their time, at their time. The store is one for all instances of
- * one test executable, in one namespace; it is emptied when the last of them is closed. Functions that
- * hosts do not have (outbound HTTP) are absent here, too.
+ * one test executable, in one namespace; it is emptied when the last of them is closed. Other servers
+ * (bh_http()) are what bht_upstream() says; nothing is connected to.
  */
 #ifndef BULKHEAD_TEST_H
 #define BULKHEAD_TEST_H
@@ -107,6 +107,14 @@ BHT_FN void bht_store_full(bool full);
 BHT_FN void bht_store_down(bool down);
 /* How often kv_async() was called. */
 BHT_FN unsigned bht_store_asked(void);
+/* What other servers answer to bh_http() from now on, after the hook that asked. status 0: nothing, and err
+ * is BH_ETIME, BH_EAGAIN, ...; until this is called: that, with BH_EAGAIN. headers: "Name: value" lines, or
+ * NULL. A body longer than the request's max_body is BH_ELIMIT. */
+BHT_FN void bht_upstream(bht *t, int32_t status, const char *headers, const char *body,
+                         int32_t err);
+/* All that was asked, "GET http://host/path\nName: value\n\nbody\n" one after the other; "" when nothing
+ * was. */
+BHT_FN const char *bht_asked(const bht *t);
 /* How many timers of the instance are set. */
 BHT_FN unsigned bht_timers(const bht *t);
 /* How often now_ns() was asked for that clock since bht_open(). */
@@ -115,6 +123,8 @@ BHT_FN unsigned bht_clock_reads(int32_t clock);
 /* The log, as lines "error: text\n"; and all that was written to a sink. "" when nothing was. */
 BHT_FN const char *bht_log_text(const bht *t);
 BHT_FN const char *bht_sink_text(const bht *t, const char *path);
+/* What it has told by bh_event(), as lines "name: text\n". */
+BHT_FN const char *bht_events_text(const bht *t);
 /* Lets sink_write() answer BH_EAGAIN from now on (or again not). */
 BHT_FN void bht_sink_full(bht *t, bool full);
 
@@ -248,7 +258,12 @@ struct bh_inst {
     bh_rc rc;
     struct bh_errs errs;
     struct bht__field *secrets;
-    struct bht__text json, log;
+    struct bht__text json, log, events, asked;
+    struct {
+        int32_t status, err;
+        struct bht__text headers, body;
+    } upstream;
+    struct bht__call *calls;
     struct bht__sink sink[32];
     uint32_t n_sinks;
     bool sink_full;
@@ -329,7 +344,7 @@ static struct {
     uint64_t last_cas;
     bool kv_full, kv_down;
     struct bht__ask *asks;
-    uint64_t last_ask;
+    uint64_t last_ask, last_call;
 } bht__world;
 
 static pthread_mutex_t bht__lock = PTHREAD_MUTEX_INITIALIZER;
@@ -1418,6 +1433,147 @@ BHT_FN void bht_store_full(bool full)
     bht__world.kv_full = full;
 }
 
+/* ---- other servers ---- */
+
+struct bht__call {
+    void (*done)(void *self, bh_ticket *ticket, const bh_http_resp *rs, void *arg);
+    void *arg;
+    bh_ticket *ticket;
+    uint64_t id; /* 0: cancelled */
+    size_t max_body;
+    bht *t;
+    struct bht__call *next;
+};
+
+/* "Name: value" lines to pairs; how many. */
+BHT_FN size_t bht__pairs(char *lines, bh_str *kv, size_t max)
+{
+    size_t n = 0;
+
+    for (char *rest = lines, *line; n < max && (line = strsep(&rest, "\n")) != NULL;) {
+        char *value = strstr(line, ": ");
+
+        if (value == NULL)
+            continue;
+        *value = '\0';
+        kv[2 * n] = bh_s(line);
+        kv[2 * n + 1] = bh_s(value + 2);
+        n++;
+    }
+    return n;
+}
+
+BHT_FN void bht__http_answer(void *self, void *arg)
+{
+    struct bht__call *c = (struct bht__call *)arg;
+    bht *t = c->t;
+    bh_http_resp rs = {.struct_size = sizeof rs};
+    char *lines = strdup(t->upstream.headers.p != NULL ? t->upstream.headers.p : "");
+    bh_str kv[200];
+
+    bht__must(lines);
+    rs.body = bh_s("");
+    rs.status = t->upstream.status;
+    rs.err = rs.status == 0 && t->upstream.err == BH_OK ? BH_EAGAIN : t->upstream.err;
+    if (rs.err == BH_OK && t->upstream.body.n > c->max_body)
+        rs.err = BH_ELIMIT;
+    if (rs.err != BH_OK) {
+        rs.status = 0;
+        rs.why = bh_s("as the test says");
+    } else {
+        rs.body = bh_sn(t->upstream.body.p != NULL ? t->upstream.body.p : "", t->upstream.body.n);
+        rs.nhdr = bht__pairs(lines, kv, sizeof kv / sizeof kv[0] / 2);
+        rs.hdr_kv = kv;
+    }
+    if (c->id != 0)
+        c->done(self, c->ticket, &rs, c->arg);
+    for (struct bht__call **at = &t->calls; *at != NULL; at = &(*at)->next)
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    free(lines);
+    free(c);
+}
+
+BHT_FN void bht__note_call(struct bht__text *to, const bh_http_req *rq)
+{
+    if (rq->method.p != NULL)
+        bht__add(to, rq->method.p, rq->method.n);
+    else
+        bht__adds(to, "GET");
+    bht__adds(to, " ");
+    bht__add(to, rq->upstream.p, rq->upstream.n);
+    bht__add(to, rq->path.p, rq->path.n);
+    for (size_t i = 0; i < rq->nhdr; i++) {
+        bht__adds(to, "\n");
+        bht__add(to, rq->hdr_kv[2 * i].p, rq->hdr_kv[2 * i].n);
+        bht__adds(to, ": ");
+        if (rq->hdr_kv[2 * i + 1].n > 0)
+            bht__add(to, rq->hdr_kv[2 * i + 1].p, rq->hdr_kv[2 * i + 1].n);
+    }
+    bht__adds(to, "\n\n");
+    if (rq->body.n > 0)
+        bht__add(to, rq->body.p, rq->body.n);
+    bht__adds(to, "\n");
+}
+
+BHT_FN bh_rc bht__h_http(bh_inst *t, bh_ticket *ticket, const bh_http_req *rq,
+                         void (*done)(void *self, bh_ticket *ticket, const bh_http_resp *rs,
+                                      void *arg),
+                         void *arg, uint64_t *id)
+{
+    struct bht__call *c;
+
+    if (rq == NULL || done == NULL || rq->struct_size < sizeof *rq || rq->upstream.p == NULL ||
+        rq->path.p == NULL || rq->path.n == 0 || rq->path.p[0] != '/' || rq->nhdr > 100)
+        return BH_EINVAL;
+    if (strncmp(rq->upstream.p, "http://", 7) != 0 && strncmp(rq->upstream.p, "https://", 8) != 0 &&
+        strncmp(rq->upstream.p, "unix:/", 6) != 0)
+        return BH_EINVAL;
+    for (size_t i = 0; i < 2 * rq->nhdr; i++)
+        for (size_t k = 0; k < rq->hdr_kv[i].n; k++)
+            if (rq->hdr_kv[i].p[k] == '\r' || rq->hdr_kv[i].p[k] == '\n')
+                return BH_EINVAL;
+    bht__note_call(&t->asked, rq);
+    c = (struct bht__call *)bht__must(calloc(1, sizeof *c));
+    c->done = done;
+    c->arg = arg;
+    c->ticket = ticket;
+    c->t = t;
+    c->max_body = rq->max_body != 0 ? rq->max_body : (size_t)1 << 20;
+    c->id = ++bht__world.last_call;
+    c->next = t->calls;
+    t->calls = c;
+    if (id != NULL)
+        *id = c->id;
+    return bht__h_post(t, bht__http_answer, c);
+}
+
+BHT_FN bh_rc bht__h_http_cancel(bh_inst *t, uint64_t id)
+{
+    for (struct bht__call *c = t->calls; c != NULL; c = c->next)
+        if (c->id == id && id != 0) {
+            c->id = 0;
+            return BH_OK;
+        }
+    return BH_ENOENT;
+}
+
+BHT_FN void bht_upstream(bht *t, int32_t status, const char *headers, const char *body, int32_t err)
+{
+    t->upstream.status = status;
+    t->upstream.err = err;
+    t->upstream.headers.n = t->upstream.body.n = 0;
+    bht__adds(&t->upstream.headers, headers != NULL ? headers : "");
+    bht__adds(&t->upstream.body, body != NULL ? body : "");
+}
+
+BHT_FN const char *bht_asked(const bht *t)
+{
+    return t->asked.p != NULL ? t->asked.p : "";
+}
+
 /* ---- timers ---- */
 
 BHT_FN bh_rc bht__h_timer(bh_inst *t, uint32_t first_ms, uint32_t every_ms,
@@ -1600,6 +1756,25 @@ BHT_FN bh_rc bht__h_post(bh_inst *t, void (*fn)(void *self, void *arg), void *ar
     return BH_OK;
 }
 
+BHT_FN bh_rc bht__h_event(bh_inst *t, const char *name, const char *text, size_t n)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
+    size_t len = name != NULL ? strlen(name) : 0;
+
+    if (len == 0 || len > 31 || strspn(name, chars) != len || (text == NULL && n > 0))
+        return BH_EINVAL;
+    bht__adds(&t->events, name);
+    bht__adds(&t->events, ": ");
+    bht__add_escaped(&t->events, text, n < 207 ? n : 207);
+    bht__adds(&t->events, "\n");
+    return BH_OK;
+}
+
+BHT_FN const char *bht_events_text(const bht *t)
+{
+    return t->events.p != NULL ? t->events.p : "";
+}
+
 BHT_FN bh_rc bht__h_sink_open(bh_inst *t, const char *path, uint32_t *sink)
 {
     uint32_t i;
@@ -1760,6 +1935,9 @@ static const bh_host bht__host = {
     .bucket = bht__h_bucket,
     .kv_async = bht__h_kv_async,
     .kv_cancel = bht__h_kv_cancel,
+    .event = bht__h_event,
+    .http = bht__h_http,
+    .http_cancel = bht__h_http_cancel,
     .metric = bht__h_metric,
     .metric_add = bht__h_metric_add,
     .metric_set = bht__h_metric_set,
@@ -1871,6 +2049,10 @@ BHT_FN void bht_close(bht *t)
     for (uint32_t i = 0; i < t->n_sinks; i++)
         free(t->sink[i].text.p);
     free(t->log.p);
+    free(t->events.p);
+    free(t->asked.p);
+    free(t->upstream.headers.p);
+    free(t->upstream.body.p);
     free(t->json.p);
     free(t->errs.text.p);
     bht__free(&t->blocks);

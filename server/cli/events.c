@@ -42,8 +42,9 @@ static void show(const json_t *event, bool as_json)
         putchar('\n');
         return;
     }
-    printf("%s  %-19s  %s%s%s\n", text_of(event, "time"), text_of(event, "kind"),
+    printf("%s  %-19s  %s%s%s%s%s\n", text_of(event, "time"), text_of(event, "kind"),
            text_of(event, "plugin"), text_of(event, "plugin")[0] != '\0' ? ": " : "",
+           text_of(event, "name"), text_of(event, "name")[0] != '\0' ? ": " : "",
            text_of(event, "text"));
 }
 

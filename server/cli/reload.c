@@ -70,6 +70,21 @@ static void show_changes(const json_t *changes)
     }
 }
 
+/* "generation 2 serves, after 34 ms: check 1.2, preflight 12.3, prepare 3.1, swap 0.6" */
+static void show_times(long long generation, long long took_ms, json_t *times)
+{
+    const char *name, *before = ": ";
+    json_t *us;
+
+    printf("generation %lld serves, after %lld ms", generation, took_ms);
+    json_object_foreach(times, name, us)
+    {
+        printf("%s%s %.1f", before, name, (double)json_integer_value(us) / 1000);
+        before = ", ";
+    }
+    printf("\n");
+}
+
 static int show(const char *command, json_t *result, bool as_json)
 {
     const json_t *errors = json_object_get(result, "errors"), *line;
@@ -96,7 +111,7 @@ static int show(const char *command, json_t *result, bool as_json)
     if (strcmp(state, "dry run") == 0)
         printf("%zu change%s; the reload would succeed\n", n, n == 1 ? "" : "s");
     else
-        printf("generation %lld serves, after %lld ms\n", generation, took_ms);
+        show_times(generation, took_ms, json_object_get(result, "times_us"));
     return CLI_OK;
 }
 

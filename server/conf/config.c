@@ -207,6 +207,8 @@ static int settle(struct schema_reader *r, struct draft *d)
     heaps_settle(r, d);
     if (tracing_settle(r, d) < 0 || alerts_settle(r, d) < 0)
         return -ENOMEM;
+    if (destinations_settle(r, d) < 0)
+        return -ENOMEM;
     if (store_settle(r, d) < 0)
         return -ENOMEM;
     rollouts_settle(r, d);

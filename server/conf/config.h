@@ -114,16 +114,20 @@ enum config_when_down {
 
 #define CONFIG_STORE_NAME 64 /* of a namespace, with its NUL */
 
+struct destination;
+
 struct config_plugin {
     const char *name;   /* of the instance */
     const char *module; /* NAME, or a path of an object when it contains '/' */
     struct config_pos pos, module_pos;
     enum config_on_error on_error;
-    uint32_t deadline_ms[HOOK_N]; /* of one call, by hook; 0: none */
-    uint32_t threads;             /* of its own, alive at a time, in one worker */
-    uint32_t descriptors;         /* open at a time, in one worker */
-    uint32_t outbound;            /* requests to other servers at a time, in one worker */
-    uint64_t memory;              /* of its heap, in one worker, bytes; 0: no limit */
+    uint32_t deadline_ms[HOOK_N];   /* of one call, by hook; 0: none */
+    uint32_t threads;               /* of its own, alive at a time, in one worker */
+    uint32_t descriptors;           /* open at a time, in one worker */
+    uint32_t outbound;              /* requests to other servers at a time, in one worker */
+    const struct destination *http; /* where those may go; NULL: no rules (base/destination.h) */
+    const struct yaml_node *http_allow; /* as it stands in the file */
+    uint64_t memory;                    /* of its heap, in one worker, bytes; 0: no limit */
     enum config_heap heap;
     int log_level; /* BH_LOG_*; 0: as logs.error.level */
     struct config_breaker breaker;

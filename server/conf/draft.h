@@ -96,6 +96,8 @@ int admin_settle(struct schema_reader *r, struct draft *d);
 int proxies_settle(struct schema_reader *r, struct draft *d);
 int store_read_address(struct schema_reader *r, const struct yaml_node *node, const char *path,
                        void *config);
+/* Where plugins may send requests: `plugins.NAME.http`. 0 or -ENOMEM. */
+int destinations_settle(struct schema_reader *r, struct draft *d);
 /* Namespaces and quotas of plugins; paths. 0 or -ENOMEM. */
 int store_settle(struct schema_reader *r, struct draft *d);
 /* Names, duplicates, sockets' paths. Mistakes are counted in r->n_bad. */

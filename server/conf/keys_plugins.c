@@ -168,6 +168,13 @@ static int read_namespace(struct schema_reader *r, const struct yaml_node *node,
     return 0;
 }
 
+static const struct schema http_keys[] = {
+    {"allow", SCHEMA_STRINGS, OFF(struct config_plugin, http_allow), .max = 64,
+     .help = "HOST[:PORT], *.DOMAIN, a network, public, any, unix:/PATH; absent: any address but "
+             "link-local ones and other metadata services; []: none"},
+    {NULL, SCHEMA_END},
+};
+
 static const struct schema plugin_store_keys[] = {
     {"namespace", SCHEMA_CUSTOM, .form = "a name", .read = read_namespace,
      .help = "Whose keys it sees: plugins with the same namespace share; default: its own name"},
@@ -195,6 +202,7 @@ const struct schema plugin_keys[] = {
     {"outbound", SCHEMA_INT, OFF(struct config_plugin, outbound), .def = "64", .min = 0,
      .max = 10000,
      .help = "Requests to other servers that it may make at a time in each worker; then BH_EAGAIN"},
+    {"http", SCHEMA_MAP, .keys = http_keys, .help = "Where those may go"},
     {"memory", SCHEMA_SIZE, OFF(struct config_plugin, memory), .def = "1GiB", .min = 0,
      .max = INT64_MAX,
      .help = "Memory it may allocate in each worker; then malloc() returns NULL. 0: no limit"},

@@ -36,15 +36,29 @@ int store_read_address(struct schema_reader *r, const struct yaml_node *node, co
 }
 
 /* A plugin's namespace is its own, and as large as any, unless it says something else. */
+static void refuse_quota(struct schema_reader *r, const struct config *cfg,
+                         const struct yaml_node *store, const char *path)
+{
+    const struct yaml_node *quota = yaml_get(store, "quota");
+
+    if (cfg->store.backend == CONFIG_STORE_REDIS && quota != NULL)
+        schema_error(r, quota, path,
+                     "maxmemory and maxmemory-policy noeviction, in Redis' own config",
+                     "is not watched with backend: redis");
+}
+
 int store_settle(struct schema_reader *r, struct draft *d)
 {
     struct config *cfg = &d->cfg;
+
+    refuse_quota(r, cfg, yaml_get(cfg->root, "store"), "store.quota");
 
     for (int i = 0; i < cfg->n_plugins; i++) {
         struct config_plugin *p = &cfg->plugin[i];
         const struct yaml_node *node = yaml_get(yaml_get(cfg->root, "plugins"), p->name);
         const struct yaml_node *own = yaml_get(node, "store");
 
+        refuse_quota(r, cfg, own, "store.quota");
         if (yaml_get(own, "quota") == NULL)
             p->store.quota = cfg->store.quota;
         if (p->store.ns != NULL)

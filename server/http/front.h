@@ -55,11 +55,11 @@ void front_run(struct front *f, unsigned mask);
 int front_adopt(struct front *f, int listener, int fd, const struct address *client,
                 const char *pending, size_t n, bool close_after);
 
-/* Offers each idle connection to give(), which sends a duplicate of the descriptor to another process
+/* Offers idle connections, that many at most, to give(), which sends a duplicate of the descriptor to another process
  * and answers true, or false: then it stays here. A given one is never touched again, and forgotten
  * by the next front_run(). Those with TLS cannot go: they are told good-bye. Their number. To be
  * repeated: those that are busy now may be idle then. */
-int front_give_idle(struct front *f,
+int front_give_idle(struct front *f, int most,
                     bool (*give)(void *arg, int listener, int fd, const struct address *client),
                     void *arg);
 

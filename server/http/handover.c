@@ -122,14 +122,14 @@ static bool is_expected_to_ask(const struct conn *c)
            host_loop_mono_ns < c->listener->front->drain_fresh_ns;
 }
 
-int front_give_idle(struct front *f,
+int front_give_idle(struct front *f, int most,
                     bool (*give)(void *arg, int listener, int fd, const struct address *client),
                     void *arg)
 {
     struct list *node, *next;
     int n = 0;
 
-    for (node = f->conns.next; node != &f->conns; node = next) {
+    for (node = f->conns.next; node != &f->conns && n < most; node = next) {
         struct conn *c = list_entry(node, struct conn, node);
         uint32_t flags = c->flags;
 

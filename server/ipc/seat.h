@@ -4,11 +4,14 @@
 #ifndef IPC_SEAT_H
 #define IPC_SEAT_H
 
+#include <stdbool.h>
+
 struct store_memory;
 
 struct worker_seat {
-    int slot; /* in shared memory: its own as long as it lives */
-    int post; /* of listening sockets that it serves; -1: stand by, until CHANNEL_SERVE */
+    int slot;       /* in shared memory: its own as long as it lives */
+    int post;       /* of listening sockets that it serves, or will; -1: CHANNEL_SERVE says which */
+    bool stands_by; /* until CHANNEL_SERVE */
     int n_posts;
     const int *listen_fds; /* one per cfg->listener, non-blocking, for post 0; then post 1...; -1:
                             * closed already, as are all others once it has a post. A Unix socket's

@@ -19,6 +19,7 @@
 #include "base/address.h"
 #include "ipc/breaker.h"
 #include "ipc/metrics.h"
+#include "ipc/notice.h"
 #include "ipc/quarantine.h"
 #include "ipc/refusal.h"
 #include "ipc/rollout.h"
@@ -245,6 +246,7 @@ struct shm_worker {
     _Atomic int32_t pid; /* master's */
     _Atomic uint64_t requests;
     _Atomic uint64_t connections; /* open now */
+    _Atomic int64_t serving_ns;   /* CLOCK_MONOTONIC, when it began to serve */
     _Atomic uint64_t
         refused[REFUSAL_COUNT]; /* of this slot, whoever has it; by enum http_refusal */
     _Atomic uint32_t fds_end;   /* descriptors of connections so far were below this */
@@ -259,6 +261,7 @@ struct shm_worker {
     struct metrics_slot metrics;
     struct metrics_plugin metrics_plugin[SHM_PLUGINS];
     struct series_slot series;
+    struct notices notices; /* read by the master */
     struct shm_fold fold[SHM_FOLDS];
     struct shm_crash crash[SHM_CRASH_SLOTS];
     struct shm_ring ring;

@@ -1,6 +1,7 @@
 #include "ipc/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@ static size_t padded(size_t n)
 
 int state_create(void)
 {
-    int fd = memfd_create("bulkhead-state", MFD_CLOEXEC);
+    int fd = memfd_create("bulkhead-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     return fd < 0 ? -errno : fd;
 }
@@ -49,6 +50,10 @@ int state_map(int fd, const char **out, size_t *size)
     struct stat st;
     void *p;
 
+    /* The writer still has it: nothing may change under the reader's hands any more. Fails when it has
+     * it mapped to write. */
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return -errno;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (st.st_size == 0 || st.st_size > (off_t)STATE_MAX)

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "base/urgency.h"
 #include "ipc/beat.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
@@ -152,7 +153,7 @@ void child_become(const struct user *user, pid_t parent, bool ignore_quit, const
     set_signals(ignore_quit);
 }
 
-/* A worker keeps those of its post, or, while it stands by, all of its config. */
+/* A worker keeps those of its post, or, while it has none, all of its config. */
 static struct listen_set *close_listeners(struct master *m, const struct child *self, int post)
 {
     bool is_next = self->gen != m->generation;
@@ -200,8 +201,10 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                                int ready_fd, int channel_fd)
 {
     const struct listen_set *listeners = close_listeners(m, c, post);
+    bool stands_by = is_worker(c) && (post < 0 || c->gen != m->generation);
     struct worker_seat seat = {.slot = c->index,
                                .post = post,
+                               .stands_by = stands_by,
                                .n_posts = c->gen->cfg->n_workers,
                                .listen_fds = listeners->fd,
                                .ready_fd = ready_fd,
@@ -212,6 +215,8 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
     char role[32];
     int status;
 
+    if (stands_by)
+        urgency_allow_return();
     child_name(c, role, sizeof role);
     if (is_admin(c)) {
         admin = admin_take_seat(&m->admin, channel_fd);
@@ -225,7 +230,9 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
                        (enum log_format)c->gen->cfg->log.format);
     log_limit_repeats(c->gen->cfg->log.repeats);
     /* Not "worker" for a moment: who counts workers would count it. */
-    child_become(&m->user, parent, !is_worker(c), is_worker(c) && post < 0 ? "standby" : role);
+    child_become(&m->user, parent, !is_worker(c), stands_by ? "standby" : role);
+    if (stands_by)
+        urgency_yield();
     log_set_role(role);
     if (!is_worker(c) && m->beats != NULL)
         beat_is(&m->beats[is_recorder(c) ? BEAT_RECORDER
@@ -312,7 +319,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     int r;
 
     must(!child_is_alive(c) && c->ready_fd == -1 && c->channel_fd == -1);
-    c->was_told_to_end = c->is_stopped = false;
+    c->was_told_to_end = c->is_stopped = c->is_hurried = false;
     c->message_len = 0;
     c->gen = gen;
     r = fork_child(m, c, post);

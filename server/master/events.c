@@ -25,6 +25,7 @@ const char *event_name(enum event_kind kind)
         [EVENT_WORKER_ENDED] = "worker_ended",
         [EVENT_CRASHED] = "crashed",
         [EVENT_BREAKER] = "breaker",
+        [EVENT_PLUGIN] = "plugin",
     };
 
     return names[kind];
@@ -55,6 +56,50 @@ void events_note_breaker(int place, bool is_open)
     seen[place].is_open = is_open;
 }
 
+/* Of one worker, so many a second at most: others' events shall not be pushed out by a plugin's that has
+ * gone mad. */
+#define TOLD_AT_ONCE 16
+
+static void look_at_notices(struct master *m, uint32_t slot)
+{
+    static struct {
+        const struct shm *of;
+        uint32_t seen[CONFIG_MAX_WORKERS * 2];
+    } known;
+    const struct notices *from = &m->shm->worker[slot].notices;
+    uint32_t lost, skipped = 0;
+    struct notice got;
+
+    if (known.of != m->shm) {
+        memset(&known, 0, sizeof known);
+        known.of = m->shm;
+    }
+    if (slot >= sizeof known.seen / sizeof known.seen[0])
+        return;
+    for (int told = 0; notice_read(from, &known.seen[slot], &got, &lost);) {
+        const char *plugin = got.plugin > 0 && got.plugin <= (uint32_t)m->cfg->n_plugins
+                                 ? m->cfg->plugin[got.plugin - 1].name
+                                 : NULL;
+        struct event *e;
+
+        skipped += lost;
+        if (plugin == NULL || told == TOLD_AT_ONCE) {
+            skipped++;
+            continue;
+        }
+        if (skipped > 0)
+            events_add(&m->events, EVENT_PLUGIN, plugin, "%s (and %u more of this worker)",
+                       got.text, skipped);
+        else
+            events_add(&m->events, EVENT_PLUGIN, plugin, "%s", got.text);
+        e = &m->events.kept[(m->events.n - 1) % EVENTS_KEPT];
+        text_printable(e->name, sizeof e->name, got.name);
+        e->time_ns = got.time_ns;
+        skipped = 0;
+        told++;
+    }
+}
+
 void events_look(struct master *m, int64_t now_ms)
 {
     static int64_t next_ms;
@@ -78,6 +123,8 @@ void events_look(struct master *m, int64_t now_ms)
         seen[i].crashes = crashes;
         seen[i].is_open = is_open;
     }
+    for (uint32_t i = 0; i < m->shm->n_workers; i++)
+        look_at_notices(m, i);
 }
 
 char *events_json(const struct events *e, uint32_t after)
@@ -94,10 +141,10 @@ char *events_json(const struct events *e, uint32_t after)
 
         timestamp_format(at->time_ns, time);
         json_array_append_new(
-            list, json_pack("{s:I, s:s, s:s, s:o, s:s}", "number", (json_int_t)at->number, "time",
-                            time, "kind", event_name(at->kind), "plugin",
-                            at->plugin[0] != '\0' ? json_string(at->plugin) : json_null(), "text",
-                            at->text));
+            list, json_pack("{s:I, s:s, s:s, s:o, s:s*, s:s}", "number", (json_int_t)at->number,
+                            "time", time, "kind", event_name(at->kind), "plugin",
+                            at->plugin[0] != '\0' ? json_string(at->plugin) : json_null(), "name",
+                            at->name[0] != '\0' ? at->name : NULL, "text", at->text));
     }
     json = json_pack("{s:o, s:I}", "events", list, "last", (json_int_t)e->n);
     text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;

@@ -24,6 +24,7 @@ enum event_kind {
     EVENT_WORKER_ENDED,
     EVENT_CRASHED, /* a plugin, once or more within a second */
     EVENT_BREAKER, /* of a plugin opens, closes, lets trials through */
+    EVENT_PLUGIN,  /* what a plugin tells: bh_event() */
     EVENT_KINDS,
 };
 
@@ -32,6 +33,7 @@ struct event {
     int64_t time_ns;
     enum event_kind kind;
     char plugin[64]; /* "": none */
+    char name[32];   /* EVENT_PLUGIN: as it calls that */
     char text[256];
 };
 
@@ -42,7 +44,7 @@ struct events {
 
 struct master;
 
-/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers. */
+/* Looks, once a second, at what workers have noted in shared memory: crashes, breakers, what plugins tell. */
 void events_look(struct master *m, int64_t now_ms);
 /* An operator has opened or closed it, and an event says so: events_look() has no news of it. */
 void events_note_breaker(int place, bool is_open);

@@ -27,6 +27,7 @@
 #include "master/watch.h"
 
 #define MASTER_READY_MS 10000 /* from fork to "ready" */
+#define MASTER_YIELD_MS 50    /* so long one that nobody waits for leaves the CPU to others */
 
 /* What an event of the loop is about: a slot (its ready_fd), or one of these. */
 #define MASTER_CHANNEL_EVENT 0x10000u /* | slot */
@@ -110,6 +111,7 @@ struct child {
     char record_id[64];          /* PARKED: of the crash, for the one it answered just then */
     bool is_surrendering;        /* PARKED: we wait for what it hands over by itself, till due_ms */
     bool is_stopped;             /* by a signal, as was said */
+    bool is_hurried;             /* STARTING: it has yielded to others for long enough */
     bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
@@ -142,6 +144,17 @@ enum reload_state {
     RELOAD_SAVING,    /* workers with the old one write down what plugins have in memory */
 };
 
+/* What a part of a reload begins with, and the one before ends: reload_times.c */
+enum reload_mark {
+    RELOAD_BEGUN,
+    RELOAD_CHECKED,
+    RELOAD_TRIED,
+    RELOAD_PREPARED,
+    RELOAD_COMMITTED,
+    RELOAD_TAKEN, /* all successors serve */
+    RELOAD_MARKS
+};
+
 struct master;
 
 /* A reload for a rollout's sake: what is laid over the file, and who is to know. */
@@ -153,6 +166,8 @@ struct reload_variants {
     const char *(*check)(struct master *m, const struct generation *next);
 };
 
+#define RELOAD_RESULTS 16
+
 struct reload {
     enum reload_state state;
     uint32_t id; /* of the one under way, or of the last */
@@ -160,7 +175,10 @@ struct reload {
     unsigned flags_again; /* of who wants it again, together, and why: of the last of them */
     const char *reason, *reason_again;
     int64_t began_ms;
-    struct generation *next; /* what may become the current one */
+    int64_t mark_ns[RELOAD_MARKS]; /* 0: it has not come to that */
+    bool is_taking;                /* it is done, but who takes over has not begun to serve */
+    int n_changes;                 /* then: that it made */
+    struct generation *next;       /* what may become the current one */
     struct listen_set listeners;
     bool is_fresh[CONFIG_MAX_PLACES]; /* plugins of `next` that were not there before */
     struct changes changes;
@@ -168,7 +186,8 @@ struct reload {
     struct overlay overlay; /* that next was loaded with */
     reload_ended *ended;
     int64_t save_until_ms;
-    char *result; /* JSON of the last one; NULL: there was none */
+    /* JSON of the last ones, by number: whoever waits for one may come late, when there was another. */
+    char *result[RELOAD_RESULTS];
     int64_t result_ns;
     bool has_failed; /* the last one */
     char why[512];   /* then: the first of the reasons */
@@ -335,6 +354,16 @@ void keys_close(const struct master *m, int keep_fd);
 /* Looks whether files have changed, reads them again if so; hands out what could not be handed out. */
 void keys_tick(struct master *m, int64_t now_ms);
 int64_t keys_next_ms(const struct master *m);
+
+/* ---- reload_times.c ---- */
+
+/* The reload has come that far. */
+void reload_mark(struct master *m, enum reload_mark mark);
+/* It is done: what it took is told, and logged, when all successors serve (reload_times_tick()), or
+ * else now (reload_times_end()). */
+void reload_times_begin(struct master *m, int n_changes);
+void reload_times_tick(struct master *m);
+void reload_times_end(struct master *m);
 
 /* ---- reload.c ---- */
 

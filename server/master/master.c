@@ -147,7 +147,7 @@ static int time_left_ms(const struct master *m)
     left_ms = at_ms == INT64_MAX ? 60000 : at_ms - clock_mono_ms();
     if (escrow_is_waiting(m) && left_ms > ESCROW_RETRY_MS)
         left_ms = ESCROW_RETRY_MS;
-    if (m->reload.state != RELOAD_IDLE && left_ms > RELOAD_TICK_MS)
+    if ((m->reload.state != RELOAD_IDLE || m->reload.is_taking) && left_ms > RELOAD_TICK_MS)
         left_ms = RELOAD_TICK_MS;
     return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
 }
@@ -159,6 +159,7 @@ static void loop(struct master *m)
 
     self = getpid();
     for (;;) {
+        bool has_signals = false;
         int n;
 
         if (getpid() !=
@@ -190,9 +191,11 @@ static void loop(struct master *m)
                        (which & ~MASTER_CHANNEL_EVENT) < (uint32_t)m->n_slots) {
                 posts_read_channel(m, &m->worker[which & ~MASTER_CHANNEL_EVENT]);
             } else if (which == MASTER_SIGNAL_EVENT) {
-                read_signals(m);
+                has_signals = true;
             }
         }
+        if (has_signals) /* last: it may have to fork, and connections on their way come first */
+            read_signals(m);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/must.h"
 #include "base/text.h"
+#include "base/urgency.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
@@ -221,14 +222,14 @@ void posts_change_generation(struct master *m)
 {
     int64_t now = clock_mono_ms();
 
+    if (m->standby.due_ms < now + STANDBY_WAIT_MS)
+        m->standby.due_ms = now + STANDBY_WAIT_MS;
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
         if (c->gen == m->generation || !child_is_alive(c))
             continue;
-        if (c->duty == DUTY_STANDBY && c->state == CHILD_RUNNING && child_look_stopped(c))
-            child_kill(c, SIGKILL); /* else it would keep its slot, and its generation */
-        else if (c->duty == DUTY_STANDBY || (c->duty == DUTY_SERVING && c->state == CHILD_STARTING))
+        if (c->state == CHILD_STARTING && (c->duty == DUTY_STANDBY || c->duty == DUTY_SERVING))
             child_kill(c, SIGQUIT);
         else if (c->duty == DUTY_SERVING)
             posts_set_duty(c, DUTY_RETIRING);
@@ -239,7 +240,8 @@ void posts_change_generation(struct master *m)
         m->post[post].holder = -1;
         m->post[post].is_to_recycle = false;
         for (int i = 0; i < m->n_slots && c == NULL; i++)
-            if (m->worker[i].duty == DUTY_CANDIDATE && m->worker[i].state == CHILD_RUNNING)
+            if (m->worker[i].duty == DUTY_CANDIDATE && m->worker[i].state == CHILD_RUNNING &&
+                m->worker[i].post == post)
                 c = &m->worker[i];
         if (c == NULL || !appoint_standby(m, c, post))
             fill(m, post, now);
@@ -283,9 +285,7 @@ void posts_ended(struct master *m, struct child *c, enum child_duty was, int pos
 {
     int64_t now = clock_mono_ms();
 
-    if (was == DUTY_STANDBY && c->gen != m->generation) {
-        m->standby.due_ms = now; /* a reload has ended it */
-    } else if (was == DUTY_STANDBY) {
+    if (was == DUTY_STANDBY && c->gen == m->generation) { /* else a reload has ended it */
         uint32_t delay_ms = respawn_ended(&m->standby.respawn, now, was_serving);
 
         m->standby.due_ms = now + delay_ms;
@@ -303,12 +303,28 @@ void posts_ended(struct master *m, struct child *c, enum child_duty was, int pos
 
 /* ---- what is due ---- */
 
+/* Those of generations before: not sooner than the next is due, for ending takes time of the CPU, too. */
+static void end_old_standbys(struct master *m)
+{
+    for (int i = 0; i < m->n_slots; i++) {
+        struct child *c = &m->worker[i];
+
+        if (c->duty != DUTY_STANDBY || c->gen == m->generation || c->was_told_to_end)
+            continue;
+        /* One that is stopped would keep its slot, and its generation. */
+        child_kill(c, c->state == CHILD_RUNNING && child_look_stopped(c) ? SIGKILL : SIGQUIT);
+    }
+}
+
 static void tick_standby(struct master *m, int64_t now)
 {
     struct child *c;
     int r;
 
-    if (m->cfg->escrow.standby == 0 || m->standby.due_ms > now || posts_find_standby(m) != NULL)
+    if (m->standby.due_ms > now)
+        return;
+    end_old_standbys(m);
+    if (m->cfg->escrow.standby == 0 || posts_find_standby(m) != NULL)
         return;
     c = posts_find_free_slot(m);
     if (c == NULL || posts_count_ready(m) < m->cfg->n_workers)
@@ -378,11 +394,23 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     escrow_take(m, c);
 }
 
+/* Where requests take all of the CPU it would never be ready; and locks that it holds, in the store say,
+ * would be held for as long. */
+static bool may_yield(const struct child *c)
+{
+    return c->state == CHILD_STARTING && !c->is_hurried &&
+           (c->duty == DUTY_STANDBY || c->duty == DUTY_CANDIDATE);
+}
+
 void posts_tick(struct master *m, int64_t now)
 {
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
+        if (may_yield(c) && now - c->started_ms >= MASTER_YIELD_MS) {
+            c->is_hurried = true;
+            urgency_restore(c->pid);
+        }
         if (c->duty == DUTY_PARKED && c->is_surrendering && c->due_ms <= now) {
             log_error("worker %d did not hand over all its connections in time: killed", i);
             escrow_taken(m, c);
@@ -419,6 +447,8 @@ int64_t posts_next_ms(const struct master *m)
         if ((c->state == CHILD_STARTING || c->duty == DUTY_LEAVING || c->duty == DUTY_PARKED) &&
             c->due_ms < at)
             at = c->due_ms;
+        if (may_yield(c) && c->started_ms + MASTER_YIELD_MS < at)
+            at = c->started_ms + MASTER_YIELD_MS;
     }
     if (m->phase != MASTER_SERVING)
         return at;
@@ -427,7 +457,7 @@ int64_t posts_next_ms(const struct master *m)
     for (int i = 0; i < m->cfg->n_workers; i++)
         if (m->post[i].holder < 0 && m->post[i].due_ms < at)
             at = m->post[i].due_ms;
-    if (m->cfg->escrow.standby > 0 && m->standby.due_ms > clock_mono_ms() && m->standby.due_ms < at)
+    if (m->standby.due_ms > clock_mono_ms() && m->standby.due_ms < at)
         at = m->standby.due_ms;
     return at;
 }
@@ -503,7 +533,7 @@ void posts_read_channel(struct master *m, struct child *c)
         int r = channel_receive(c->channel_fd, &msg, fds, text);
 
         if (r == 0)
-            return;
+            break;
         if (r == -EBADMSG)
             log_error("worker %d sent a message that makes no sense", c->index);
         else if (r < 0)
@@ -511,6 +541,9 @@ void posts_read_channel(struct master *m, struct child *c)
         else
             handle(m, c, &msg, fds, text);
     }
+    /* Now, and not when the loop comes to it: it may have to fork before, and clients wait. */
+    if (escrow_is_waiting(m) && m->phase <= MASTER_SERVING)
+        escrow_deliver(m, clock_mono_ms());
 }
 
 void posts_read_last(struct master *m, struct child *c)

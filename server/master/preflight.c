@@ -22,6 +22,7 @@
 #include "base/diag.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "base/urgency.h"
 #include "master/internal.h"
 #include "obs/log.h"
 
@@ -58,6 +59,7 @@ struct preflight {
     int fd; /* the report */
     int status;
     int64_t end_ms;
+    int64_t hurry_ms; /* until then it yields to those that serve; 0: it does not */
 };
 
 /* ---- In the child ---- */
@@ -84,12 +86,16 @@ static void set_limits(void)
 }
 
 /* Its own group, so that what it starts ends with it. */
-static void become_trial(const struct user *user, pid_t parent)
+static void become_trial(const struct user *user, pid_t parent, bool yields)
 {
     setpgid(0, 0);
+    if (yields)
+        urgency_allow_return();
     child_become(user, parent, false, "preflight");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     set_limits();
+    if (yields)
+        urgency_yield();
 }
 
 /* ---- What it says ---- */
@@ -194,6 +200,10 @@ static bool step(struct preflight *p)
 
     while (rep->total < REPORT_MAX && read_report(p->fd, rep))
         continue;
+    if (p->hurry_ms != 0 && clock_mono_ms() >= p->hurry_ms) {
+        p->hurry_ms = 0;
+        urgency_restore(p->pid);
+    }
     if (rep->total >= REPORT_MAX)
         p->ending = ENDED_TALKATIVE;
     else if (clock_mono_ms() >= p->end_ms)
@@ -320,7 +330,7 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
             keys_close(m, -1);
         if (listeners != NULL)
             listen_close_others(listeners, -1);
-        become_trial(user, parent);
+        become_trial(user, parent, m != NULL);
         status = state_fd >= 0 && roles->rehearse != NULL
                      ? roles->rehearse(cfg, setup, shm, fd[1], state_fd)
                      : roles->preflight(cfg, setup, shm, fd[1], validate_only);
@@ -334,6 +344,7 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
     p->consequence = consequence;
     p->fd = fd[0];
     p->end_ms = clock_mono_ms() + preflight_wall_ms;
+    p->hurry_ms = m != NULL ? clock_mono_ms() + MASTER_YIELD_MS : 0;
     p->rep.is_quiet = m != NULL;
     *out = p;
     return 0;

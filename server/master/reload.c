@@ -31,13 +31,14 @@
 void reload_finish(struct master *m, const char *state, const char *stage, const char *errors)
 {
     struct reload *r = &m->reload;
+    char **result = &r->result[r->id % RELOAD_RESULTS];
     reload_ended *ended = r->ended;
 
     r->has_failed = stage != NULL;
     if (!r->is_dry)
         publish_reload(m, r->has_failed);
-    free(r->result);
-    r->result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
+    free(*result);
+    *result = reload_tell(r, state, stage, m->generation->number, errors, r->why, sizeof r->why);
     r->result_ns = clock_real_ns();
     if (stage != NULL)
         log_error("%s: the reload failed (%s), generation %" PRIu64 " goes on serving: %s",
@@ -73,11 +74,13 @@ char *reload_result(const struct master *m, uint32_t id)
 {
     const struct reload *r = &m->reload;
 
-    if (id != r->id)
+    const char *result = r->result[id % RELOAD_RESULTS];
+
+    if (id > r->id || r->id - id >= RELOAD_RESULTS)
         return NULL;
-    if (r->state != RELOAD_IDLE)
+    if (id == r->id && (r->state != RELOAD_IDLE || r->is_taking))
         return strdup("{\"state\":\"running\"}");
-    return r->result != NULL ? strdup(r->result) : NULL;
+    return result != NULL ? strdup(result) : NULL;
 }
 
 /* ---- the way to commit ---- */
@@ -119,9 +122,11 @@ static int load(struct master *m)
 static int begin_trial(struct master *m, int state_fd)
 {
     struct reload *r = &m->reload;
-    int result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
-                                 &m->listeners, "nothing was changed", state_fd, &r->preflight);
+    int result;
 
+    reload_mark(m, RELOAD_CHECKED);
+    result = preflight_start(r->next->cfg, r->next->setup, m->shm, m, m->roles, 0, &m->user,
+                             &m->listeners, "nothing was changed", state_fd, &r->preflight);
     fd_close(&state_fd);
     if (result < 0) {
         reload_finish(m, "failed", "preflight", strerror(-result));
@@ -178,6 +183,9 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         }
         return -EBUSY;
     }
+    reload_times_end(m); /* of the last one */
+    memset(r->mark_ns, 0, sizeof r->mark_ns);
+    reload_mark(m, RELOAD_BEGUN);
     r->id++;
     if (id != NULL)
         *id = r->id;
@@ -270,6 +278,7 @@ static void commit(struct master *m)
     struct listen_set old = m->listeners;
     int n = r->changes.n;
 
+    reload_mark(m, RELOAD_COMMITTED);
     next->older = m->generation;
     m->generation = next;
     m->cfg = next->cfg;
@@ -282,20 +291,17 @@ static void commit(struct master *m)
     m->listeners = r->listeners;
     r->listeners = (struct listen_set){0};
     r->next = NULL;
-    reopen_log(m);
     listen_shut_door(&old, &m->listeners);
-    posts_change_generation(m);
+    posts_change_generation(m); /* before all that can wait: who is on the way waits for it */
+    reopen_log(m);
     listen_share_paths(&old, &m->listeners);
     listen_close(&old);
     child_kill(&m->recorder, SIGUSR2);
     publish_generation(m);
     admin_commit(m);
     exporter_commit(m);
-    log_info("%s: generation %" PRIu64
-             " serves (%d change%s, %d ms); workers of the one before finish "
-             "what they have begun",
-             r->reason, next->number, n, n == 1 ? "" : "s", (int)(clock_mono_ms() - r->began_ms));
     reload_finish(m, "done", NULL, NULL);
+    reload_times_begin(m, n);
 }
 
 static void end_trial(struct master *m, int result)
@@ -315,6 +321,7 @@ static void end_trial(struct master *m, int result)
         reload_finish(m, "dry run", NULL, NULL);
     } else {
         preflight_end(&r->preflight);
+        reload_mark(m, RELOAD_TRIED);
         reload_prepare(m);
     }
 }
@@ -325,6 +332,9 @@ void reload_tick(struct master *m, int64_t now_ms)
     static int64_t told_ms;
     int result;
 
+    reload_times_tick(m);
+    if (r->state == RELOAD_PREPARING && r->mark_ns[RELOAD_PREPARED] == 0 && reload_is_prepared(m))
+        reload_mark(m, RELOAD_PREPARED);
     if (r->state == RELOAD_ASKING) {
         int state_fd;
 
@@ -363,6 +373,7 @@ void reload_tick(struct master *m, int64_t now_ms)
 
 void reload_abandon(struct master *m, const char *why)
 {
+    reload_times_end(m);
     m->reload.is_wanted_again = false;
     if (m->reload.state >= RELOAD_PREPARING)
         reload_fail_prepare(m, why);
@@ -382,8 +393,10 @@ void reload_fini(struct master *m)
         else
             generation_discard(m, g);
     }
-    free(m->reload.result);
-    m->reload.result = NULL;
+    for (int i = 0; i < RELOAD_RESULTS; i++) {
+        free(m->reload.result[i]);
+        m->reload.result[i] = NULL;
+    }
     overlay_fini(&m->reload.overlay);
     overlay_fini(&m->overlay);
     free(m->kept);

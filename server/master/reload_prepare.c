@@ -112,7 +112,7 @@ void reload_prepare(struct master *m)
             reload_fail_prepare(m, text);
             return;
         }
-        result = child_start(m, c, -1, r->next);
+        result = child_start(m, c, i, r->next);
         if (result < 0) {
             snprintf(text, sizeof text, "cannot fork: %s", strerror(-result));
             reload_fail_prepare(m, text);

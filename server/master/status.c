@@ -404,7 +404,7 @@ static json_t *reload_json(const struct master *m)
 
     if (r->state != RELOAD_IDLE)
         return json_pack("{s:s}", "state", "running");
-    if (r->result == NULL)
+    if (r->result_ns == 0)
         return json_null();
     return json_pack("{s:s, s:o, s:o}", "state", r->has_failed ? "failed" : "done", "time",
                      time_json(r->result_ns), "why",

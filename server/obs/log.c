@@ -19,6 +19,7 @@
 
 #define LINE_MAX_BYTES 4096
 #define WHO_MAX        128 /* of an instance's name: only the message may fill a line */
+#define WORD_MAX       128 /* of a request's id, or its time */
 #define CUT            "..."
 
 /* Written before the process has a second thread, then only read. */
@@ -256,7 +257,53 @@ static void put_text_head(struct line *l, int level, const char *stamp)
         put_string(l, "\033[0m");
 }
 
-static void emit(int level, const char *who, const char *msg, size_t n, uint32_t repeats);
+static struct log_word shortened(struct log_word w)
+{
+    return (struct log_word){w.p, w.n < WORD_MAX ? w.n : WORD_MAX};
+}
+
+static void put_json_word(struct line *l, const char *before, struct log_word w)
+{
+    if (w.p != NULL)
+        put_member(l, before, w.p, shortened(w).n);
+}
+
+/* A client may have chosen it: nothing of it can look like the bracket's end. */
+static void put_text_word(struct line *l, const char *before, struct log_word w)
+{
+    w = shortened(w);
+    put_string(l, before);
+    for (size_t i = 0; i < w.n; i++)
+        if (w.p[i] > ' ' && w.p[i] < 0x7f && strchr("[],\\", w.p[i]) == NULL)
+            put(l, w.p + i, 1);
+        else
+            put_code(l, (unsigned char)w.p[i]);
+}
+
+static void put_text_subject(struct line *l, const struct log_subject *about)
+{
+    const char *before = "[";
+
+    if (about->id.p != NULL) {
+        put_text_word(l, "[id ", about->id);
+        before = ", ";
+    }
+    if (about->trace_time.p != NULL) {
+        put_string(l, before);
+        put_text_word(l, "trace time ", about->trace_time);
+        before = ", ";
+    }
+    if (before[0] == ',')
+        put_string(l, "]");
+}
+
+static bool is_known(const struct log_subject *about)
+{
+    return about != NULL && (about->id.p != NULL || about->trace_time.p != NULL);
+}
+
+static void emit(int level, const char *who, const struct log_subject *about, const char *msg,
+                 size_t n, uint32_t repeats);
 
 /* There is room again. */
 static void tell_lost(void)
@@ -269,11 +316,12 @@ static void tell_lost(void)
         return;
     n = snprintf(msg, sizeof msg,
                  "%" PRIu32 " lines of this log were lost: its reader did not read", lost);
-    emit(LOG_WARN, NULL, msg, (size_t)n, 0);
+    emit(LOG_WARN, NULL, NULL, msg, (size_t)n, 0);
 }
 
 /* repeats: that many equal ones were not written; 0: this is one. */
-static void emit(int level, const char *who, const char *msg, size_t n, uint32_t repeats)
+static void emit(int level, const char *who, const struct log_subject *about, const char *msg,
+                 size_t n, uint32_t repeats)
 {
     const char *name = log_level_name(level);
     char stamp[TIMESTAMP_SIZE], number[64] = "";
@@ -295,6 +343,10 @@ static void emit(int level, const char *who, const char *msg, size_t n, uint32_t
             put_member(&l, ",\"role\":\"", log_to.role, strlen(log_to.role));
         if (who != NULL)
             put_member(&l, ",\"plugin\":\"", who, strnlen(who, WHO_MAX));
+        if (about != NULL) {
+            put_json_word(&l, ",\"id\":\"", about->id);
+            put_json_word(&l, ",\"trace_time_anchor\":\"", about->trace_time);
+        }
         put_string(&l, number);
         put_string(&l, ",\"message\":\"");
         put_escaped(&l, msg, n);
@@ -305,6 +357,10 @@ static void emit(int level, const char *who, const char *msg, size_t n, uint32_t
         if (who != NULL) {
             put_string(&l, "plugin ");
             put_escaped(&l, who, strnlen(who, WHO_MAX));
+            put_string(&l, is_known(about) ? " " : ": ");
+        }
+        if (is_known(about)) {
+            put_text_subject(&l, about);
             put_string(&l, ": ");
         }
         put_escaped(&l, msg, n);
@@ -315,12 +371,20 @@ static void emit(int level, const char *who, const char *msg, size_t n, uint32_t
     errno = saved;
 }
 
-static void write_or_count(int level, const char *who, const char *msg, size_t n)
+/* Of several requests: it is about none of them. */
+static void emit_repeats(int level, const char *who, const char *msg, size_t n, uint32_t repeats)
+{
+    emit(level, who, NULL, msg, n, repeats);
+}
+
+/* Equal lines about other requests are equal. */
+static void write_or_count(int level, const char *who, const struct log_subject *about,
+                           const char *msg, size_t n)
 {
     while (n > 0 && msg[n - 1] == '\n')
         n--;
-    if (log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit))
-        emit(level, who, msg, n, 0);
+    if (log_repeat_admit(level, who, msg, n, clock_mono_ms(), emit_repeats))
+        emit(level, who, about, msg, n, 0);
 }
 
 void log_limit_repeats(uint32_t most)
@@ -330,7 +394,7 @@ void log_limit_repeats(uint32_t most)
 
 void log_tell_repeats(bool at_end)
 {
-    log_repeat_flush(at_end ? INT64_MAX : clock_mono_ms(), emit);
+    log_repeat_flush(at_end ? INT64_MAX : clock_mono_ms(), emit_repeats);
 }
 
 int64_t log_next_ms(void)
@@ -338,23 +402,42 @@ int64_t log_next_ms(void)
     return log_repeat_next_ms();
 }
 
-void log_write(int level, const char *fmt, ...)
+__attribute__((format(printf, 3, 0))) static void format_and_write(int level,
+                                                                   const struct log_subject *about,
+                                                                   const char *fmt, va_list ap)
 {
     char msg[LINE_MAX_BYTES];
+    int n = vsnprintf(msg, sizeof msg, fmt, ap);
+
+    if (n >= 0)
+        write_or_count(level, NULL, about, msg,
+                       (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
+}
+
+void log_write(int level, const char *fmt, ...)
+{
     va_list ap;
-    int n;
 
     if (!log_is_on(level))
         return;
     va_start(ap, fmt);
-    n = vsnprintf(msg, sizeof msg, fmt, ap);
+    format_and_write(level, NULL, fmt, ap);
     va_end(ap);
-    if (n < 0)
-        return;
-    write_or_count(level, NULL, msg, (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1);
 }
 
-void log_plugin(int level, const char *who, const char *msg, size_t n)
+void log_write_about(int level, const struct log_subject *about, const char *fmt, ...)
 {
-    write_or_count(level, who, msg, n);
+    va_list ap;
+
+    if (!log_is_on(level))
+        return;
+    va_start(ap, fmt);
+    format_and_write(level, about, fmt, ap);
+    va_end(ap);
+}
+
+void log_plugin(int level, const char *who, const struct log_subject *about, const char *msg,
+                size_t n)
+{
+    write_or_count(level, who, about, msg, n);
 }

@@ -7,6 +7,11 @@
  *     2026-11-23T21:00:00.123Z error worker 0: message
  *     {"time":"2026-11-23T21:00:00.123Z","level":"error","role":"worker 0","message":"message"}
  *
+ * and about a request, that of a plugin:
+ *
+ *     ... error worker 0: plugin auth [id 7f3a, trace time 1795474800.123]: message
+ *     {...,"plugin":"auth","id":"7f3a","trace_time_anchor":"1795474800.123","message":"message"}
+ *
  * Control characters are escaped in both, so that nothing that a peer sent can forge a line. Lines
  * are cut at 4 KiB. Equal lines are written a few times and then counted (log_repeat.h). No memory is
  * allocated and no lock is taken. A terminal gets colours; journald, which knows when a line came,
@@ -60,8 +65,24 @@ bool log_is_on(int level);
 
 __attribute__((format(printf, 2, 3))) void log_write(int level, const char *fmt, ...);
 
-/* A line of a plugin's: who is the instance. Its level has been looked at: it is written. */
-void log_plugin(int level, const char *who, const char *msg, size_t n);
+/* What a line is about: a request, as its other logs name it. p NULL: not known. Borrowed. */
+struct log_word {
+    const char *p;
+    size_t n;
+};
+struct log_subject {
+    struct log_word id, trace_time;
+};
+
+/* As log_write(); about may be NULL. */
+__attribute__((format(printf, 3, 4))) void log_write_about(int level,
+                                                           const struct log_subject *about,
+                                                           const char *fmt, ...);
+
+/* A line of a plugin's: who is the instance; about may be NULL. Its level has been looked at: it is
+ * written. */
+void log_plugin(int level, const char *who, const struct log_subject *about, const char *msg,
+                size_t n);
 
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_WARN, __VA_ARGS__)

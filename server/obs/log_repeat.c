@@ -15,10 +15,14 @@ static struct slot {
     uint32_t n_written;
     int level;
     bool has_who;
-    char who[WHO_MAX];
     size_t n;
-    char text[TEXT_MAX];
 } slots[SLOTS];
+
+/* Apart from the slots, which are looked at often and cleared in every process: they are one page. */
+static struct line {
+    char who[WHO_MAX];
+    char text[TEXT_MAX];
+} lines[SLOTS];
 
 static _Atomic uint32_t most_lines;
 
@@ -48,23 +52,26 @@ void log_repeat_reset(void)
 static void tell_and_free(struct slot *s, log_repeat_tell *tell)
 {
     uint32_t n = atomic_exchange(&s->n_counted, 0);
+    const struct line *l = &lines[s - slots];
 
     atomic_store(&s->end_ms, 0);
     if (n > 0)
-        tell(s->level, s->has_who ? s->who : NULL, s->text, s->n, n);
+        tell(s->level, s->has_who ? l->who : NULL, l->text, s->n, n);
 }
 
 static void take(struct slot *s, uint64_t hash, int level, const char *who, const char *msg,
                  size_t n, int64_t now_ms)
 {
+    struct line *l = &lines[s - slots];
+
     s->hash = hash;
     s->level = level;
     s->has_who = who != NULL;
-    s->who[0] = '\0';
+    l->who[0] = '\0';
     if (who != NULL)
-        strncat(s->who, who, sizeof s->who - 1);
-    s->n = n < sizeof s->text ? n : sizeof s->text;
-    memcpy(s->text, msg, s->n);
+        strncat(l->who, who, sizeof l->who - 1);
+    s->n = n < sizeof l->text ? n : sizeof l->text;
+    memcpy(l->text, msg, s->n);
     s->n_written = 0;
     atomic_store(&s->end_ms, now_ms + LOG_REPEAT_MS);
 }

@@ -1,7 +1,6 @@
 #include "plugin/alarm.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -154,19 +153,12 @@ void alarm_drop_all(struct incarnation *inc)
     recover_critical_leave();
 }
 
-static uint32_t this_call(void)
-{
-    return recover_self.call != NULL
-               ? atomic_load_explicit(&recover_self.call->seq, memory_order_relaxed)
-               : 0;
-}
-
 void alarm_undo(struct incarnation *inc)
 {
     struct alarm *next;
 
     /* The newest come first, and the call that crashed is the last one. */
-    for (struct alarm *a = inc->alarms; a != NULL && a->call == this_call(); a = next) {
+    for (struct alarm *a = inc->alarms; a != NULL && a->call == incarnation_calls; a = next) {
         next = a->next;
         drop(a);
     }
@@ -212,7 +204,7 @@ static bh_rc host_timer(bh_inst *inst, uint32_t first_ms, uint32_t every_ms,
     a->inc = inc;
     a->fn = fn;
     a->arg = arg;
-    a->call = this_call();
+    a->call = incarnation_calls;
     a->next = inc->alarms;
     a->prev = &inc->alarms;
     if (a->next != NULL)

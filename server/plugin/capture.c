@@ -37,7 +37,8 @@ void capture_init(struct shm *shm, int worker)
     capture.index = worker;
     /* A predecessor's fingerprints belong to its address space. */
     for (int i = 0; i < SHM_FOLDS; i++)
-        atomic_store(&capture.worker->fold[i].fp, 0);
+        if (atomic_load_explicit(&capture.worker->fold[i].fp, memory_order_relaxed) != 0)
+            atomic_store(&capture.worker->fold[i].fp, 0);
     capture_modules();
 }
 

@@ -52,7 +52,7 @@ static inline void begin_call(struct bh_req *req, const struct entry *e, int at,
 {
     if (hook == HOOK_REQUEST || hook == HOOK_REQUEST_BODY)
         last_plugin = e->inst->id;
-    incarnation_run(e->inc);
+    incarnation_run_for(e->inc, req);
     metrics_add(&e->inc->meter->calls[hook], 1);
     req->at = at;
     req->hook = hook;
@@ -167,8 +167,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
             *step = CHAIN_PAUSED;
             return false;
         }
-        log_error("plugin '%s': %s returned BH_PAUSE without a ticket", e->inst->cfg->name,
-                  hook_name(hook));
+        request_log(req, LOG_ERROR, "plugin '%s': %s returned BH_PAUSE without a ticket",
+                    e->inst->cfg->name, hook_name(hook));
         break;
     case BH_DONE:
         if (req->reply.kind == REPLY_STREAM && stream_is_broken(req->reply.stream))
@@ -177,8 +177,8 @@ static bool settle(struct bh_req *req, bh_rc verdict, enum hook hook, enum chain
             *step = CHAIN_REPLY;
             return false;
         }
-        log_error("plugin '%s': %s returned BH_DONE without a reply", e->inst->cfg->name,
-                  hook_name(hook));
+        request_log(req, LOG_ERROR, "plugin '%s': %s returned BH_DONE without a reply",
+                    e->inst->cfg->name, hook_name(hook));
         break;
     default: break;
     }
@@ -432,8 +432,9 @@ bool chain_response_chunk(struct bh_req *req, bh_str *chunk, bool end)
         if (e->want[BH_RESP] == BH_BODY_BUFFER) {
             if (chunk->n > e->max[BH_RESP] || e->held.n > e->max[BH_RESP] - chunk->n ||
                 !append(&req->arena, &e->held, &e->held_cap, *chunk)) {
-                log_error("plugin '%s': the response is larger than the %llu bytes it buffers",
-                          e->inst->cfg->name, (unsigned long long)e->max[BH_RESP]);
+                request_log(req, LOG_ERROR,
+                            "plugin '%s': the response is larger than the %llu bytes it buffers",
+                            e->inst->cfg->name, (unsigned long long)e->max[BH_RESP]);
                 failure_truncate(req, i, HOOK_RESPONSE_BODY, BH_E_LIMIT);
                 return false;
             }
@@ -482,14 +483,17 @@ static void run_deferred(struct bh_req *req)
         bool came_back;
 
         req->deferred = d->next;
-        incarnation_run(d->inc);
+        incarnation_run_for(d->inc, req);
         meter_count(d->inc->inst, HOOK_DEFER);
         began_ns = req->is_timed ? meter_begin() : 0;
         came_back = boundary_void(d->inc->inst->id, HOOK_DEFER, d->fn, d->arg);
         if (began_ns != 0)
             meter_end(d->inc->inst, HOOK_DEFER, began_ns);
-        if (!came_back)
+        if (!came_back) {
+            alarm_undo(d->inc);
+            pending_undo(d->inc);
             failure_note(req, d->inc->inst, d->inc, HOOK_DEFER);
+        }
     }
 }
 
@@ -506,8 +510,11 @@ static void call_log(struct bh_req *req, int at)
         meter_end(e->inst, HOOK_LOG, began_ns);
     if (__builtin_expect(req->trace != NULL, 0))
         trace_hook_end(req, came_back, BH_CONTINUE);
-    if (!came_back)
+    if (!came_back) {
+        alarm_undo(e->inc);
+        pending_undo(e->inc);
         failure_note(req, e->inst, e->inc, HOOK_LOG);
+    }
     req->hook = HOOK_NONE;
 }
 

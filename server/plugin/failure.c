@@ -75,11 +75,11 @@ static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
         snprintf(how, sizeof how, "crashed with SIG%s", sigabbrev_np(fault->signo));
     else
         snprintf(how, sizeof how, "called %s()", fault->kind);
-    log_error("plugin '%s' %s in %s%s%.*s %.*s; crash record %s", inst->cfg->name, how,
-              hook_name(hook), req != NULL ? ", request " : "",
-              req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
-              req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
-              fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
+    request_log(req, LOG_ERROR, "plugin '%s' %s in %s%s%.*s %.*s; crash record %s", inst->cfg->name,
+                how, hook_name(hook), req != NULL ? ", request " : "",
+                req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
+                req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
+                fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
 }
 
 /* ---- on_error ---- */
@@ -96,7 +96,7 @@ static bool offer(struct bh_req *req, int i, const bh_error *err, struct shm_cra
         add_step(record, e, false, false, BH_CONTINUE);
         return false;
     }
-    incarnation_run(e->inc);
+    incarnation_run_for(e->inc, req);
     req->at = i;
     req->hook = HOOK_ERROR;
     req->call++;

@@ -44,6 +44,7 @@ static bool is_logged(const bh_inst *inst, int32_t level)
 
 static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
 {
+    struct log_subject about = {0};
     char text[LOG_LINE_MAX];
 
     if (level < BH_LOG_ERROR || level > BH_LOG_DEBUG)
@@ -53,7 +54,9 @@ static void host_log(bh_inst *inst, int32_t level, const char *msg, size_t n)
     if (n > sizeof text)
         n = sizeof text;
     memcpy(text, msg, n); /* faults here, if it must */
-    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?", text, n);
+    if (host_is_loop() && request_is(incarnation_request))
+        about = request_subject(incarnation_request);
+    log_plugin(level, is_inst(inst) ? inst->cfg->name : "?", &about, text, n);
 }
 
 static int32_t host_log_enabled(bh_inst *inst, int32_t level)
@@ -175,6 +178,7 @@ bh_host *host_table(void)
         host_fill_request(&table);
         host_fill_message(&table);
         host_fill_metrics(&table);
+        host_fill_events(&table);
         alarm_fill(&table);
         trace_fill(&table);
     }

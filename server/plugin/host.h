@@ -36,5 +36,6 @@ extern bh_str (*host_peer)(bh_req *req, enum host_peer what);
 void host_fill_request(bh_host *h);
 void host_fill_message(bh_host *h);
 void host_fill_metrics(bh_host *h);
+void host_fill_events(bh_host *h);
 
 #endif

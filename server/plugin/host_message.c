@@ -340,10 +340,12 @@ static bh_rc host_stream_begin(bh_req *req, int32_t status, int64_t len)
 /* Before the head is sent chain.c fails the request, and charges the plugin. */
 static void note_broken(bh_req *req, bool is_end)
 {
-    log_error("plugin '%s': it streams %s than the %llu bytes that it announced, request %.*s %.*s",
-              req->entry[req->reply.by].inst->cfg->name, is_end ? "other" : "more",
-              (unsigned long long)req->reply.len, (int)req->method.n, req->method.p,
-              (int)req->path.n, req->path.p);
+    request_log(req, LOG_ERROR,
+                "plugin '%s': it streams %s than the %llu bytes that it announced, request "
+                "%.*s %.*s",
+                req->entry[req->reply.by].inst->cfg->name, is_end ? "other" : "more",
+                (unsigned long long)req->reply.len, (int)req->method.n, req->method.p,
+                (int)req->path.n, req->path.p);
     if (req->phase >= PHASE_RESPONSE)
         failure_truncate(req, req->reply.by, HOOK_WRITABLE, BH_E_FAIL);
 }

@@ -40,18 +40,6 @@ static bh_str peer_attr(bh_req *req, const char *key)
     return absent;
 }
 
-/* What the request_id plugin has given it, or the client. */
-static bh_str request_id(const bh_req *req)
-{
-    const struct field *f;
-
-    for (const struct var *v = req->vars; v != NULL; v = v->next)
-        if (strcmp(v->name.p, "request_id") == 0)
-            return v->value;
-    f = fields_find(&req->hdr[BH_REQ], "x-request-id", 12, 0);
-    return f != NULL ? f->value : absent;
-}
-
 static bh_str host_attr(bh_req *req, const char *key)
 {
     if (!request_is(req) || key == NULL)

@@ -23,6 +23,7 @@ static struct {
     struct shm *shm;
     pid_t pid;
     _Atomic uint64_t bits[MAX_FD / BITS];
+    _Atomic int n_words; /* those from there on are 0, and most of their pages never touched */
     _Atomic uint32_t last_seq; /* of the call that was charged last */
     _Atomic int64_t told_ms;
 } table;
@@ -34,8 +35,13 @@ static bool is_in_table(int fd)
 
 void hostfd_add(int fd)
 {
-    if (is_in_table(fd))
-        atomic_fetch_or(&table.bits[fd / BITS], UINT64_C(1) << fd % BITS);
+    int n = atomic_load_explicit(&table.n_words, memory_order_relaxed);
+
+    if (!is_in_table(fd))
+        return;
+    while (n <= fd / BITS && !atomic_compare_exchange_weak(&table.n_words, &n, fd / BITS + 1))
+        continue;
+    atomic_fetch_or(&table.bits[fd / BITS], UINT64_C(1) << fd % BITS);
 }
 
 void hostfd_remove(int fd)
@@ -52,7 +58,9 @@ bool hostfd_has(int fd)
 
 int hostfd_next(int from)
 {
-    for (int fd = from < 0 ? 0 : from; fd < MAX_FD; fd++) {
+    int end = atomic_load(&table.n_words) * BITS;
+
+    for (int fd = from < 0 ? 0 : from; fd < end; fd++) {
         if (fd % BITS == 0 && atomic_load(&table.bits[fd / BITS]) == 0)
             fd += BITS - 1;
         else if (hostfd_has(fd))
@@ -77,7 +85,7 @@ void hostfd_init(const struct config *cfg, struct shm *shm)
     table.cfg = cfg;
     table.shm = shm;
     table.pid = getpid();
-    for (size_t i = 0; i < MAX_FD / BITS; i++) /* of another process, if this one was forked */
+    for (int i = 0; i < atomic_load(&table.n_words); i++) /* of the process that forked this one */
         if (atomic_load(&table.bits[i]) != 0)
             atomic_store(&table.bits[i], 0);
     if (dir == NULL) {

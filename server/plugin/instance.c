@@ -34,6 +34,7 @@
 #define OPTIONS_MEMORY (16u << 20)
 
 struct incarnation *incarnation_running;
+uint32_t incarnation_calls;
 
 /* A fault outside a request: its record is complete as it is. */
 static void finish_record(char verdict)

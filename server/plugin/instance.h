@@ -52,12 +52,30 @@ struct incarnation {
 /* Whose code runs, or ran last, on the loop thread; NULL: it is gone. */
 extern struct incarnation *incarnation_running;
 
+/* The request it is called for, or was; NULL: for none. What it logs is about that one. */
+extern bh_req *incarnation_request;
+
+/* Which call that is, or was: what it asked for is undone by this number if it crashes. Not the sequence
+ * number of attribution, which has moved on by then. */
+extern uint32_t incarnation_calls;
+
 /* Before each call of it on the loop thread. */
-static inline void incarnation_run(struct incarnation *inc)
+static inline void incarnation_run_for(struct incarnation *inc, bh_req *req)
 {
     incarnation_running = inc;
+    incarnation_request = req;
+    incarnation_calls++;
     recover_use_heap(inc->heap);
 }
+static inline void incarnation_run(struct incarnation *inc)
+{
+    incarnation_run_for(inc, NULL);
+}
+
+struct event_ration { /* of bh_event(): host_event.c */
+    int64_t at_ms;
+    uint32_t left, left_out;
+};
 
 struct bh_inst {
     uint32_t magic;
@@ -79,7 +97,8 @@ struct bh_inst {
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
     uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
-    struct store_ns ns;  /* host_store.c */
+    struct event_ration events;
+    struct store_ns ns; /* host_store.c */
     _Atomic uint32_t is_ns_open;
     struct arena arena; /* options and what info() answers */
     struct shm *shm;

@@ -1,7 +1,6 @@
 #include "plugin/pending.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/must.h"
@@ -78,13 +77,6 @@ static void unlink_it(struct pending *p)
     table.spare = p;
 }
 
-static uint32_t this_call(void)
-{
-    return recover_self.call != NULL
-               ? atomic_load_explicit(&recover_self.call->seq, memory_order_relaxed)
-               : 0;
-}
-
 static struct incarnation *owner_of(const bh_inst *inst)
 {
     if (incarnation_running != NULL && incarnation_running->inst == inst)
@@ -110,7 +102,7 @@ bh_rc pending_add(bh_inst *inst, pending_fn *fn, void *arg, void (*dropped)(void
         p->arg = arg;
         p->dropped = dropped;
         p->owner = owner;
-        p->call = this_call();
+        p->call = incarnation_calls;
         p->next = inc->pending;
         p->prev = &inc->pending;
         if (p->next != NULL)
@@ -199,10 +191,8 @@ bh_rc pending_cancel(bh_inst *inst, uint64_t id)
 
 void pending_undo(struct incarnation *inc)
 {
-    uint32_t call = this_call();
-
     /* The newest come first, and the call that crashed is the last one. */
-    while (inc->pending != NULL && inc->pending->call == call)
+    while (inc->pending != NULL && inc->pending->call == incarnation_calls)
         drop(inc->pending);
 }
 

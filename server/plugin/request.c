@@ -1,14 +1,19 @@
 #include "plugin/request.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
 #include "plugin/hostfd.h"
+#include "plugin/instance.h"
 #include "plugin/stream.h"
 
 #define FIELDS_FIRST 16
+
+bh_req *incarnation_request;
 
 void request_init(struct bh_req *req)
 {
@@ -49,6 +54,8 @@ static void commit(struct bh_req *req)
 
 void request_reset(struct bh_req *req)
 {
+    if (incarnation_request == req)
+        incarnation_request = NULL;
     commit(req);
     reply_dispose(&req->reply);
     for (int i = 0; i < 2; i++) {
@@ -207,4 +214,52 @@ bh_rc request_delete_field(struct bh_req *req, int side, bh_str name)
     if (!delete_fields(req, &req->hdr[side], name, &first))
         return BH_ENOMEM;
     return first == UINT32_MAX ? BH_ENOENT : BH_OK;
+}
+
+/* ---- what its log lines say of it ---- */
+
+const struct var *request_var(const struct bh_req *req, const char *name)
+{
+    for (const struct var *v = req->vars; v != NULL; v = v->next)
+        if (strcmp(v->name.p, name) == 0)
+            return v;
+    return NULL;
+}
+
+bh_str request_id(const struct bh_req *req)
+{
+    const struct var *v = request_var(req, "request_id");
+    const struct field *f;
+
+    if (v != NULL)
+        return v->value;
+    f = fields_find(&req->hdr[BH_REQ], "x-request-id", 12, 0);
+    return f != NULL ? f->value : (bh_str){NULL, 0};
+}
+
+struct log_subject request_subject(const struct bh_req *req)
+{
+    const struct var *time = request_var(req, "trace_time_anchor");
+    bh_str id = request_id(req);
+    struct log_subject about = {.id = {id.p, id.n}};
+
+    if (time != NULL)
+        about.trace_time = (struct log_word){time->value.p, time->value.n};
+    return about;
+}
+
+void request_log(const struct bh_req *req, int level, const char *fmt, ...)
+{
+    struct log_subject about = {0};
+    char text[4096];
+    va_list ap;
+
+    if (!log_is_on(level))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (req != NULL)
+        about = request_subject(req);
+    log_write_about(level, &about, "%s", text);
 }

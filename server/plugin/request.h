@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "obs/log.h"
 #include "plugin/hook.h"
 
 struct incarnation;
@@ -185,5 +186,14 @@ void request_undo(struct bh_req *req);
 /* Replaces the reply, closing what the old one owned (but not what an undo would bring back). */
 void request_set_reply(struct bh_req *req, const struct reply *reply);
 void reply_dispose(struct reply *reply);
+
+/* What the request_id plugin has called it, or the client; p NULL: nobody. */
+bh_str request_id(const struct bh_req *req);
+const struct var *request_var(const struct bh_req *req, const char *name);
+/* For lines of the log; valid as long as the request does not change. */
+struct log_subject request_subject(const struct bh_req *req);
+/* A line of the host's about it (enum log_level); req may be NULL. */
+__attribute__((format(printf, 3, 4))) void request_log(const struct bh_req *req, int level,
+                                                       const char *fmt, ...);
 
 #endif

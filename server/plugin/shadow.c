@@ -8,6 +8,7 @@
 #include "plugin/boundary.h"
 #include "plugin/failure.h"
 #include "plugin/instance.h"
+#include "plugin/pending.h"
 
 struct saved { /* of the request, around a call */
     int at;
@@ -50,7 +51,7 @@ static void begin(struct bh_req *req, enum hook hook, struct saved *s)
     s->allocated = req->allocated;
     s->has_ticket = req->has_ticket;
     memcpy(s->crash_id, req->crash_id, sizeof s->crash_id);
-    incarnation_run(req->shadow->inc);
+    incarnation_run_for(req->shadow->inc, req);
     req->at = (int)(req->shadow - req->entry);
     req->hook = hook;
     req->call++;
@@ -64,8 +65,10 @@ static void end(struct bh_req *req, enum hook hook, bool came_back, bh_rc verdic
     bool is_bad_reply = came_back && verdict == BH_DONE && req->reply.status >= 500;
 
     req->hook = HOOK_NONE;
-    if (!came_back)
+    if (!came_back) {
         alarm_undo(e->inc);
+        pending_undo(e->inc);
+    }
     request_undo(req);
     if (!came_back) {
         e->flags |= ENTRY_OUT | ENTRY_FAILED;

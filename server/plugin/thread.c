@@ -72,8 +72,9 @@ void thread_init(const struct config *cfg, struct shm_worker *shared)
     pthread_once(&threads.once, init_once);
     threads.cfg = cfg;
     threads.shared = shared;
-    for (int i = 0; i < SHM_THREADS; i++) /* a predecessor's */
-        atomic_store(&shared->thread[i].tid, 0);
+    for (int i = 0; i < SHM_THREADS; i++) /* a predecessor's; pages that are clean stay so */
+        if (atomic_load_explicit(&shared->thread[i].tid, memory_order_relaxed) != 0)
+            atomic_store(&shared->thread[i].tid, 0);
 }
 
 /* ---- where a thread is shown ---- */

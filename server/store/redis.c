@@ -9,8 +9,9 @@
 #include "base/must.h"
 
 #if __has_include(<hiredis/hiredis.h>)
-#include <dlfcn.h>
 #include <hiredis/hiredis.h>
+
+#include "store/redis_protocol.h"
 #define HAS_HIREDIS 1
 #else
 #define HAS_HIREDIS 0
@@ -25,18 +26,20 @@
 #define SHA            40
 /* What an answer may be at most; values of ours have 63,000 bytes, arrays two or three elements. At the
  * other end is a network: a loop must not read, nor keep, what somebody sends there without end. */
-#define REPLY_MAX    (1u << 20)
-#define ELEMENTS_MAX 64
-#define READS_MAX    16 /* in one turn, of 64 KiB */
+#define REPLY_MAX (1u << 20)
+#define READS_MAX 16 /* in one turn, of 64 KiB */
 
 enum state { DOWN, CONNECTING, LOGGING_IN, UP };
+
+#define NO_SCRIPT  (-1)
+#define WHAT_IT_IS (-2) /* its own description */
 
 struct command { /* waits for its answer */
     struct command *next;
     redis_done *done; /* NULL: part of the log-in */
     void *arg;
     int64_t due_ns;
-    int script; /* whose hash comes; -1 */
+    int script; /* whose hash comes; or one of these */
 };
 
 struct redis {
@@ -61,116 +64,12 @@ struct redis {
     void (*tell)(bool is_up, const char *why);
 };
 
-/* ---- hiredis ---- */
-
-#define STRING_OF(x)  #x
-#define STRING_OF2(x) STRING_OF(x)
-
-static struct {
-    redisReader *(*create)(void);
-    void (*destroy)(redisReader *);
-    int (*feed)(redisReader *, const char *, size_t);
-    int (*reply)(redisReader *, void **);
-    void (*free_reply)(void *);
-} hi;
-
-static int load_hiredis(char *why, size_t size)
-{
-    static const char soname[] = "libhiredis.so." STRING_OF2(HIREDIS_SONAME);
-    void *lib;
-
-    if (hi.free_reply != NULL)
-        return 0;
-    lib = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
-    if (lib != NULL) {
-        hi.create = (redisReader * (*)(void)) dlsym(lib, "redisReaderCreate");
-        hi.destroy = (void (*)(redisReader *))dlsym(lib, "redisReaderFree");
-        hi.feed = (int (*)(redisReader *, const char *, size_t))dlsym(lib, "redisReaderFeed");
-        hi.reply = (int (*)(redisReader *, void **))dlsym(lib, "redisReaderGetReply");
-        hi.free_reply = (void (*)(void *))dlsym(lib, "freeReplyObject");
-    }
-    if (lib == NULL || hi.create == NULL || hi.destroy == NULL || hi.feed == NULL ||
-        hi.reply == NULL || hi.free_reply == NULL) {
-        hi.free_reply = NULL;
-        snprintf(why, size, "cannot load %s (install Debian's libhiredis0.14): %s", soname,
-                 lib == NULL ? dlerror() : "functions are missing");
-        return -ENOSYS;
-    }
-    return 0;
-}
-
-#if HIREDIS_MAJOR >= 1
-typedef size_t count;
-#else
-typedef int count;
-#endif
-
-static void *(*create_array)(const redisReadTask *, count);
-
-/* The library's takes any number: 10^9 elements are 8 GB, and seconds to free. */
-static void *create_small_array(const redisReadTask *task, count n)
-{
-    return n <= ELEMENTS_MAX ? create_array(task, n) : NULL;
-}
-
-static redisReader *reader_open(void)
-{
-    static redisReplyObjectFunctions functions;
-    redisReader *reader = hi.create();
-
-    if (reader == NULL)
-        return NULL;
-    if (create_array == NULL) {
-        functions = *reader->fn;
-        create_array = functions.createArray;
-        functions.createArray = create_small_array;
-    }
-    reader->fn = &functions;
-    return reader;
-}
-
-/* ---- bytes out ---- */
-
-static bool append(char **buf, size_t *n, size_t *cap, const char *p, size_t len)
-{
-    if (*n + len > *cap) {
-        size_t more = (*n + len) * 2;
-        char *grown = realloc(*buf, more);
-
-        if (grown == NULL)
-            return false;
-        *buf = grown;
-        *cap = more;
-    }
-    memcpy(*buf + *n, p, len);
-    *n += len;
-    return true;
-}
-
-/* A command as the protocol has it: an array of counted strings. false: no memory; nothing was added. */
-static bool format(char **buf, size_t *n, size_t *cap, const struct redis_arg *args, int n_args)
-{
-    size_t before = *n;
-    char head[32];
-    int len = snprintf(head, sizeof head, "*%d\r\n", n_args);
-    bool ok = append(buf, n, cap, head, (size_t)len);
-
-    for (int i = 0; ok && i < n_args; i++) {
-        len = snprintf(head, sizeof head, "$%zu\r\n", args[i].n);
-        ok = append(buf, n, cap, head, (size_t)len) && append(buf, n, cap, args[i].p, args[i].n) &&
-             append(buf, n, cap, "\r\n", 2);
-    }
-    if (!ok)
-        *n = before;
-    return ok;
-}
-
 static struct command *command_new(redis_done *done, void *arg, int64_t due_ns)
 {
     struct command *c = calloc(1, sizeof *c);
 
     if (c != NULL)
-        *c = (struct command){.done = done, .arg = arg, .due_ns = due_ns, .script = -1};
+        *c = (struct command){.done = done, .arg = arg, .due_ns = due_ns, .script = NO_SCRIPT};
     return c;
 }
 
@@ -207,7 +106,7 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
     va_end(ap);
     link_close(&r->link);
     if (r->reader != NULL)
-        hi.destroy(r->reader);
+        redis_hi.destroy(r->reader);
     r->reader = NULL;
     r->partial = 0;
     r->has_more = false;
@@ -230,7 +129,7 @@ __attribute__((format(printf, 4, 5))) static void go_down(struct redis *r, int64
 static void begin(struct redis *r, int64_t now_ns)
 {
     r->link = link_open(&r->o->link);
-    r->reader = reader_open();
+    r->reader = redis_reader_open();
     r->state = CONNECTING;
     r->retry_ns = now_ns + r->o->timeout_ms * NS_PER_MS; /* has to be up by then */
     if (r->link == NULL || r->reader == NULL)
@@ -245,7 +144,7 @@ static bool say(struct redis *r, int64_t due_ns, int script, const char *const *
     for (int i = 0; i < n; i++)
         args[i] = (struct redis_arg){words[i], strlen(words[i])};
     c = command_new(NULL, NULL, due_ns);
-    if (c == NULL || !format(&r->out, &r->out_n, &r->out_cap, args, n)) {
+    if (c == NULL || !redis_format(&r->out, &r->out_n, &r->out_cap, args, n)) {
         free(c);
         return false;
     }
@@ -262,26 +161,26 @@ static bool log_in(struct redis *r, int64_t due_ns)
 
     r->state = LOGGING_IN;
     if (o->password != NULL && o->user != NULL)
-        ok = say(r, due_ns, -1, (const char *[]){"AUTH", o->user, o->password}, 3);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"AUTH", o->user, o->password}, 3);
     else if (o->password != NULL)
-        ok = say(r, due_ns, -1, (const char *[]){"AUTH", o->password}, 2);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"AUTH", o->password}, 2);
+    ok = ok && say(r, due_ns, WHAT_IT_IS, (const char *[]){"INFO"}, 1);
     snprintf(number, sizeof number, "%u", o->database);
     if (ok && o->database != 0)
-        ok = say(r, due_ns, -1, (const char *[]){"SELECT", number}, 2);
+        ok = say(r, due_ns, NO_SCRIPT, (const char *[]){"SELECT", number}, 2);
     for (int i = 0; ok && i < REDIS_SCRIPTS && o->script[i] != NULL; i++)
         ok = say(r, due_ns, i, (const char *[]){"SCRIPT", "LOAD", o->script[i]}, 3);
-    return ok && say(r, due_ns, -1, (const char *[]){"PING"}, 1);
+    return ok && say(r, due_ns, NO_SCRIPT, (const char *[]){"PING"}, 1);
 }
 
 /* The server has taken all it was told: what was held goes out. */
 static void go_up(struct redis *r)
 {
     r->state = UP;
-    r->pause_ms = 0;
     if (r->was_told && r->tell != NULL)
         r->tell(true, "");
     r->was_told = false;
-    if (append(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "", r->held_n)) {
+    if (redis_append(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "", r->held_n)) {
         r->held_n = 0;
         *r->last = r->held_first;
         if (r->held_first != NULL)
@@ -293,11 +192,46 @@ static void go_up(struct redis *r)
 
 /* ---- answers ---- */
 
+/* NULL, or why a server that says this of itself is of no use. */
+static const char *unfit(const char *info)
+{
+    if (strstr(info, "cluster_enabled:1") != NULL)
+        return "it is part of a Redis Cluster, whose redirections are not followed: name a server "
+               "that is none, or a proxy in front of the cluster";
+    if (strstr(info, "slave_read_only:1") != NULL)
+        return "it is a replica, which takes no writes: name the primary";
+    return NULL;
+}
+
+/* Errors that tell of the server, not of the command: whatever is asked next fails as well. */
+static bool is_servers_fault(const char *error)
+{
+    static const char *const faults[] = {"READONLY", "LOADING",    "MASTERDOWN", "MISCONF",
+                                         "MOVED",    "ASK",        "TRYAGAIN",   "CLUSTERDOWN",
+                                         "NOAUTH",   "NOREPLICAS", "CROSSSLOT"};
+    size_t n = strcspn(error, " ");
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (strlen(faults[i]) == n && memcmp(error, faults[i], n) == 0)
+            return true;
+    return false;
+}
+
 /* false: the connection is of no use. */
 static bool take_login(struct redis *r, const struct command *c, const redisReply *reply,
                        int64_t now_ns)
 {
-    if (reply->type == REDIS_REPLY_ERROR) {
+    const char *why = NULL;
+
+    if (c->script == WHAT_IT_IS && reply->type == REDIS_REPLY_STRING)
+        why = unfit(reply->str);
+    if (why != NULL) {
+        go_down(r, now_ns, -ENOTCONN, "%s", why);
+        return false;
+    }
+    /* A user that may not ask INFO finds out later. */
+    if (reply->type == REDIS_REPLY_ERROR &&
+        (c->script != WHAT_IT_IS || strncmp(reply->str, "NOPERM", 6) != 0)) {
         /* Redis' words do not repeat what was sent. */
         go_down(r, now_ns, -ENOTCONN, "it refuses: %.200s", reply->str);
         return false;
@@ -332,6 +266,12 @@ static bool take_reply(struct redis *r, const redisReply *reply, int64_t now_ns)
         go_down(r, now_ns, -ENOTCONN, "its scripts were flushed");
         return false; /* a new connection loads them again */
     }
+    if (reply->type == REDIS_REPLY_ERROR && is_servers_fault(reply->str)) {
+        go_down(r, now_ns, -ENOTCONN, "it refuses: %.200s", reply->str);
+        return false;
+    }
+    if (reply->type != REDIS_REPLY_ERROR)
+        r->pause_ms = 0; /* not before: it would else be tried again and again */
     r->first = c->next;
     if (r->first == NULL)
         r->last = &r->first;
@@ -348,7 +288,7 @@ static bool take_replies(struct redis *r, int64_t now_ns)
         void *reply = NULL;
         bool is_ok;
 
-        if (hi.reply(r->reader, &reply) != REDIS_OK) {
+        if (redis_hi.reply(r->reader, &reply) != REDIS_OK) {
             go_down(r, now_ns, -ENOTCONN, "%s: is it a Redis server?", r->reader->errstr);
             return false;
         }
@@ -356,7 +296,7 @@ static bool take_replies(struct redis *r, int64_t now_ns)
             break;
         r->partial = r->reader->len - r->reader->pos;
         is_ok = take_reply(r, reply, now_ns);
-        hi.free_reply(reply);
+        redis_hi.free_reply(reply);
         if (!is_ok)
             return false;
     }
@@ -374,7 +314,7 @@ static void receive(struct redis *r, int64_t now_ns)
 
     r->has_more = false;
     for (int i = 0; i < READS_MAX && (n = link_read(r->link, buf, sizeof buf)) > 0; i++) {
-        if (hi.feed(r->reader, buf, (size_t)n) != REDIS_OK) {
+        if (redis_hi.feed(r->reader, buf, (size_t)n) != REDIS_OK) {
             go_down(r, now_ns, -ENOTCONN, "%s", r->reader->errstr);
             return;
         }
@@ -408,7 +348,7 @@ static void transmit(struct redis *r, int64_t now_ns)
 int redis_open(const struct redis_options *o, char *why, size_t size, struct redis **out)
 {
     struct redis *r;
-    int e = load_hiredis(why, size);
+    int e = redis_protocol_load(why, size);
 
     if (e < 0)
         return e;
@@ -452,8 +392,8 @@ int redis_send(struct redis *r, const struct redis_arg *args, int n, redis_done 
     if (r->n_queued >= REDIS_QUEUE_MAX || r->out_n - r->out_at + r->held_n > REDIS_BYTES_MAX)
         return -EAGAIN;
     c = command_new(done, arg, now_ns + r->o->timeout_ms * NS_PER_MS);
-    if (c == NULL || !(is_up ? format(&r->out, &r->out_n, &r->out_cap, args, n)
-                             : format(&r->held, &r->held_n, &r->held_cap, args, n))) {
+    if (c == NULL || !(is_up ? redis_format(&r->out, &r->out_n, &r->out_cap, args, n)
+                             : redis_format(&r->held, &r->held_n, &r->held_cap, args, n))) {
         free(c);
         return -ENOMEM;
     }

@@ -31,7 +31,10 @@ const char *const redis_store_scripts[REDIS_SCRIPTS] = {
                    "local had = redis.call('EXISTS', k)\n"
                    "if redis.call('HEXISTS', k, 't') == 1 then return false end\n"
                    "local r = redis.pcall('HINCRBY', k, 'v', ARGV[1])\n"
-                   "if type(r) == 'table' and r.err then return false end\n"
+                   "if type(r) == 'table' and r.err then\n"
+                   "  if string.find(r.err, '^ERR') then return false end\n"
+                   "  return r\n" /* READONLY, OOM: not the value's fault */
+                   "end\n"
                    "redis.call('HSET', k, 'c', ARGV[2])\n"
                    "if had == 0 and ARGV[3] ~= '0' then redis.call('PEXPIRE', k, ARGV[3]) end\n"
                    "return redis.call('HGET', k, 'v')",

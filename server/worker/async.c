@@ -340,8 +340,8 @@ void async_expire(void)
         atomic_store(&t->is_gone, 1);
         if (!exchange_request(x)->is_paused)
             continue; /* the plugin did not pause for it */
-        log_warn("a request was paused past its time: %.*s", (int)exchange_request(x)->path.n,
-                 exchange_request(x)->path.p);
+        request_log(exchange_request(x), LOG_WARN, "a request was paused past its time: %.*s",
+                    (int)exchange_request(x)->path.n, exchange_request(x)->path.p);
         exchange_fail(x, BH_E_DEADLINE);
         exchange_resume(x);
     }

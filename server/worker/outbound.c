@@ -6,6 +6,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 
+#include "base/destination.h"
 #include "conf/config.h"
 #include "obs/log.h"
 #include "plugin/host.h"
@@ -22,6 +23,8 @@
 #define BODY_MAX    (64u << 20)
 #define TEXT_MAX    8192 /* of a path, or a header's value */
 #define HEADERS     100
+
+static const struct destination anywhere;
 
 /* ---- what is asked for is checked ---- */
 
@@ -75,12 +78,45 @@ static char *join(const char *a, size_t a_n, const char *b, const char *c, size_
     return s;
 }
 
+/* The host's place in the URL, and its port. False: there is none. */
+static bool find_host(struct transfer *t, size_t scheme, size_t end, uint16_t *port)
+{
+    const char *host = t->url + scheme, *after;
+    size_t n = end - scheme;
+    unsigned long v;
+    char *rest;
+
+    if (n > 0 && host[0] == '[') {
+        after = memchr(host, ']', n);
+        if (after == NULL)
+            return false;
+        t->host = host + 1;
+        t->host_n = (size_t)(after - host) - 1;
+        after++;
+    } else {
+        after = memchr(host, ':', n);
+        if (after == NULL)
+            after = host + n;
+        t->host = host;
+        t->host_n = (size_t)(after - host);
+    }
+    *port = scheme == 8 ? 443 : 80;
+    if (after == host + n)
+        return t->host_n > 0;
+    v = after[0] == ':' && after[1] >= '0' && after[1] <= '9' ? strtoul(after + 1, &rest, 10) : 0;
+    if (v == 0 || v > 65535 || rest != host + n)
+        return false;
+    *port = (uint16_t)v;
+    return t->host_n > 0;
+}
+
 /* "http://host[:port]", "https://..." or "unix:/path"; no user, no path. */
 static bh_rc set_address(struct transfer *t, bh_str upstream, bh_str path)
 {
     size_t scheme = upstream.n > 8 && strncasecmp(upstream.p, "https://", 8) == 0  ? 8
                     : upstream.n > 7 && strncasecmp(upstream.p, "http://", 7) == 0 ? 7
                                                                                    : 0;
+    uint16_t port;
 
     if (upstream.p == NULL || path.p == NULL || path.n == 0 || path.p[0] != '/' ||
         !is_clean(upstream.p, upstream.n, false) || !is_clean(path.p, path.n, false) ||
@@ -91,13 +127,19 @@ static bh_rc set_address(struct transfer *t, bh_str upstream, bh_str path)
             return BH_EINVAL;
         t->socket_path = join(upstream.p + 5, upstream.n - 5, "", NULL, 0);
         t->url = join("http://localhost", 16, "", path.p, path.n);
-        return t->socket_path != NULL && t->url != NULL ? BH_OK : BH_ENOMEM;
+        if (t->socket_path == NULL || t->url == NULL)
+            return BH_ENOMEM;
+        return destination_may_use_socket(t->may, t->socket_path) ? BH_OK : BH_EPERM;
     }
     for (size_t i = scheme; i < upstream.n; i++)
         if (strchr("/?#@\\", upstream.p[i]) != NULL)
             return BH_EINVAL;
     t->url = join(upstream.p, upstream.n, "", path.p, path.n);
-    return t->url != NULL ? BH_OK : BH_ENOMEM;
+    if (t->url == NULL)
+        return BH_ENOMEM;
+    if (!find_host(t, scheme, upstream.n, &port))
+        return BH_EINVAL;
+    return destination_may_ask(t->may, t->host, t->host_n, port) ? BH_OK : BH_EPERM;
 }
 
 static bh_rc set_headers(struct transfer *t, const bh_str *kv, size_t n)
@@ -153,6 +195,7 @@ static int32_t rc_of(int error)
     case -ETIMEDOUT: return BH_ETIME;
     case -E2BIG: return BH_ELIMIT;
     case -ENOSYS: return BH_ENOSYS;
+    case -EPERM: return BH_EPERM;
     default: return BH_EAGAIN;
     }
 }
@@ -214,6 +257,7 @@ static bh_rc host_http(bh_inst *inst, bh_ticket *ticket, const bh_http_req *rq,
     if (t == NULL)
         return BH_ENOMEM;
     t->inst = inst;
+    t->may = inst->cfg->http != NULL ? inst->cfg->http : &anywhere;
     t->ticket = ticket;
     t->done = answered;
     rc = copy(t, &own); /* what faults in there leaks */

@@ -11,11 +11,17 @@
 #include "conf/config.h"
 #include "http/front.h"
 #include "ipc/channel.h"
+#include "ipc/seat.h"
 #include "ipc/state.h"
 #include "obs/log.h"
 #include "plugin/instance.h"
 #include "worker/health.h"
 #include "worker/internal.h"
+
+/* Who asks on a connection that is on its way waits until all of its batch have been taken in, and so
+ * does, on one CPU, everybody else. So they go in turns of the loop, which answers in between. */
+#define GIVE_LEAST 8
+#define GIVE_TURNS 32
 
 /* ---- taking over ---- */
 
@@ -26,7 +32,8 @@ static void serve(int post, int state_fd)
     size_t size;
     int r;
 
-    if (worker.front != NULL || post < 0 || post >= worker.cfg->n_workers)
+    if (worker.front != NULL || post < 0 || post >= worker.cfg->n_workers ||
+        (worker.seat->post >= 0 && post != worker.seat->post))
         return;
     if (state_fd >= 0 && state_map(state_fd, &map, &size) == 0) {
         for (int i = 0; i < worker.plugins.n; i++)
@@ -161,5 +168,8 @@ static bool give(void *arg, int listener, int fd, const struct address *client)
 
 void succession_give(void)
 {
-    front_give_idle(worker.front, give, NULL);
+    int n_open = (int)atomic_load_explicit(&worker.shared->connections, memory_order_relaxed);
+    int most = GIVE_LEAST + n_open / GIVE_TURNS;
+
+    worker.gives_on = front_give_idle(worker.front, most, give, NULL) == most;
 }

@@ -6,8 +6,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
+#include "base/address.h"
 #include "base/curl.h"
+#include "base/destination.h"
 #include "obs/log.h"
 
 #define CONNECTIONS 64 /* that are kept for later */
@@ -126,6 +129,51 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *of
     return 0;
 }
 
+/* ---- where it may go ---- */
+
+static bool may_connect(struct transfer *t, const struct address *a)
+{
+    char text[ADDRESS_TEXT];
+
+    if (t->may == NULL || t->socket_path != NULL ||
+        destination_may_connect(t->may, t->host, t->host_n, a->port, a))
+        return true;
+    address_print(a, text);
+    t->error = -EPERM;
+    snprintf(t->why, sizeof t->why, "%.*s is %s, where this plugin may not go (http.allow)",
+             t->host_n < 80 ? (int)t->host_n : 80, t->host,
+             text[0] != '\0' ? text : "no IP address");
+    return false;
+}
+
+/* With the very address that will be connected to: a name may have resolved to another one before. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *sa)
+{
+    struct address a;
+
+    (void)purpose;
+    address_from_sockaddr(&a, &sa->addr, sa->addrlen);
+    if (!may_connect(arg, &a))
+        return CURL_SOCKET_BAD;
+    return socket(sa->family, sa->socktype | SOCK_CLOEXEC, sa->protocol);
+}
+
+/* Before a request is sent, also over a connection that another plugin had opened, which may go to other
+ * places. */
+static int before_request(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    struct transfer *t = arg;
+    struct address a;
+
+    (void)local_ip, (void)local_port;
+    if (t->socket_path != NULL)
+        return CURL_PREREQFUNC_OK;
+    if (ip == NULL || !address_parse(&a, ip, strcspn(ip, "%"), false))
+        a = (struct address){.family = 0};
+    a.port = (uint16_t)port;
+    return may_connect(t, &a) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
 static int64_t turn_ms; /* of the turn that runs */
 
 static int on_timer(CURLM *multi, long ms, void *arg)
@@ -199,6 +247,10 @@ static bool set_up(struct transfer *t)
     SET(HEADERFUNCTION, take_header);
     SET(HEADERDATA, t);
     SET(PRIVATE, t);
+    SET(OPENSOCKETFUNCTION, open_socket);
+    SET(OPENSOCKETDATA, t);
+    SET(PREREQFUNCTION, before_request);
+    SET(PREREQDATA, t);
     if (t->socket_path != NULL)
         SET(UNIX_SOCKET_PATH, t->socket_path);
     if (strcmp(t->method, "HEAD") == 0) {

@@ -18,6 +18,7 @@
 #define TRANSFER_FIELDS   100
 
 struct curl_slist;
+struct destination;
 
 struct transfer_field { /* of the answer; offsets in head */
     uint32_t name, name_n, value, value_n;
@@ -31,9 +32,13 @@ struct transfer {
     int n_headers;
     size_t body_n, max_body;
     uint32_t timeout_ms;
+    const struct destination *may; /* where it may go; outlives it. NULL: anywhere */
+    const char *host;              /* in url */
+    size_t host_n;
     /* the answer */
     int status;    /* 0: there was none */
-    int error;     /* 0, -ETIMEDOUT, -E2BIG, -ENOSYS (no libcurl), -ECONNREFUSED (any other) */
+    int error;     /* 0, -ETIMEDOUT, -E2BIG, -ENOSYS (no libcurl), -EPERM (it may not go there),
+                    * -ECONNREFUSED (any other) */
     char why[160]; /* then: for people */
     char *head, *answer;
     size_t head_n, head_cap, answer_n, answer_cap;

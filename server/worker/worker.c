@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "base/urgency.h"
 #include "conf/config.h"
 #include "http/exchange.h"
 #include "http/front.h"
@@ -127,27 +128,39 @@ static void note_for_master(void)
         front_note_replays(worker.front, worker.shm, (uint32_t)worker.seat->slot);
 }
 
-int worker_serve(int post)
+int worker_prepare(int post)
 {
     static struct front_ops ops = {.on_end = async_forget, .watch = watch, .unwatch = unwatch};
     const struct worker_seat *seat = worker.seat;
-    int n = worker.cfg->n_listeners, r;
-    char name[16];
+    int n = worker.cfg->n_listeners;
 
-    snprintf(name, sizeof name, "bh-worker %d", seat->slot);
-    prctl(PR_SET_NAME, name); /* until now it was "bh-standby" */
     for (int i = 0; i < seat->n_posts * n;
          i++) /* one of them open here would keep the port alive */
         if (i / n != post && seat->listen_fds[i] >= 0)
             close(seat->listen_fds[i]);
     ops.instance = worker.plugins.inst;
-    r = front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm,
-                     (uint32_t)seat->slot, &worker.front);
-    if (r == 0)
-        front_use_tls(worker.front, worker.tls);
+    return front_create(worker.cfg, &ops, seat->listen_fds + post * n, worker.shm,
+                        (uint32_t)seat->slot, &worker.next_front);
+}
+
+int worker_serve(int post)
+{
+    char name[16];
+    int r = 0;
+
+    snprintf(name, sizeof name, "bh-worker %d", worker.seat->slot);
+    prctl(PR_SET_NAME, name); /* until now it was "bh-standby" */
+    if (worker.next_front == NULL)
+        r = worker_prepare(post);
+    if (r < 0)
+        return r;
+    worker.front = worker.next_front;
+    worker.next_front = NULL;
+    front_use_tls(worker.front, worker.tls);
     for (int i = 0; r == 0 && i < front_count(worker.front); i++)
         r = worker_add_source(front_poll_fd(worker.front, i), SOURCE_LISTENER, i);
     atomic_store(&worker.shared->metrics.is_serving, 1);
+    atomic_store(&worker.shared->serving_ns, clock_mono_ns());
     if (r == 0)
         for (int i = 0; i < worker.plugins.n; i++)
             if (worker.plugins.inst[i] != NULL)
@@ -204,8 +217,17 @@ static int start(const struct setup *setup, struct diag *diag)
     for (int i = 0; r == 0 && i < worker.plugins.n; i++)
         if (worker.plugins.inst[i] != NULL)
             r = instance_open(worker.plugins.inst[i], diag);
-    if (r == 0 && worker.seat->post >= 0)
-        r = worker_serve(worker.seat->post);
+    if (r < 0)
+        return r;
+    if (!worker.seat->stands_by) {
+        urgency_wake_first();
+        return worker_serve(worker.seat->post);
+    }
+    if (worker.seat->post >= 0)
+        r = worker_prepare(worker.seat->post);
+    /* Sooner than the master is told: its order is to be obeyed at once. */
+    urgency_restore(getpid());
+    urgency_wake_first();
     return r;
 }
 
@@ -279,7 +301,9 @@ static int wait_ms(void)
     int ms = worker.front != NULL ? front_timeout_ms(worker.front) : -1;
     int tickets = async_timeout_ms(), alarms = alarm_timeout_ms();
     int store = store_timeout_ms(), outbound = outbound_timeout_ms();
-    int most = worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS : TICK_MS;
+    int most = worker.gives_on                           ? 1
+               : worker.is_draining || worker.is_leaving ? LEAVE_POLL_MS
+                                                         : TICK_MS;
 
     if (tickets >= 0 && (ms < 0 || tickets < ms))
         ms = tickets;
@@ -420,6 +444,7 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
     }
     /* Connections that outlived the drain are cut by the end of the process; MHD_stop_daemon()
      * would abort on suspended ones. What plugins hold is given back in order all the same. */
+    urgency_wake_last();
     if (r == 0 && (worker.front == NULL || front_is_drained(worker.front))) {
         if (worker.front != NULL)
             front_destroy(&worker.front);

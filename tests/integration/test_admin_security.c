@@ -483,6 +483,36 @@ static void a_flood_displaces_itself(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* slowhttptest holds more connections than there are, from the operators' own address. */
+static void slow_attacks_starve_no_operator(void **state)
+{
+    static const char *const modes[] = {"-H", "-B", "-X"};
+
+    (void)state;
+    if (run_command(NULL, "command -v slowhttptest >/dev/null") != 0)
+        skip();
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        struct server *srv = start("");
+        pid_t pid = admin_pid(srv);
+        int64_t end = harness_now_ms() + 4000;
+        int n = 0;
+
+        run_command(NULL,
+                    "timeout 6 slowhttptest -c 300 -r 300 -i 1 -l 4 -p 3 %s -u "
+                    "http://127.0.0.1:%d/ >/dev/null 2>&1 &",
+                    modes[i], srv->port[1]);
+        for (; harness_now_ms() < end; n++) {
+            for (int k = 0; k < 6; k++) /* readers have 50 requests a second */
+                harness_pause(INT64_MAX);
+            /* 128 that come between a connection and its request displace it: then once more. */
+            eventually(status_of(with_token(srv, "GET", "/api/v1/session", reader, NULL)) == 200);
+        }
+        assert_true(n > 3); /* a loaded machine */
+        assert_int_equal(admin_pid(srv), pid);
+        assert_int_equal(server_stop(&srv), 0);
+    }
+}
+
 static long long memory_kib(pid_t pid)
 {
     char path[64], *text, *at;
@@ -674,6 +704,101 @@ static void names_that_are_none_of_ours_are_not_served(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- a worker that means harm ---- */
+
+static long long number_in(const char *text, const char *key)
+{
+    const char *at = text != NULL ? strstr(text, key) : NULL;
+
+    return at != NULL ? atoll(at + strlen(key)) : -1;
+}
+
+/* All that workers can write to is full of nonsense; who reads it lives on, and within bounds. */
+static void nonsense_in_shared_memory_takes_nobody_along(void **state)
+{
+    static const char *const ways[] = {"ones", "text", "small", "noise"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        char target[64], done[512], *dir = tmp_dir(), *log;
+        struct server *srv = server_start_in(
+            dir, "version: 1\n"
+                 "server: {workers: 2}\n"
+                 "limits: {timeouts: {drain: 1s}}\n"
+                 "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                 "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                 "plugins:\n"
+                 "  bad: {module: scribble}\n"
+                 "  log: {module: access_log, config: {path: @DIR@/access.log}}\n"
+                 "  ok: {module: respond, config: {body: ok}}\n"
+                 "routes: [{match: {path: /bad}, chain: [bad]}, {chain: [log, ok]}]\n"
+                 "crash: {dir: @DIR@/crashes, keep: 20}\n"
+                 "tracing: {endpoint: \"http://127.0.0.1:@PORT2@\"}\n"
+                 "alerts: {rules: [{name: r, metric: bulkhead_requests, over: 1m, when: \"> 1\"}], "
+                 "receivers: [{name: x, url: \"http://127.0.0.1:@PORT2@/\"}]}\n"
+                 "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token}\n");
+        pid_t pid[3], now[3];
+        struct response *res;
+        struct conn *conn;
+
+        server_wait_log(srv, "admin interface on");
+        eventually(admin_pid(srv) != 0 && server_children(srv, "bh-exporter", NULL, 0) == 1 &&
+                   server_children(srv, "bh-recorder", NULL, 0) == 1);
+        free(token);
+        token = read_token(srv, "admin.token");
+        pid[0] = admin_pid(srv);
+        server_children(srv, "bh-exporter", &pid[1], 1);
+        server_children(srv, "bh-recorder", &pid[2], 1);
+        res = server_get(srv, "/");
+        response_free(&res);
+        snprintf(target, sizeof target, "/bad?with=%s&then=%s", ways[i],
+                 i % 2 == 0 ? "stay" : "die");
+        conn = conn_open(srv->port[0]);
+        conn_sendf(conn, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target);
+        snprintf(done, sizeof done, "%s/scribbled", dir);
+        eventually(access(done, F_OK) == 0); /* whether it then answers is its own business */
+        /* Several turns of everybody who looks at it. */
+        for (int k = 0; k < 5; k++) {
+            int64_t end = harness_now_ms() + 400;
+
+            res = with_token(srv, "GET", "/api/v1/status", token, NULL);
+            if (res->status != 200)
+                harness_fail(__FILE__, __LINE__, "%s: status %d: %s", target, res->status,
+                             res->body);
+            assert_true(number_in(res->body, "\"pid\":") > 0);
+            response_free(&res);
+            while (harness_now_ms() < end)
+                harness_pause(INT64_MAX);
+        }
+        assert_int_equal(
+            run_command(&log,
+                        "curl -s -m 100 -o /dev/null -w '%%{http_code} %%{size_download}'"
+                        " -H 'Authorization: Bearer %s' http://127.0.0.1:%d/metrics",
+                        token, srv->port[1]),
+            0);
+        if (strncmp(log, "200 ", 4) != 0 || atoll(log + 4) > 16 << 20)
+            harness_fail(__FILE__, __LINE__, "%s: metrics: %s", target, log);
+        free(log);
+        now[0] = admin_pid(srv);
+        server_children(srv, "bh-exporter", &now[1], 1);
+        server_children(srv, "bh-recorder", &now[2], 1);
+        log = server_log(srv);
+        for (int k = 0; k < 3; k++)
+            if (now[k] != pid[k] || (!harness_is_sanitized() && memory_kib(now[k]) > 300 << 10))
+                harness_fail(__FILE__, __LINE__, "%s: helper %d: process %d, now %d, %lld KiB\n%s",
+                             target, k, (int)pid[k], (int)now[k], memory_kib(now[k]), log);
+        conn_close(&conn);
+        assert_true(server_is_running(srv));
+        assert_true(harness_is_sanitized() || memory_kib(srv->pid) < 300 << 10);
+        free(log);
+        print_message("%s: borne\n", target);
+        kill(srv->pid, SIGTERM);
+        server_wait_exit(srv); /* whatever it makes of the workers: it ends */
+        server_stop(&srv);
+        free(dir);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -686,13 +811,16 @@ int main(void)
         cmocka_unit_test(oversize_heads_get_an_answer),
         cmocka_unit_test(a_slow_head_is_told_that_its_time_is_over),
         cmocka_unit_test(a_flood_displaces_itself),
+        cmocka_unit_test(slow_attacks_starve_no_operator),
         cmocka_unit_test(a_thousand_listeners_leave_room_for_operators),
         cmocka_unit_test(who_guesses_does_not_lock_operators_out),
         cmocka_unit_test(readers_push_no_operator_out),
         cmocka_unit_test(sessions_are_made_by_the_server_alone),
         cmocka_unit_test(no_path_leads_out_of_the_assets),
         cmocka_unit_test(names_that_are_none_of_ours_are_not_served),
+        cmocka_unit_test(nonsense_in_shared_memory_takes_nobody_along),
     };
 
+    cmocka_set_test_filter(getenv("ONLY")); /* by hand: ONLY='a_flood*' build/tests/... */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

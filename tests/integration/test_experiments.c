@@ -110,6 +110,18 @@ static void all_workers_agree_about_a_group(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static bool has_event(const struct server *srv, const char *text)
+{
+    char *out;
+    bool is_there;
+
+    run_command(&out, "RUNTIME_DIRECTORY=%s %s events --json -c %s", srv->dir, getenv("BULKHEAD"),
+                srv->config);
+    is_there = strstr(out, text) != NULL;
+    free(out);
+    return is_there;
+}
+
 static void a_clock_that_is_wrong_is_split_by_session_id(void **state)
 {
     static const char *const cases[][2] = {{"1299", "colour=low"},
@@ -127,6 +139,8 @@ static void a_clock_that_is_wrong_is_split_by_session_id(void **state)
     }
     server_wait_log(srv,
                     "requests were split by session id: their time is off by more than 5000 ms");
+    eventually(
+        has_event(srv, "\"name\":\"ab_fallback\",\"text\":\"experiment 'colour': 1 requests "));
     eventually(log_has(srv, "\"target\":\"/off\"", "\"trace_time.source\":\"gateway\""));
     eventually(metric_is(srv, "ab_fallbacks_total{", "experiment=\"colour\"", " 4"));
     eventually(metric_is(srv, "ab_fallback_rate{", "experiment=\"colour\"", " 1"));

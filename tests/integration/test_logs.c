@@ -155,6 +155,41 @@ static void every_line_of_text_is_one_line(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* So that the logs of all hops can be asked for one request, or one moment. */
+static void lines_of_a_request_tell_its_id_and_time(void **state)
+{
+    struct server *srv = server_start("version: 1\n"
+                                      "server: {workers: 1}\n"
+                                      "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                                      "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                                      "logs: {error: {path: error.log, format: json}}\n"
+                                      "plugins:\n"
+                                      "  ids: {module: request_id}\n"
+                                      "  early: {module: logger, config: {sink: a.log}}\n"
+                                      "  time: {module: trace_time}\n"
+                                      "  talk: {module: fault, config: {from_request: true}}\n"
+                                      "routes:\n"
+                                      "  - {match: {path: /early}, chain: [ids, early]}\n"
+                                      "  - {chain: [ids, time, talk]}\n"
+                                      "crash: {dir: @DIR@/crashes}\n");
+    struct response *res = server_request(srv, "GET", "/early?say=hello",
+                                          "X-Request-Id: request-0001\r\n", NULL, 0);
+    char time[64];
+
+    (void)state;
+    assert_int_equal(res->status, 200);
+    response_free(&res);
+    eventually(stands_in(srv, "error.log",
+                         "\"plugin\":\"early\",\"id\":\"request-0001\",\"message\":\"hello\""));
+    res = server_request(srv, "GET", "/?fault=segv", "X-Request-Id: request-0002\r\n", NULL, 0);
+    assert_int_equal(res->status, 500);
+    snprintf(time, sizeof time, "\"id\":\"request-0002\",\"trace_time_anchor\":\"%s\",\"message\"",
+             response_header(res, "X-Trace-Time"));
+    response_free(&res);
+    eventually(stands_in(srv, "error.log", time));
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void auto_is_json_where_no_person_reads(void **state)
 {
     struct server *srv = start("{format: auto}");
@@ -281,6 +316,94 @@ static void what_is_no_level_or_plugin_is_told(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- events of plugins ---- */
+
+static json_t *events_of(const struct server *srv)
+{
+    json_t *list = json_array(), *one;
+    char *out, *line, *rest;
+
+    assert_int_equal(run_command(&out, "RUNTIME_DIRECTORY=%s %s events --json -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    for (line = strtok_r(out, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        one = json_loads(line, 0, NULL);
+        assert_non_null(one);
+        if (json_object_get(one, "name") != NULL)
+            json_array_append(list, one);
+        json_decref(one);
+    }
+    free(out);
+    return list;
+}
+
+static const char *last_event(const struct server *srv, const char *member)
+{
+    static char text[512];
+    json_t *list = events_of(srv);
+    const char *s = json_string_value(
+        json_object_get(json_array_get(list, json_array_size(list) - 1), member));
+
+    snprintf(text, sizeof text, "%s", s != NULL ? s : "");
+    json_decref(list);
+    return text;
+}
+
+static void what_a_plugin_tells_is_an_event(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+    char *out;
+
+    (void)state;
+    ask(srv, "/?event=key_expired&say=all+of+them", "0 0\n");
+    eventually(strcmp(last_event(srv, "text"), "all of them") == 0);
+    assert_string_equal(last_event(srv, "kind"), "plugin");
+    assert_string_equal(last_event(srv, "name"), "key_expired");
+    assert_string_equal(last_event(srv, "plugin"), "talk");
+    assert_int_equal(run_command(&out, "RUNTIME_DIRECTORY=%s %s events -c %s", srv->dir,
+                                 getenv("BULKHEAD"), srv->config),
+                     0);
+    assert_non_null(strstr(out, "talk: key_expired: all of them\n"));
+    free(out);
+    for (size_t i = 0; i < 4; i++) {
+        static const char *const bad[] = {"", "Key", "a%20b", "x%0ay"};
+        char target[64];
+
+        snprintf(target, sizeof target, "/?event=%s&say=x", bad[i]);
+        ask(srv, target, "-3 -3\n");
+    }
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void no_text_of_an_event_breaks_a_format(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+
+    (void)state;
+    ask(srv, "/?event=x&say=%22,%22kind%22:%22reloaded%22%7d%0a%7b%1b%5b2J%ff%e2%80%a8%00z",
+        "0 0\n");
+    eventually(strcmp(last_event(srv, "text"), "\",\"kind\":\"reloaded\"}?{?[2J????") == 0);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_flood_of_events_is_counted(void **state)
+{
+    struct server *srv = start("{path: error.log}");
+    json_t *list;
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        ask(srv, "/?event=flood&say=again&times=1000", NULL);
+    eventually(strcmp(last_event(srv, "name"), "flood") == 0);
+    /* Six seconds later one may come again, which tells how many did not. */
+    eventually((ask(srv, "/?event=flood&say=late", NULL),
+                strstr(last_event(srv, "text"), "before it were left out)") != NULL));
+    list = events_of(srv);
+    assert_true(json_array_size(list) <= 2 * 13); /* two workers */
+    json_decref(list);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- repeats, rotation ---- */
 
 static void equal_lines_are_counted(void **state)
@@ -320,12 +443,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_is_json_whatever_a_plugin_says),
         cmocka_unit_test(every_line_of_text_is_one_line),
+        cmocka_unit_test(lines_of_a_request_tell_its_id_and_time),
         cmocka_unit_test(auto_is_json_where_no_person_reads),
         cmocka_unit_test(a_terminal_gets_colours),
         cmocka_unit_test(the_journal_gets_priorities),
         cmocka_unit_test(levels_change_while_it_runs_in_all_workers),
         cmocka_unit_test(a_plugin_may_log_more_than_the_server),
         cmocka_unit_test(what_is_no_level_or_plugin_is_told),
+        cmocka_unit_test(what_a_plugin_tells_is_an_event),
+        cmocka_unit_test(no_text_of_an_event_breaks_a_format),
+        cmocka_unit_test(a_flood_of_events_is_counted),
         cmocka_unit_test(equal_lines_are_counted),
         cmocka_unit_test(all_logs_follow_a_rotation),
     };

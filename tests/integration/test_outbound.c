@@ -293,6 +293,87 @@ static void what_is_no_request_is_refused(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- where a plugin may go ---- */
+
+static struct server *start_with(const char *allow)
+{
+    return server_start("version: 1\n"
+                        "server: {workers: 1}\n"
+                        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+                        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                        "plugins:\n"
+                        "  caller: {module: caller, http: {allow: %s}}\n"
+                        "  free: {module: caller}\n"
+                        "routes:\n"
+                        "  - {match: {path: /many}, chain: [free]}\n"
+                        "  - {match: {path: /call, query: {as: free}}, chain: [free]}\n"
+                        "  - {chain: [caller]}\n",
+                        allow);
+}
+
+static void only_what_is_allowed_is_asked(void **state)
+{
+    struct server *up = start_upstream(), *srv = start_with("[public, \"unix:/run/none.sock\"]");
+    static const char *const forms[] = {"127.0.0.1",  "localhost", "0x7f000001",
+                                        "2130706433", "127.1",     "[::ffff:127.0.0.1]",
+                                        "LOCALHOST"};
+    char target[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        char *text;
+
+        snprintf(target, sizeof target, "/call?to=http://%s:%d&path=/hello", forms[i], up->port[0]);
+        text = ask(srv, 200, "%s", target);
+        if (strncmp(text, "-10 0", 5) != 0) /* BH_EPERM, at once or when the address is known */
+            fail_msg("%s: %s", forms[i], text);
+        free(text);
+    }
+    snprintf(target, sizeof target, "/call?to=unix:%s/up.sock&path=/hello", up->dir);
+    expect(srv, "-10 0", target);
+    assert_int_equal(server_stop(&srv), 0);
+
+    srv = start_with("[localhost]");
+    snprintf(target, sizeof target, "/call?to=http://localhost:%d&path=/hello", up->port[0]);
+    expect(srv, "0 200 5 yes hello", target);
+    snprintf(target, sizeof target, "/call?to=http://127.0.0.1:%d&path=/hello", up->port[0]);
+    expect(srv, "-10 0", target);
+    assert_int_equal(server_stop(&srv), 0);
+    assert_int_equal(server_stop(&up), 0);
+}
+
+/* Another plugin may have opened it, to where this one may not go. */
+static void a_kept_connection_is_judged_too(void **state)
+{
+    struct server *up = start_upstream(), *srv = start_with("[public]");
+    char target[512];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        snprintf(target, sizeof target, "/call?as=free&to=http://localhost:%d&path=/hello",
+                 up->port[0]);
+        expect(srv, "0 200 5 yes hello", target);
+        snprintf(target, sizeof target, "/call?to=http://localhost:%d&path=/hello", up->port[0]);
+        expect(srv, "-10 0 ", target);
+    }
+    assert_int_equal(server_stop(&srv), 0);
+    assert_int_equal(server_stop(&up), 0);
+}
+
+static void metadata_services_are_refused_without_rules(void **state)
+{
+    struct server *srv = start();
+
+    (void)state;
+    expect(srv, "-10 0", "/call?to=http://169.254.169.254&path=/latest/meta-data/");
+    expect(srv, "-10 0", "/call?to=http://[fd00:ec2::254]&path=/");
+    expect(srv, "-10 0", "/call?to=http://0xA9FEA9FE&path=/");
+    expect(srv, "-10 0", "/call?to=http://[::ffff:169.254.169.254]:80&path=/");
+    expect(srv, "-3 0", "/call?to=http://a:99999&path=/");
+    expect(srv, "-3 0", "/call?to=http://:80&path=/");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +384,9 @@ int main(void)
         cmocka_unit_test(a_crash_in_the_answers_function_costs_one_request),
         cmocka_unit_test(there_are_never_more_at_a_time_than_allowed),
         cmocka_unit_test(what_is_no_request_is_refused),
+        cmocka_unit_test(only_what_is_allowed_is_asked),
+        cmocka_unit_test(a_kept_connection_is_judged_too),
+        cmocka_unit_test(metadata_services_are_refused_without_rules),
     };
 
     return cmocka_run_group_tests_name("outbound", tests, NULL, NULL);

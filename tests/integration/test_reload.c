@@ -60,6 +60,27 @@ static void sighup_reloads_and_the_master_stays(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void a_reload_says_what_its_parts_took(void **state)
+{
+    static const char *const parts[] = {"check", "preflight", "prepare", "swap"};
+    struct server *srv = reload_start("");
+    json_t *json, *times;
+    char *out;
+
+    (void)state;
+    server_rewrite_config(srv, RELOAD_CONFIG, "", "7", "", "");
+    reload_now(srv, 0, ", swap ");
+    server_rewrite_config(srv, RELOAD_CONFIG, "", "8", "", "");
+    assert_int_equal(reload_ask(srv, "reload --wait --json 2>/dev/null", &out), 0);
+    json = json_loads(out, 0, NULL);
+    times = json_object_get(json, "times_us");
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        assert_true(json_integer_value(json_object_get(times, parts[i])) > 0);
+    json_decref(json);
+    free(out);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void an_object_moved_into_place_runs_new_code(void **state)
 {
     struct server *srv = reload_start("");
@@ -587,6 +608,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_changed_option_is_served_and_idle_connections_stay),
         cmocka_unit_test(sighup_reloads_and_the_master_stays),
+        cmocka_unit_test(a_reload_says_what_its_parts_took),
         cmocka_unit_test(an_object_moved_into_place_runs_new_code),
         cmocka_unit_test(an_object_copied_over_the_old_one_leaves_running_code_alone),
         cmocka_unit_test(a_request_that_sleeps_ends_in_its_own_version),

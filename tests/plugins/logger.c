@@ -1,7 +1,8 @@
 /*
  * logger.c - a plugin for tests: logs what the query asks for.
  *
- * ?say=TEXT&level=1..4&times=N (percent-decoded: any bytes), or ?hostile=1: lines that would break a
+ * ?say=TEXT&level=1..4&times=N (percent-decoded: any bytes), also as an event with &event=NAME (the answer
+ * is what bh_event() said at first and at last), or ?hostile=1: lines that would break a
  * format which does not take care. Each line goes to the error log, and to an access log, if there is
  * one (option sink).
  */
@@ -70,9 +71,23 @@ static bh_rc on_request(void *arg, bh_req *req, void *ctx)
     bh_str say = bh_query(req, "say");
     int level = number(req, "level", BH_LOG_INFO), times = number(req, "times", 1);
 
+    bh_rc rc = BH_OK, first = BH_OK;
+    char text[32];
+
     (void)ctx;
     for (int i = 0; i < times && say.p != NULL; i++)
         bh__h->log(inst, level, say.p, say.n);
+    for (int i = 0; i < times && bh_query(req, "event").p != NULL; i++) {
+        bh_str name = bh_query(req, "event");
+
+        rc = bh__h->event(inst, name.p, say.p, say.n);
+        if (i == 0)
+            first = rc;
+    }
+    if (bh_query(req, "event").p != NULL) {
+        snprintf(text, sizeof text, "%d %d\n", first, rc);
+        return bh_reply(req, 200, "text/plain", text);
+    }
     for (size_t i = 0; number(req, "hostile", 0) != 0 && i < sizeof lines / sizeof lines[0]; i++) {
         bh__h->log(inst, level, lines[i].p, lines[i].n);
         if (self->has_sink)

@@ -364,6 +364,6 @@ export function events(app) {
   const list = [...app.state.events].reverse();
   return [h('h1', null, 'Events'), h('div', { class: 'card scroll' }, list.length ? h('table', null,
     h('thead', null, h('tr', null, ['When', 'What', 'Plugin', ''].map((t) => h('th', null, t)))),
-    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', null, e.plugin ?? ''), h('td', null, e.text)))))
+    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', null, e.plugin ?? ''), h('td', null, e.name ? h('b', null, `${e.name.replaceAll('_', ' ')}: `) : null, e.text)))))
     : h('p', { class: 'empty' }, 'Nothing has happened yet.'))];
 }

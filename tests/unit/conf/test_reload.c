@@ -206,6 +206,33 @@ static void values_of_plugin_options_are_never_told(void **state)
     assert_string_equal(changes.item[0].to, "");
 }
 
+/* Whatever the name of the receiver, and however long. */
+static void what_receivers_are_told_by_is_never_told(void **state)
+{
+    static const char format[] = HEAD
+        "plugins: {a: {module: m}}\nroutes: [{chain: [a]}]\n"
+        "alerts: {receivers: [{name: \"%s\", url: \"https://h/?key=%s\"}]}\n";
+    char name[200] = "a].b";
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char before[1024], now[1024];
+
+        snprintf(before, sizeof before, format, name, "swordfish");
+        snprintf(now, sizeof now, format, name, "swordfish2");
+        old = load(before);
+        new = load(now);
+        config_diff(old, new, &changes);
+        assert_int_equal(changes.n, 1);
+        assert_string_equal(changes.item[0].from, "");
+        assert_string_equal(changes.item[0].to, "");
+        changes_fini(&changes);
+        config_destroy(&old);
+        config_destroy(&new);
+        memset(name, 'a', sizeof name - 1);
+    }
+}
+
 static void nor_are_they_when_the_plugin_is_new(void **state)
 {
     (void)state;
@@ -262,6 +289,7 @@ int main(void)
         TEST(comments_and_the_order_of_keys_do_not_count),
         TEST(a_value_is_told_with_what_it_was),
         TEST(values_of_plugin_options_are_never_told),
+        TEST(what_receivers_are_told_by_is_never_told),
         TEST(nor_are_they_when_the_plugin_is_new),
         TEST(what_takes_more_than_new_workers_says_so),
         TEST(routes_in_another_order_are_a_change),

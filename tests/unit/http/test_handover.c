@@ -424,7 +424,7 @@ static bool give(void *arg, int listener, int fd, const struct address *client)
 static int give_all(int which)
 {
     n_given = 0;
-    return front_give_idle(front[which], give, NULL);
+    return front_give_idle(front[which], INT_MAX, give, NULL);
 }
 
 /* From a to b, which it then has alone. */
@@ -541,11 +541,29 @@ static void a_connection_that_nobody_takes_stays(void **state)
     (void)state;
     get(client, "/1");
     assert_answer(client, "a /1");
-    assert_int_equal(front_give_idle(front[A], refuse_all, NULL), 0);
+    assert_int_equal(front_give_idle(front[A], INT_MAX, refuse_all, NULL), 0);
     assert_int_equal(only_flags(A), SHM_CONN_OPEN);
     get(client, "/2");
     assert_answer(client, "a /2");
     close(client);
+}
+
+static void only_so_many_are_given_at_a_time(void **state)
+{
+    int client[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        client[i] = client_tcp(A);
+    STEP_UNTIL(n_conns(A) == 3);
+    n_given = 0;
+    assert_int_equal(front_give_idle(front[A], 2, give, NULL), 2);
+    STEP_UNTIL(n_conns(A) == 1);
+    assert_int_equal(front_give_idle(front[A], 2, give, NULL), 1);
+    for (int i = 0; i < 3; i++) {
+        close(given_fd[i]);
+        close(client[i]);
+    }
 }
 
 static void a_given_connection_is_in_no_table(void **state)
@@ -1057,6 +1075,7 @@ int main(void)
         TEST(the_client_notices_nothing_even_when_the_giver_ends),
         TEST(a_connection_in_the_middle_of_a_request_is_kept),
         TEST(a_connection_that_nobody_takes_stays),
+        TEST(only_so_many_are_given_at_a_time),
         TEST(a_given_connection_is_in_no_table),
         TEST(a_pending_request_comes_before_the_sockets_bytes),
         TEST(a_pending_request_needs_no_event_of_the_socket),

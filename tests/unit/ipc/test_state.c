@@ -74,6 +74,20 @@ static void there_is_an_end_to_it(void **state)
 }
 
 /* The writer runs plugins. */
+/* A writer that cuts the file would make its reader die of SIGBUS. */
+static void what_is_mapped_stays_as_it_is(void **state)
+{
+    const char *map;
+    size_t size;
+
+    (void)state;
+    assert_int_equal(state_put(fd, "a", 1, "xyz", 3), 0);
+    assert_int_equal(state_map(fd, &map, &size), 0);
+    assert_int_equal(ftruncate(fd, 0), -1);
+    assert_int_equal(pwrite(fd, "?", 1, 0), -1);
+    assert_int_equal(munmap((void *)(uintptr_t)map, size), 0);
+}
+
 static void lengths_that_lie_lead_nowhere(void **state)
 {
     struct state_record lie = {.len = UINT32_MAX};
@@ -101,6 +115,7 @@ int main(void)
         TEST(what_is_put_is_found_by_its_name),
         TEST(nothing_put_is_nothing_to_map),
         TEST(there_is_an_end_to_it),
+        TEST(what_is_mapped_stays_as_it_is),
         TEST(lengths_that_lie_lead_nowhere),
     };
 

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "base/urgency.h"
 #include "ipc/channel.h"
 #include "ipc/shm.h"
 #include "ipc/surrender.h"
@@ -264,6 +265,7 @@ static int fake_worker(const struct config *c, const struct setup *setup, struct
         raise(SIGSEGV);
     }
     atomic_store(&stage->uid, geteuid());
+    urgency_restore(getpid()); /* as the real one: it has stood by, or not */
     if (write(ready_fd, "+", 1) != 1)
         return 1;
     close(ready_fd);

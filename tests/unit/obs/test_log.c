@@ -150,7 +150,7 @@ static void a_plugins_line_names_the_instance(void **state)
 {
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, false), 0);
-    log_plugin(LOG_INFO, "limit", "bucket\nempty\n", 13);
+    log_plugin(LOG_INFO, "limit", NULL, "bucket\nempty\n", 13);
     assert_string_equal(said(), " info: plugin limit: bucket\\nempty\n");
 }
 
@@ -170,7 +170,7 @@ static void json_lines_are_json(void **state)
     (void)state;
     assert_int_equal(log_open(path, LOG_INFO, true), 0);
     log_set_role("worker 1");
-    log_plugin(LOG_ERROR, "a\"b", "q\"\\\001\xff\n.", 7);
+    log_plugin(LOG_ERROR, "a\"b", NULL, "q\"\\\001\xff\n.", 7);
     read_log();
     json = json_loads(text, 0, NULL);
     assert_non_null(json);
@@ -180,6 +180,61 @@ static void json_lines_are_json(void **state)
     assert_string_equal(json_string_value(json_object_get(json, "message")),
                         "q\"\\\001\xef\xbf\xbd\n.");
     json_decref(json);
+}
+
+static void a_line_about_a_request_names_it(void **state)
+{
+    const struct log_subject both = {.id = {"7f3a", 4}, .trace_time = {"1795474800.123", 14}};
+    const struct log_subject timed = {.trace_time = {"1795474800.123", 14}};
+    json_t *json;
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
+    log_plugin(LOG_INFO, "auth", &both, "no", 2);
+    assert_string_equal(said(), " info: plugin auth [id 7f3a, trace time 1795474800.123]: no\n");
+    drop_file(state);
+    make_file(state);
+    assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
+    log_write_about(LOG_WARN, &timed, "late by %d", 3);
+    assert_string_equal(said(), " warn: [trace time 1795474800.123]: late by 3\n");
+    drop_file(state);
+    make_file(state);
+    assert_int_equal(log_open(path, LOG_INFO, LOG_JSON), 0);
+    log_plugin(LOG_INFO, "auth", &both, "no", 2);
+    read_log();
+    json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    assert_string_equal(json_string_value(json_object_get(json, "id")), "7f3a");
+    assert_string_equal(json_string_value(json_object_get(json, "trace_time_anchor")),
+                        "1795474800.123");
+    json_decref(json);
+}
+
+/* A client may have chosen its id. */
+static void a_requests_id_can_forge_nothing(void **state)
+{
+    static const char bad[] = "x]: all is well\n{\"a\":\"[";
+    const struct log_subject about = {.id = {bad, sizeof bad - 1}};
+    char large[5000];
+    const struct log_subject huge = {.id = {large, sizeof large}};
+
+    (void)state;
+    assert_int_equal(log_open(path, LOG_INFO, LOG_TEXT), 0);
+    log_plugin(LOG_INFO, "p", &about, "no", 2);
+    assert_string_equal(said(),
+                        " info: plugin p [id x\\x5d:\\x20all\\x20is\\x20well\\x0a{\"a\":\"\\x5b]: "
+                        "no\n");
+    drop_file(state);
+    for (int is_json = 0; is_json < 2; is_json++) {
+        make_file(state);
+        memset(large, '\001', sizeof large);
+        assert_int_equal(log_open(path, LOG_INFO, is_json ? LOG_JSON : LOG_TEXT), 0);
+        log_plugin(LOG_INFO, "p", &huge, "what matters", 12);
+        assert_true(read_log() < 2000);
+        assert_non_null(strstr(text, "what matters"));
+        if (is_json == 0)
+            drop_file(state);
+    }
 }
 
 static void a_long_line_is_cut_and_stays_whole(void **state)
@@ -196,7 +251,7 @@ static void a_long_line_is_cut_and_stays_whole(void **state)
 
             /* An escape that is as long as possible, and must not be cut in two. */
             memset(message, unit == 0 ? 'x' : '\002', sizeof message);
-            log_plugin(LOG_INFO, "p", message, sizeof message);
+            log_plugin(LOG_INFO, "p", NULL, message, sizeof message);
             n = read_log();
             assert_true(n > 4000 && n <= 4096);
             assert_int_equal(text[n - 1], '\n');
@@ -272,7 +327,7 @@ static void equal_lines_are_written_a_few_times_and_counted(void **state)
         log_limit_repeats(2);
         for (int i = 0; i < 10; i++) {
             log_info("same");
-            log_plugin(LOG_INFO, "p", "same", 4); /* another line: somebody else says it */
+            log_plugin(LOG_INFO, "p", NULL, "same", 4); /* another line: somebody else says it */
             log_info("number %d", i);
         }
         assert_int_equal(count_lines(is_json ? "\"message\":\"same\"" : " same\n"), 4);
@@ -343,6 +398,8 @@ int main(void)
         TEST(a_plugins_line_names_the_instance),
         TEST(nothing_in_a_message_can_forge_a_line),
         TEST(json_lines_are_json),
+        TEST(a_line_about_a_request_names_it),
+        TEST(a_requests_id_can_forge_nothing),
         TEST(a_long_line_is_cut_and_stays_whole),
         TEST(lines_of_threads_do_not_mix),
         TEST(reopening_follows_a_rotation),

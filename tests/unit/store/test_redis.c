@@ -28,6 +28,7 @@
 static char dir[] = "/tmp/bulkhead-redis-XXXXXX";
 static char port[8], tls_port[8], socket_path[64], ca_path[64];
 static pid_t server;
+static const char *config_more = ""; /* lines of its config */
 
 /* Sanitizers and valgrind are slow. */
 static uint32_t scaled(uint32_t ms)
@@ -73,8 +74,8 @@ static int start_server(void)
     fprintf(f,
             "bind 127.0.0.1\nport %s\ntls-port %s\nunixsocket %s\ndir %s\nsave \"\"\n"
             "tls-cert-file %s/server.crt\ntls-key-file %s/server.key\ntls-auth-clients no\n"
-            "user default off\nuser plugin on >s3cret ~test:* ~1:* +@all\n",
-            port, tls_port, socket_path, dir, dir, dir);
+            "user default off\nuser plugin on >s3cret ~test:* ~1:* +@all\n%s",
+            port, tls_port, socket_path, dir, dir, dir, config_more);
     fclose(f);
     server = fork();
     if (server == 0) {
@@ -370,6 +371,64 @@ static void what_is_wrong_is_said(void **state)
     wrong(&o, "No such file");
 }
 
+static void start_other(const char *lines)
+{
+    stop_server();
+    config_more = lines;
+    assert_int_equal(start_server(), 0);
+}
+
+static void one_that_can_only_be_read_or_redirects_is_refused_in_words(void **state)
+{
+    const struct redis_options o = options();
+    char cluster[64], bus[8];
+
+    (void)state;
+    if (server == 0)
+        skip();
+    free_port(bus, sizeof bus);
+    snprintf(cluster, sizeof cluster, "cluster-enabled yes\ncluster-port %s\n", bus);
+    start_other(cluster);
+    wrong(&o, "part of a Redis Cluster");
+    start_other("replicaof 127.0.0.1 1\n");
+    wrong(&o, "it is a replica");
+    start_other("");
+}
+
+static void ignore(void *arg, int r, const struct redisReply *reply)
+{
+    (void)arg, (void)r, (void)reply;
+}
+
+/* As a failover does it, with a connection that is there. */
+static void one_that_takes_no_writes_any_more_is_left(void **state)
+{
+    const struct redis_options o = options();
+    const struct redis_arg demote[] = {{"REPLICAOF", 9}, {"127.0.0.1", 9}, {"1", 1}};
+    struct sync_store *s;
+
+    (void)state;
+    if (server == 0)
+        skip();
+    s = open_with(&o);
+    redis_on_change(s->redis, tell);
+    assert_int_equal(ping(s), 0);
+    n_told = 0;
+    assert_int_equal(redis_send(s->redis, demote, 3, ignore, NULL, clock_mono_ns()), 0);
+    assert_int_equal(ping(s), -ENOTCONN);
+    assert_non_null(strstr(told, "READONLY"));
+    for (int64_t end = clock_mono_ms() + scaled(1000); clock_mono_ms() < end;)
+        turn(s->redis);
+    assert_false(redis_is_up(s->redis));
+    assert_int_equal(n_told, 1); /* once, though it was tried again */
+    start_other("");
+    for (int64_t end = clock_mono_ms() + scaled(10000);
+         !redis_is_up(s->redis) && clock_mono_ms() < end;)
+        turn(s->redis);
+    assert_int_equal(ping(s), 0);
+    sync_close(&s->store);
+}
+
 static void it_comes_back_by_itself(void **state)
 {
     const struct redis_options o = options();
@@ -576,6 +635,8 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_said),
         cmocka_unit_test(a_thousand_at_once_go_out_in_a_row),
         cmocka_unit_test(as_many_tokens_as_there_are_are_taken),
+        cmocka_unit_test(one_that_can_only_be_read_or_redirects_is_refused_in_words),
+        cmocka_unit_test(one_that_takes_no_writes_any_more_is_left),
         cmocka_unit_test(it_comes_back_by_itself),
         cmocka_unit_test(one_that_does_not_answer_is_given_up),
         cmocka_unit_test(an_answer_without_end_is_given_up),

@@ -1,0 +1,148 @@
+/* Each in a process of its own: where rights are missing, some of it cannot be taken back. */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/urgency.h"
+
+static bool in_process(bool (*holds)(void))
+{
+    pid_t pid = fork();
+    int status;
+
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(holds() ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool has_yielded(pid_t tid)
+{
+    int policy = sched_getscheduler(tid);
+
+    return policy == SCHED_IDLE || policy == SCHED_BATCH;
+}
+
+static int said[2], may_end[2];
+
+static void *wait_in_thread(void *arg)
+{
+    pid_t tid = gettid();
+    char c;
+
+    (void)arg;
+    if (write(said[1], &tid, sizeof tid) == sizeof tid)
+        (void)!read(may_end[0], &c, 1);
+    return NULL;
+}
+
+static bool comes_back(void)
+{
+    pthread_t thread;
+    pid_t tid, child;
+    bool held;
+
+    urgency_yield();
+    if (pipe(said) < 0 || pipe(may_end) < 0 ||
+        pthread_create(&thread, NULL, wait_in_thread, NULL) != 0 ||
+        read(said[0], &tid, sizeof tid) != sizeof tid)
+        return false;
+    held = has_yielded(0) && has_yielded(tid);
+    urgency_restore(getpid());
+    held = held && sched_getscheduler(0) == SCHED_OTHER && sched_getscheduler(tid) == SCHED_OTHER;
+    child = fork();
+    if (child == 0)
+        _exit(sched_getscheduler(0) == SCHED_OTHER ? 0 : 1);
+    return held && waitpid(child, NULL, 0) == child && write(may_end[1], "", 1) == 1 &&
+           pthread_join(thread, NULL) == 0;
+}
+
+static void who_yields_comes_back_with_all_its_threads(void **state)
+{
+    (void)state;
+    assert_true(in_process(comes_back));
+}
+
+static bool keeps_policy(void)
+{
+    if (sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) < 0)
+        return false;
+    urgency_yield();
+    urgency_restore(getpid());
+    urgency_wake_first();
+    return sched_getscheduler(0) == SCHED_BATCH;
+}
+
+static void the_policy_that_somebody_chose_stays(void **state)
+{
+    (void)state;
+    assert_true(in_process(keeps_policy));
+}
+
+static bool is_batch_without_rights(void)
+{
+    if (setrlimit(RLIMIT_NICE, &(struct rlimit){0, 0}) < 0 ||
+        (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+        return false;
+    urgency_allow_return(); /* does not help */
+    urgency_yield();
+    if (sched_getscheduler(0) != SCHED_BATCH)
+        return false;
+    urgency_restore(getpid());
+    return sched_getscheduler(0) == SCHED_OTHER;
+}
+
+static void who_could_not_come_back_is_never_idle(void **state)
+{
+    (void)state;
+    assert_true(in_process(is_batch_without_rights));
+}
+
+static bool parent_restores(void)
+{
+    char c;
+    int status;
+    pid_t pid;
+
+    if (pipe(said) < 0 || pipe(may_end) < 0)
+        return false;
+    pid = fork();
+    if (pid == 0) {
+        urgency_yield();
+        if (!has_yielded(0) || write(said[1], "", 1) != 1 || read(may_end[0], &c, 1) != 1)
+            _exit(1);
+        _exit(sched_getscheduler(0) == SCHED_OTHER ? 0 : 1);
+    }
+    if (read(said[0], &c, 1) != 1)
+        return false;
+    urgency_restore(pid);
+    return write(may_end[1], "", 1) == 1 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static void a_child_is_restored_by_its_parent(void **state)
+{
+    (void)state;
+    assert_true(in_process(parent_restores));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_yields_comes_back_with_all_its_threads),
+        cmocka_unit_test(the_policy_that_somebody_chose_stays),
+        cmocka_unit_test(who_could_not_come_back_is_never_idle),
+        cmocka_unit_test(a_child_is_restored_by_its_parent),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
