@@ -145,9 +145,12 @@ enum gate_verdict rollout_judge(const struct master *m, char *why, size_t size)
                               ? s->samples
                               : r->plan.samples;
 
-        snprintf(why, size,
-                 "waiting for requests: %" PRIu64 " of %" PRIu64 " (stable: %" PRIu64 ")",
-                 candidate.requests, wanted, stable.requests);
+        snprintf(
+            why, size, "waiting for requests: %" PRIu64 " of %" PRIu64 " (stable: %" PRIu64 ")%s",
+            candidate.requests, wanted, stable.requests,
+            wanted > s->samples ? "; errors and times are judged after so many in each version "
+                                  "(the rollout's samples)"
+                                : "");
         return GATE_WAITING;
     }
     return r->plan.gate.metric != NULL ? judge_metric(m, why, size) : GATE_OPEN;

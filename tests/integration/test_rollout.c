@@ -249,11 +249,14 @@ static void without_traffic_it_waits(void **state)
 
     (void)state;
     rollout_make(srv->dir, "v", "2", "");
-    rollout_expect(srv, 0, NULL, "rollout start v --steps canary=20%:0:5 --samples 5");
+    rollout_expect(srv, 0, NULL, "rollout start v --steps canary=20%:0:5 --samples 6");
     while (harness_now_ms() < until_ms)
         harness_pause(until_ms + 1000);
     assert_true(rollout_is(srv, "result", "running"));
-    rollout_expect(srv, 0, "waiting for requests: 0 of 5", "rollout status");
+    rollout_expect(srv, 0,
+                   "waiting for requests: 0 of 6 (stable: 0); errors and times are judged after so "
+                   "many",
+                   "rollout status");
     assert_int_equal(server_stop(&srv), 0);
 }
 
