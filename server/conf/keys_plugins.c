@@ -170,8 +170,8 @@ static int read_namespace(struct schema_reader *r, const struct yaml_node *node,
 
 static const struct schema http_keys[] = {
     {"allow", SCHEMA_STRINGS, OFF(struct config_plugin, http_allow), .max = 64,
-     .help = "HOST[:PORT], *.DOMAIN, a network, public, any, unix:/PATH; absent: any address but "
-             "link-local ones and other metadata services; []: none"},
+     .help =
+         "Where it may go: hosts, networks, public, any; absent: any address but link-local and metadata"},
     {NULL, SCHEMA_END},
 };
 
