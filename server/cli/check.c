@@ -35,13 +35,13 @@ static bool has_validate_hook(const struct setup *setup)
     return false;
 }
 
-/* The plugins' own validation. What they find goes to stderr. */
+/* The plugins' own validation, and is the store's library here? What is found goes to stderr. */
 static int validate(const struct config *cfg, struct setup *setup, struct diag *diag)
 {
     struct shm *shm;
     int r;
 
-    if (!has_validate_hook(setup))
+    if (!has_validate_hook(setup) && cfg->store.backend == CONFIG_STORE_MEMORY)
         return CLI_OK;
     r = shm_create(1, (uint32_t)cfg->n_plugins, &shm);
     if (r < 0) {

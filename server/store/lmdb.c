@@ -484,6 +484,11 @@ static int open_env(struct lmdb_store *s, const char *path)
     return mdb.txn_commit(txn);
 }
 
+int lmdb_check(char *why, size_t why_size)
+{
+    return mdb.strerror != NULL ? 0 : load(why, why_size);
+}
+
 int lmdb_open(const char *path, uint64_t size, uint32_t sync_ms, char *why, size_t why_size,
               struct store **out)
 {
@@ -496,7 +501,7 @@ int lmdb_open(const char *path, uint64_t size, uint32_t sync_ms, char *why, size
                                          .bucket = lmdb_bucket,
                                          .close = lmdb_close};
     struct lmdb_store *s;
-    int r = mdb.strerror != NULL ? 0 : load(why, why_size);
+    int r = lmdb_check(why, why_size);
 
     if (r < 0)
         return r;
@@ -524,12 +529,17 @@ int lmdb_open(const char *path, uint64_t size, uint32_t sync_ms, char *why, size
 
 #else
 
+int lmdb_check(char *why, size_t why_size)
+{
+    snprintf(why, why_size, "this build has no LMDB: install liblmdb-dev and build it again");
+    return -ENOSYS;
+}
+
 int lmdb_open(const char *path, uint64_t size, uint32_t sync_ms, char *why, size_t why_size,
               struct store **out)
 {
     (void)path, (void)size, (void)sync_ms, (void)out;
-    snprintf(why, why_size, "this build has no LMDB: install liblmdb-dev and build it again");
-    return -ENOSYS;
+    return lmdb_check(why, why_size);
 }
 
 #endif

@@ -14,6 +14,8 @@
 
 struct store;
 
+/* Can it be had here? Opens nothing. -errno and a text in why. */
+int lmdb_check(char *why, size_t why_size);
 /* Not in a process that has it open already, nor before a fork. size: bytes of keys and values. sync_ms
  * 0: leave it to the kernel. -errno and a text in why. */
 int lmdb_open(const char *path, uint64_t size, uint32_t sync_ms, char *why, size_t why_size,

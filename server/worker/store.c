@@ -115,12 +115,19 @@ int store_open(bh_host *h, const struct config *cfg, struct store_memory *memory
         diag_add(diag, cfg->path, 0, 0, NULL, "the store cannot be opened: %s", strerror(-r));
         return r;
     }
-    if (cfg->store.backend == CONFIG_STORE_LMDB && !is_trial) {
+    if (cfg->store.backend == CONFIG_STORE_LMDB) {
         char why[256] = "";
 
-        store_close(&store);
-        r = lmdb_open(cfg->store.path, cfg->store.size, cfg->store.sync_ms, why, sizeof why,
-                      &store);
+        /* In a trial what is missing is told, but the file left alone. */
+        if (is_trial && (r = lmdb_check(why, sizeof why)) < 0) {
+            diag_add(diag, cfg->path, 0, 0, NULL, "store.backend: %s", why);
+            return r;
+        }
+        if (!is_trial) {
+            store_close(&store);
+            r = lmdb_open(cfg->store.path, cfg->store.size, cfg->store.sync_ms, why, sizeof why,
+                          &store);
+        }
         if (r < 0) {
             diag_add(diag, cfg->path, 0, 0,
                      "store.path: a file in a folder that the workers may write to",
@@ -128,7 +135,7 @@ int store_open(bh_host *h, const struct config *cfg, struct store_memory *memory
             return r;
         }
     }
-    /* Also in a trial: what is missing is to be told before anything has changed. */
+    /* Also in a trial. */
     if (cfg->store.backend == CONFIG_STORE_REDIS) {
         r = open_redis(cfg, diag);
         if (r < 0)

@@ -104,7 +104,7 @@ static void open_in_the_trial_before_the_start_leaves_no_trace(void **state)
     struct server *srv = start();
 
     (void)state;
-    eventually(count_opened(srv) >= 6); /* the one that stands by may be at it still */
+    eventually(count_opened(srv) >= 6);  /* the one that stands by may be at it still */
     expect(srv, "/get?k=opened", "0 6"); /* two instances share it, in two workers and a standby */
     expect_from(srv, "other", "/get?k=opened", "0 3");
     assert_int_equal(server_stop(&srv), 0);
@@ -271,6 +271,33 @@ static void with_lmdb_it_outlives_the_server(void **state)
     free(dir);
 }
 
+static void a_library_that_is_not_there_is_told_by_check(void **state)
+{
+    char *dir = tmp_dir(), path[500], *out = NULL;
+    int code;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/liblmdb.so.0", dir);
+    file_write(path, "no library\n");
+    snprintf(path, sizeof path, "%s/c.yaml", dir);
+    file_write(path,
+               "version: 1\n"
+               "listeners: [{name: a, address: \"127.0.0.1:1\"}]\n"
+               "modules: {path: [%s]}\n"
+               "plugins: {site: {module: respond}}\n"
+               "routes: [{chain: [site]}]\n"
+               "store: {backend: lmdb, path: %s/store.lmdb}\n",
+               getenv("BULKHEAD_PLUGINS"), dir);
+    code = run_command(&out, "LD_LIBRARY_PATH=%s %s check -c %s 2>&1", dir, getenv("BULKHEAD"),
+                       path);
+    assert_int_equal(code, 2);
+    /* Either this build knows no LMDB, or it cannot load it. */
+    assert_non_null(strstr(out, "store.backend: "));
+    assert_non_null(strstr(out, "install"));
+    free(out);
+    free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +308,7 @@ int main(void)
         cmocka_unit_test(a_reload_and_an_upgrade_keep_it),
         cmocka_unit_test(a_bad_pointer_costs_one_request),
         cmocka_unit_test(with_lmdb_it_outlives_the_server),
+        cmocka_unit_test(a_library_that_is_not_there_is_told_by_check),
         cmocka_unit_test(a_fault_with_the_stores_lock_held_ends_that_worker_alone),
     };
 

@@ -91,7 +91,7 @@ static void fill_stderr(int from)
         log_error("line %d", i);
     assert_in_range(clock_mono_ms() - begin, 0, 5000);
     fcntl(from, F_SETFL, O_NONBLOCK);
-    while ((n = read(from, text, sizeof text - 1)) > 0)
+    while (read(from, text, sizeof text - 1) > 0)
         continue;
     log_error("the reader is back");
     n = read(from, text, sizeof text - 1);
