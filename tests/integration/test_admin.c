@@ -762,6 +762,8 @@ static void an_alert_is_told_to_who_asks_and_to_who_listens(void **state)
     json_t *json = NULL;
 
     (void)state;
+    /* Not asked for all the time, which the admin interface would not have. */
+    server_wait_log(srv, "alerts to 'ops'");
     eventually((json_decref(json), json = ask(srv, "/api/v1/alerts"),
                 strcmp(text_at(json, "alerts.0.state"), "firing") == 0 &&
                     json_is_string(at(json, "receivers.0.trouble"))));
