@@ -36,6 +36,7 @@
 #define RECORD      16384 /* bytes in one, at most (RFC 8446 5.1) */
 #define BLOCKED_MS  50    /* between two tries of handshakes whose clients take nothing */
 #define WARNINGS    8     /* alerts in a row that mean nothing */
+#define PARTS       256   /* records in a row that complete nothing */
 #define FINGERPRINT 32    /* SHA-256 */
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_ENDED };
@@ -51,6 +52,7 @@ struct tls_conn {
     bool has_left;   /* close_notify was sent, or is not to be */
     bool has_unsent; /* a record is on its way out */
     bool has_ended;  /* the client's side of the TCP connection */
+    bool is_dry;     /* all that the client has sent so far is read */
     size_t credit;   /* bytes that went out, and were not told the library */
     /* for plugins, once the handshake is done */
     char *server_name;
@@ -84,8 +86,11 @@ static ssize_t pull(gnutls_transport_ptr_t arg, void *buf, size_t size)
     struct tls_conn *t = arg;
     ssize_t n = socket_recv(t->conn->fd, buf, size, 0);
 
-    if (n != 0 || size == 0)
+    if (n != 0 || size == 0) {
+        t->is_dry = n < 0;
         return n;
+    }
+    t->is_dry = true;
     t->has_ended = true;
     errno = EAGAIN;
     return -1;
@@ -221,18 +226,27 @@ static bool hear(struct tls_conn *t, ssize_t *result)
     return false;
 }
 
+/* GnuTLS says AGAIN, too, after a record that completes nothing: part of a message, a new key. What has come
+ * after it has had its event already, and would never be read. */
+static bool has_more(const struct tls_conn *t, ssize_t r, int *n)
+{
+    return r == GNUTLS_E_AGAIN && !t->is_dry && gnutls_record_get_direction(t->session) == 0 &&
+           (*n)++ < PARTS;
+}
+
 /* True: it is done. False: as `result` says, which is what recv() shall answer. */
 static bool shake_hands(struct tls_conn *t, ssize_t *result)
 {
     struct conn *c = t->conn;
     bool is_verified = false;
-    int r, n = 0;
+    int r, n = 0, n_parts = 0;
 
     if (!t->has_spoken && !hear(t, result))
         return false;
     do {
+        t->is_dry = false;
         r = gnutls_handshake(t->session);
-    } while (r == GNUTLS_E_INTERRUPTED ||
+    } while (r == GNUTLS_E_INTERRUPTED || has_more(t, r, &n_parts) ||
              (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r) && n++ < WARNINGS));
     if (r == GNUTLS_E_AGAIN && t->has_ended) {
         *result = end_of_input(t, 0);
@@ -270,7 +284,7 @@ ssize_t tls_recv(struct conn *c, void *buf, size_t size)
 {
     struct tls_conn *t = c->tls;
     size_t n = 0;
-    int n_warnings = 0;
+    int n_warnings = 0, n_parts = 0;
     ssize_t r;
 
     if (t->state == TLS_HANDSHAKE && !shake_hands(t, &r))
@@ -278,12 +292,13 @@ ssize_t tls_recv(struct conn *c, void *buf, size_t size)
     if (t->state == TLS_ENDED)
         return 0;
     while (n < size) {
+        t->is_dry = false;
         r = gnutls_record_recv(t->session, (char *)buf + n, size - n);
         if (r > 0) {
             n += (size_t)r;
             continue;
         }
-        if (r == GNUTLS_E_INTERRUPTED ||
+        if (r == GNUTLS_E_INTERRUPTED || has_more(t, r, &n_parts) ||
             (r == GNUTLS_E_WARNING_ALERT_RECEIVED && n_warnings++ < WARNINGS))
             continue;
         if (r == GNUTLS_E_AGAIN && !t->has_ended)

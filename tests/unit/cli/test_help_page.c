@@ -138,7 +138,7 @@ static void every_option_that_a_command_takes_is_described(void **state)
         assert_int_equal(help_page_read(c, &page), 0);
         if (taken == NULL)
             fail_msg("bulkhead %s: does not use getopt_long()", c->name);
-        for (const struct option *o = taken; o->name != NULL; o++) {
+        for (const struct option *o = taken; o != NULL && o->name != NULL; o++) {
             const struct help_option *told = option(o->name);
 
             if (told->name[0] == '\0')
