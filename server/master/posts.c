@@ -368,7 +368,7 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
     const struct shm_worker *w = &m->shm->worker[c->index];
     uint32_t beat = atomic_load(&w->beat);
 
-    if (beat != c->beat && c->beat_ms != 0)
+    if (beat != c->beat && c->beat_ms != 0 && c->duty != DUTY_STANDBY) /* which serves nobody */
         watchdog_saw_turn(m, now);
     if (beat != c->beat || atomic_load(&w->call.plugin) != 0 || c->beat_ms == 0) {
         c->beat = beat;
