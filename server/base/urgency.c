@@ -27,7 +27,7 @@ struct attr {
  * takes it even from one that runs. */
 static bool change(pid_t tid, int policy, uint64_t slice_ns)
 {
-    struct attr attr;
+    struct attr attr = {.size = sizeof attr};
 
     if (syscall(SYS_sched_getattr, tid, &attr, sizeof attr, 0) == 0) {
         attr.size = sizeof attr;

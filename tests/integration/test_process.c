@@ -398,7 +398,8 @@ static void workers_do_not_outlive_a_killed_master(void **state)
 
 static void the_next_start_removes_what_a_killed_master_left(void **state)
 {
-    char *dir = tmp_dir(), *before = strdup(getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    const char *tmp = getenv("TMPDIR");
+    char *dir = tmp_dir(), *before = strdup(tmp != NULL ? tmp : "/tmp");
     struct server *killed, *living, *next;
     char copies[2][256];
 

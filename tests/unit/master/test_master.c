@@ -1130,6 +1130,20 @@ static void standby_that_dies_is_replaced_and_charged_to_nobody(void **state)
     assert_int_equal(stage->worker_deaths, 0);
 }
 
+static bool is_stopped(int pid)
+{
+    char path[64], state = '\0';
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    f = fopen(path, "re");
+    if (f == NULL || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+        state = '\0';
+    if (f != NULL)
+        fclose(f);
+    return state == 'T';
+}
+
 static void standby_that_is_stopped_does_not_take_over(void **state)
 {
     int first, before;
@@ -1142,6 +1156,7 @@ static void standby_that_is_stopped_does_not_take_over(void **state)
     first = stage->standby_pid;
     before = stage->pid[0];
     kill(first, SIGSTOP);
+    eventually(is_stopped(first));
     kill(before, SIGKILL);
     eventually(stage->pid[0] != before && is_serving(0));
     assert_int_not_equal(stage->pid[0], first);
