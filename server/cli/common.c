@@ -55,7 +55,7 @@ int cli_load_kept(const char *path, struct diag *diag, struct overlay *overlay, 
         config_destroy(cfg);
         return r;
     }
-    if (overlay != NULL) {
+    if (overlay != NULL && interrupted != NULL) {
         kept_load(*cfg, overlay, interrupted, size);
         r = overlay_apply(*cfg, overlay, diag);
         if (r < 0) {
