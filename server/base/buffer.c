@@ -74,3 +74,19 @@ void buffer_printf(struct buffer *b, const char *fmt, ...)
     else
         b->n += (size_t)n;
 }
+
+bool buffer_append_to(char **buf, size_t *n, size_t *cap, const char *p, size_t len)
+{
+    if (*n + len > *cap) {
+        size_t more = (*n + len) * 2;
+        char *grown = realloc(*buf, more);
+
+        if (grown == NULL)
+            return false;
+        *buf = grown;
+        *cap = more;
+    }
+    memcpy(*buf + *n, p, len);
+    *n += len;
+    return true;
+}

@@ -21,4 +21,7 @@ void buffer_add(struct buffer *b, const char *p, size_t n);
 void buffer_text(struct buffer *b, const char *text);
 __attribute__((format(printf, 2, 3))) void buffer_printf(struct buffer *b, const char *fmt, ...);
 
+/* Bytes with an end and a capacity of the caller's, freed by free(): no NUL. False: no memory, all as before. */
+bool buffer_append_to(char **buf, size_t *n, size_t *cap, const char *p, size_t len);
+
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/must.h"
 
 #if __has_include(<hiredis/hiredis.h>)
@@ -180,7 +181,8 @@ static void go_up(struct redis *r)
     if (r->was_told && r->tell != NULL)
         r->tell(true, "");
     r->was_told = false;
-    if (redis_append(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "", r->held_n)) {
+    if (buffer_append_to(&r->out, &r->out_n, &r->out_cap, r->held != NULL ? r->held : "",
+                         r->held_n)) {
         r->held_n = 0;
         *r->last = r->held_first;
         if (r->held_first != NULL)

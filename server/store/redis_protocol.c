@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
+
 #define ELEMENTS_MAX 64
 
 /* ---- hiredis ---- */
@@ -74,34 +76,18 @@ redisReader *redis_reader_open(void)
 
 /* ---- bytes out ---- */
 
-bool redis_append(char **buf, size_t *n, size_t *cap, const char *p, size_t len)
-{
-    if (*n + len > *cap) {
-        size_t more = (*n + len) * 2;
-        char *grown = realloc(*buf, more);
-
-        if (grown == NULL)
-            return false;
-        *buf = grown;
-        *cap = more;
-    }
-    memcpy(*buf + *n, p, len);
-    *n += len;
-    return true;
-}
-
 bool redis_format(char **buf, size_t *n, size_t *cap, const struct redis_arg *args, int n_args)
 {
     size_t before = *n;
     char head[32];
     int len = snprintf(head, sizeof head, "*%d\r\n", n_args);
-    bool ok = redis_append(buf, n, cap, head, (size_t)len);
+    bool ok = buffer_append_to(buf, n, cap, head, (size_t)len);
 
     for (int i = 0; ok && i < n_args; i++) {
         len = snprintf(head, sizeof head, "$%zu\r\n", args[i].n);
-        ok = redis_append(buf, n, cap, head, (size_t)len) &&
-             redis_append(buf, n, cap, args[i].p, args[i].n) &&
-             redis_append(buf, n, cap, "\r\n", 2);
+        ok = buffer_append_to(buf, n, cap, head, (size_t)len) &&
+             buffer_append_to(buf, n, cap, args[i].p, args[i].n) &&
+             buffer_append_to(buf, n, cap, "\r\n", 2);
     }
     if (!ok)
         *n = before;

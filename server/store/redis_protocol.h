@@ -29,8 +29,6 @@ int redis_protocol_load(char *why, size_t size);
 /* One that takes small arrays only. NULL: no memory. */
 redisReader *redis_reader_open(void);
 
-/* Bytes to a buffer that grows. false: no memory. */
-bool redis_append(char **buf, size_t *n, size_t *cap, const char *p, size_t len);
 /* A command as the protocol has it: an array of counted strings. false: no memory; nothing was added. */
 bool redis_format(char **buf, size_t *n, size_t *cap, const struct redis_arg *args, int n_args);
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/address.h"
+#include "base/buffer.h"
 #include "base/curl.h"
 #include "base/destination.h"
 #include "obs/log.h"
@@ -50,22 +51,6 @@ static void unlink_it(struct transfer *t)
 
 /* ---- what libcurl calls ---- */
 
-static bool append(char **buf, size_t *n, size_t *cap, const char *p, size_t len)
-{
-    if (*n + len > *cap) {
-        size_t more = (*n + len) * 2;
-        char *grown = realloc(*buf, more);
-
-        if (grown == NULL)
-            return false;
-        *buf = grown;
-        *cap = more;
-    }
-    memcpy(*buf + *n, p, len);
-    *n += len;
-    return true;
-}
-
 static size_t too_large(struct transfer *t, const char *what, size_t limit)
 {
     t->error = -E2BIG;
@@ -80,7 +65,7 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg)
     (void)size; /* 1 */
     if (t->answer_n + n > t->max_body)
         return too_large(t, "body", t->max_body);
-    return append(&t->answer, &t->answer_n, &t->answer_cap, p, n) ? n : 0;
+    return buffer_append_to(&t->answer, &t->answer_n, &t->answer_cap, p, n) ? n : 0;
 }
 
 /* A line, with its end. */
@@ -108,10 +93,10 @@ static size_t take_header(char *p, size_t size, size_t n, void *arg)
                                                       (uint32_t)(t->head_n + name + 1),
                                                       (uint32_t)(end - value)};
     /* NUL-terminated, both. */
-    return append(&t->head, &t->head_n, &t->head_cap, p, name) &&
-                   append(&t->head, &t->head_n, &t->head_cap, "", 1) &&
-                   append(&t->head, &t->head_n, &t->head_cap, p + value, end - value) &&
-                   append(&t->head, &t->head_n, &t->head_cap, "", 1)
+    return buffer_append_to(&t->head, &t->head_n, &t->head_cap, p, name) &&
+                   buffer_append_to(&t->head, &t->head_n, &t->head_cap, "", 1) &&
+                   buffer_append_to(&t->head, &t->head_n, &t->head_cap, p + value, end - value) &&
+                   buffer_append_to(&t->head, &t->head_n, &t->head_cap, "", 1)
                ? n
                : 0;
 }
