@@ -111,7 +111,7 @@ struct child {
     char record_id[64];          /* PARKED: of the crash, for the one it answered just then */
     bool is_surrendering;        /* PARKED: we wait for what it hands over by itself, till due_ms */
     bool is_stopped;             /* by a signal, as was said */
-    bool is_hurried;             /* STARTING: it has yielded to others for long enough */
+    int64_t hurry_ms;            /* STARTING: when it has yielded to others for long enough */
     bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
