@@ -324,6 +324,44 @@ static void what_can_be_framed_in_two_ways_is_refused(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* -1: there is no such number. */
+static long long number_at(const struct server *srv, const char *object, const char *reason)
+{
+    struct response *res = admin_send_with(srv, "GET", "/api/v1/status", admin_reader, NULL);
+    json_t *json = json_loads(res->body, 0, NULL);
+    const json_t *from = object != NULL ? json_object_get(json, object) : json;
+    const json_t *n = json_object_get(json_object_get(from, "refusals"), reason);
+    long long is = json_is_integer(n) ? (long long)json_integer_value(n) : -1;
+
+    json_decref(json);
+    response_free(&res);
+    return is;
+}
+
+/* By reason, apart from what the workers' guard refuses; whichever process has counted. */
+static void what_the_guard_refuses_is_counted(void **state)
+{
+    struct server *srv = start("");
+    pid_t pid = admin_pid(srv);
+    struct response *res;
+
+    (void)state;
+    assert_int_equal(status_of_bytes(srv, "GET /healthz HTTP/1.1\r\n\r\n"), 400);
+    assert_int_equal(number_at(srv, "admin", "host_missing"), 1);
+    assert_int_equal(number_at(srv, "admin", "host_many"), 0);
+    assert_int_equal(number_at(srv, NULL, "host_missing"), 0);
+    kill(pid, SIGKILL);
+    eventually(admin_pid(srv) != 0 && admin_pid(srv) != pid);
+    assert_int_equal(status_of_bytes(srv, "GET /healthz HTTP/1.1\r\n\r\n"), 400);
+    res = admin_send_with(srv, "GET", "/metrics", admin_reader, NULL);
+    assert_non_null(
+        strstr(res->body, "\nbulkhead_admin_wire_refusals_total{reason=\"host_missing\"} 2\n"));
+    assert_non_null(
+        strstr(res->body, "\nbulkhead_wire_refusals_total{reason=\"host_missing\"} 0\n"));
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void oversize_heads_get_an_answer(void **state)
 {
     struct server *srv = start("");
@@ -745,6 +783,7 @@ int main(void)
         cmocka_unit_test(a_renewed_certificate_is_noticed_and_a_bad_one_is_not_taken),
         cmocka_unit_test(neither_master_nor_workers_have_the_key),
         cmocka_unit_test(what_can_be_framed_in_two_ways_is_refused),
+        cmocka_unit_test(what_the_guard_refuses_is_counted),
         cmocka_unit_test(oversize_heads_get_an_answer),
         cmocka_unit_test(a_slow_head_is_told_that_its_time_is_over),
         cmocka_unit_test(a_flood_displaces_itself),
