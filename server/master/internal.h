@@ -596,6 +596,7 @@ const char *preflight_culprit(const struct preflight *p);
 /* What was wrong, a line each; "" when nothing was. */
 const char *preflight_said(const struct preflight *p);
 /* Ends it, if it is not over, and frees. */
+pid_t preflight_pid(const struct preflight *p); /* 0: it has ended */
 void preflight_end(struct preflight **pp);
 
 /* As master_preflight(), but -errno; -EINTR: a signal to stop is pending. listeners, which its

@@ -51,11 +51,35 @@ static void the_dashboard_shows_what_hurts_and_acts_on_it(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void a_page_says_when_nobody_answers_and_goes_on_when_somebody_does(void **state)
+{
+    char *dir = tmp_dir();
+    struct server *srv;
+
+    (void)state;
+    browser_needed();
+    srv = server_start_in(dir, "version: 1\n"
+                               "server: {workers: 1}\n"
+                               "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                               "modules: {path: [@PLUGINS@]}\n"
+                               "plugins: {hello: {module: respond}}\n"
+                               "routes: [{chain: [hello]}]\n"
+                               "crash: {dir: @DIR@/crashes}\n"
+                               "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token}\n");
+    server_wait_log(srv, "admin interface on");
+    browser_run("silent.mjs", "http://127.0.0.1:%d http://127.0.0.1:%d %s %d $BULKHEAD_PICTURES",
+                srv->port[1], srv->port[0], dir, (int)srv->pid);
+    free(dir);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dashboard_shows_what_hurts_and_acts_on_it),
+        cmocka_unit_test(a_page_says_when_nobody_answers_and_goes_on_when_somebody_does),
     };
 
+    cmocka_set_test_filter(getenv("ONLY")); /* by hand: ONLY='a_page*' build/tests/... */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

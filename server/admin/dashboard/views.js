@@ -39,6 +39,7 @@ function banner(app) {
   if (!problems.length && failing.length) {
     return h('div', { class: 'banner warn', role: 'status', 'data-key': 'banner' }, h('b', null, failing.length === 1 ? 'One plugin fails' : `${failing.length} plugins fail`), `: ${failing.join(', ')}. Requests that need nothing of them are served as ever.`);
   }
+  if (!problems.length && app.isSilent()) return null; // nobody knows
   if (!problems.length) return h('div', { class: 'banner good', role: 'status', 'data-key': 'banner' }, '✓ All is well.');
   return h('div', { class: 'banner bad', role: 'status', 'data-key': 'banner' },
     h('b', null, problems.length === 1 ? 'One thing to look at' : `${problems.length} things to look at`),
