@@ -128,9 +128,7 @@ void admin_commit(struct master *m)
         a->door.listener.tls.is_on = a->door.keys.fd >= 0;
     }
     close_door(&a->next);
-    if (child_is_alive(&m->admin_child))
-        child_kill(&m->admin_child, SIGUSR2);
-    else
+    if (!child_is_alive(&m->admin_child)) /* else it follows: follow.c */
         admin_start(m);
 }
 

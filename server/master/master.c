@@ -137,6 +137,8 @@ static int time_left_ms(const struct master *m)
         at_ms = rollout_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
+    if (follow_next_ms(m) < at_ms)
+        at_ms = follow_next_ms(m);
     if (helper_next_ms(&m->recorder) < at_ms)
         at_ms = helper_next_ms(&m->recorder);
     if (helper_next_ms(&m->admin_child) < at_ms)

@@ -321,7 +321,7 @@ static void tick_standby(struct master *m, int64_t now)
     struct child *c;
     int r;
 
-    if (m->standby.due_ms > now)
+    if (m->standby.due_ms > now || !follow_is_due(m, now))
         return;
     end_old_standbys(m);
     if (m->cfg->escrow.standby == 0 || posts_find_standby(m) != NULL)

@@ -370,6 +370,11 @@ int preflight_step(struct preflight *p)
     return r;
 }
 
+pid_t preflight_pid(const struct preflight *p)
+{
+    return p->pid;
+}
+
 const char *preflight_said(const struct preflight *p)
 {
     return p->rep.said;
