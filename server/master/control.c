@@ -29,7 +29,7 @@ void control_init(struct control *c)
     *c = (struct control){.epoll_fd = -1, .listen_fd = -1, .timer_fd = -1};
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         c->client[i].fd = -1;
-    follow_init(c);
+    followers_init(c);
 }
 
 /* ---- opening ---- */
@@ -218,7 +218,7 @@ void control_forget(struct control *c)
 {
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         fd_close(&c->client[i].fd);
-    follow_forget(c);
+    followers_forget(c);
     fd_close(&c->listen_fd);
     fd_close(&c->timer_fd);
     fd_close(&c->epoll_fd);
@@ -235,7 +235,7 @@ void control_close(struct control *c)
         free(c->client[i].said);
         c->client[i].reply = c->client[i].said = NULL;
     }
-    follow_close(c);
+    followers_close(c);
     control_forget(c);
 }
 
@@ -245,7 +245,7 @@ void control_close(struct control *c)
 void control_adapt(struct control *c)
 {
     struct itimerspec tick = {{0}};
-    bool ticks = follow_is_sending(c);
+    bool ticks = followers_is_sending(c);
     int n = 0;
 
     for (int i = 0; i < CONTROL_CLIENTS; i++)
@@ -465,7 +465,7 @@ static void serve_client(struct master *m, struct control *c, int i)
             drop(client);
             return;
         }
-        if (follow_begin(m, client))
+        if (followers_begin(m, client))
             return;
         control_make_reply(m, client);
         if (client->reply == NULL) {
@@ -486,7 +486,7 @@ static void drop_late(struct control *c)
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         if (c->client[i].fd >= 0 && c->client[i].end_ms <= now_ms)
             drop(&c->client[i]);
-    follow_drop_late(c, now_ms);
+    followers_drop_late(c, now_ms);
 }
 
 void control_run(struct master *m)
@@ -505,7 +505,7 @@ void control_run(struct master *m)
         else if (what < CONTROL_CLIENTS)
             serve_client(m, c, (int)what);
         else
-            follow_run(m, (int)(what - CONTROL_EVENT_FOLLOWER), event[i].events);
+            followers_run(m, (int)(what - CONTROL_EVENT_FOLLOWER), event[i].events);
     }
     if (n > 0)
         control_adapt(c);

@@ -11,7 +11,7 @@
 
 #define SEND_MS 5000 /* for one reply; a pager may stand still for longer, and comes again */
 
-void follow_init(struct control *c)
+void followers_init(struct control *c)
 {
     for (int i = 0; i < CONTROL_FOLLOWERS; i++)
         c->follower[i] = (struct control_follower){.fd = -1};
@@ -24,7 +24,7 @@ static void drop(struct control_follower *f)
     *f = (struct control_follower){.fd = -1};
 }
 
-bool follow_is_sending(const struct control *c)
+bool followers_is_sending(const struct control *c)
 {
     bool is = false;
 
@@ -75,7 +75,7 @@ static void tell(struct master *m, struct control_follower *f)
         drop(f);
 }
 
-bool follow_begin(struct master *m, struct control_client *client)
+bool followers_begin(struct master *m, struct control_client *client)
 {
     const struct control_request *q = &client->request;
     struct control *c = &m->control;
@@ -96,7 +96,7 @@ bool follow_begin(struct master *m, struct control_client *client)
     return true;
 }
 
-void follow_run(struct master *m, int i, uint32_t epoll_events)
+void followers_run(struct master *m, int i, uint32_t epoll_events)
 {
     struct control_follower *f = &m->control.follower[i];
 
@@ -112,7 +112,7 @@ void follow_run(struct master *m, int i, uint32_t epoll_events)
     watch(&m->control, i);
 }
 
-void follow_push(struct master *m)
+void followers_push(struct master *m)
 {
     bool has_told = false;
 
@@ -129,20 +129,20 @@ void follow_push(struct master *m)
         control_adapt(&m->control);
 }
 
-void follow_drop_late(struct control *c, int64_t now_ms)
+void followers_drop_late(struct control *c, int64_t now_ms)
 {
     for (int i = 0; i < CONTROL_FOLLOWERS; i++)
         if (c->follower[i].out != NULL && c->follower[i].end_ms <= now_ms)
             drop(&c->follower[i]);
 }
 
-void follow_forget(struct control *c)
+void followers_forget(struct control *c)
 {
     for (int i = 0; i < CONTROL_FOLLOWERS; i++)
         fd_close(&c->follower[i].fd);
 }
 
-void follow_close(struct control *c)
+void followers_close(struct control *c)
 {
     for (int i = 0; i < CONTROL_FOLLOWERS; i++)
         drop(&c->follower[i]);

@@ -14,17 +14,17 @@
 
 #include "master/control.h"
 
-void follow_init(struct control *c);
+void followers_init(struct control *c);
 /* Its request is whole. False: it does not ask for this, or there is no place. */
-bool follow_begin(struct master *m, struct control_client *client);
+bool followers_begin(struct master *m, struct control_client *client);
 /* Something has happened at the connection of follower i. */
-void follow_run(struct master *m, int i, uint32_t epoll_events);
+void followers_run(struct master *m, int i, uint32_t epoll_events);
 /* Tells all of what they do not know; cheap when there is nothing. */
-void follow_push(struct master *m);
-bool follow_is_sending(const struct control *c);
-void follow_drop_late(struct control *c, int64_t now_ms);
-void follow_close(struct control *c);
+void followers_push(struct master *m);
+bool followers_is_sending(const struct control *c);
+void followers_drop_late(struct control *c, int64_t now_ms);
+void followers_close(struct control *c);
 /* In a child: only the descriptors. */
-void follow_forget(struct control *c);
+void followers_forget(struct control *c);
 
 #endif

@@ -169,7 +169,7 @@ static void loop(struct master *m)
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
         do_what_is_due(m);
-        follow_push(m);
+        followers_push(m);
         admin_tell_news(m);
         publish_workers(m);
         if (m->phase == MASTER_ENDED)
