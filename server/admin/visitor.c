@@ -23,6 +23,7 @@
 #include "admin/internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "ipc/shm.h"
 #include "obs/log.h"
 
 #define HEAD_MS   10000 /* for a request's line and headers, from connecting or the last answer */
@@ -204,10 +205,17 @@ enum http_refusal visitor_refusal(const struct visitor *v)
                : REFUSAL_NONE;
 }
 
+static void note_refusal(const struct visitor *v)
+{
+    atomic_fetch_add(&v->admin->shm->admin->refused[v->guard.refusal], 1);
+    log_debug("the admin interface refuses a request: %s",
+              refusal_name((enum http_refusal)v->guard.refusal));
+}
+
 static void refuse(struct visitor *v, enum http_refusal why)
 {
     guard_refuse(&v->guard, why);
-    log_debug("the admin interface refuses a request: %s", refusal_name(why));
+    note_refusal(v);
 }
 
 /* More for the library. -errno: the connection is broken; 0: nothing just now; 1: it may go on. */
@@ -233,8 +241,7 @@ static int take_in(struct visitor *v)
     }
     v->in_n = guard_pass(&v->guard, &limits, v->in, v->in + room, (size_t)n);
     if (v->guard.refusal != REFUSAL_NONE)
-        log_debug("the admin interface refuses a request: %s",
-                  refusal_name((enum http_refusal)v->guard.refusal));
+        note_refusal(v);
     return 1;
 }
 
