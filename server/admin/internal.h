@@ -50,6 +50,7 @@ struct asker {
     struct question *waiting[ADMIN_QUESTIONS]; /* a ring */
     int first, n_waiting;
     struct question *current; /* has been sent, at least in part */
+    bool has_news;            /* CONTROL_IS_NEWS: to be set back by who asks for them */
     bool is_given_up;         /* its answer, when it comes, is nobody's */
     size_t n_sent;
     struct control_reply reply;
@@ -121,7 +122,18 @@ void visitor_release(struct visitor *v);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
 enum http_refusal visitor_refusal(const struct visitor *v);
 
-/* ---- seal.c: TLS, under visitor.c ---- */
+/* ---- relay.c: bytes, under visitor.c ---- */
+
+#define RELAY_SEND_MS 10000 /* that much more time, when a client takes nothing (send_due_ms) */
+
+/* Both ways, what can be moved. -errno: the connection is broken. *is_over: set when the library has closed, and
+ * all that it had to say went out. */
+int relay_move(struct visitor *v, int64_t now_ms, bool *is_over);
+bool relay_wants_input(const struct visitor *v);
+/* Its request is refused for another reason than the guard's own. */
+void relay_refuse(struct visitor *v, enum http_refusal why);
+
+/* ---- seal.c: TLS, under relay.c ---- */
 
 struct seal;
 struct tls_set;

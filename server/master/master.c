@@ -20,6 +20,7 @@
 #include "base/must.h"
 #include "ipc/beat.h"
 #include "ipc/shm.h"
+#include "master/followers.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
@@ -168,6 +169,8 @@ static void loop(struct master *m)
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
         do_what_is_due(m);
+        followers_push(m);
+        admin_tell_news(m);
         publish_workers(m);
         if (m->phase == MASTER_ENDED)
             return;

@@ -83,6 +83,12 @@ static void find_module(const struct dl_phdr_info *info, bool is_first, struct s
     }
 }
 
+static bool is_same(const struct shm_module *a, const struct shm_module *b)
+{
+    return a->bias == b->bias && a->start == b->start && a->end == b->end &&
+           strcmp(a->path, b->path) == 0;
+}
+
 static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
 {
     const struct modules *before = modules_now();
@@ -103,7 +109,7 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
     else
         find_module(info, list->n == 0, &m);
     /* A page that is not written is not copied after a fork. */
-    if (memcmp(&list->module[list->n], &m, sizeof m) != 0)
+    if (!is_same(&list->module[list->n], &m))
         list->module[list->n] = m;
     list->n++;
     return 0;
