@@ -336,6 +336,14 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     return 0;
 }
 
+/* A plugin's words may be in it, and it goes to standard error as it is. */
+static void clean(char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)p[i] < ' ' || p[i] == 0x7f)
+            p[i] = ' ';
+}
+
 void child_read_ready(struct child *c)
 {
     for (;;) {
@@ -357,6 +365,7 @@ void child_read_ready(struct child *c)
         } else if (n <= 0) {
             fd_close(&c->ready_fd);
         } else if (room > 0) {
+            clean(c->message + c->message_len, (size_t)n);
             c->message_len += (size_t)n;
         }
         c->message[c->message_len] = '\0';

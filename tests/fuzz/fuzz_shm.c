@@ -48,6 +48,10 @@ static void write_some(uint32_t where, const uint8_t *bytes, size_t n, size_t ti
         break;
     case 6: put((char *)shm->alert, sizeof shm->alert, at, bytes, n, times); break;
     default:
+        if ((at & 1) != 0) {
+            put((char *)&w->notices, sizeof w->notices, at >> 1, bytes, n, times);
+            break;
+        }
         put((char *)shm->listener_name, sizeof shm->listener_name + sizeof shm->rollout, at, bytes,
             n, times);
         break;
@@ -61,6 +65,7 @@ static void begin(void)
     for (uint32_t i = 0; i < WORKERS; i++) {
         memset((void *)&shm->worker[i].metrics, 0, sizeof shm->worker[i].metrics);
         memset((void *)&shm->worker[i].crash[0], 0, sizeof shm->worker[i].crash[0]);
+        memset((void *)&shm->worker[i].notices, 0, sizeof shm->worker[i].notices);
         memset((void *)&shm->worker[i].ring, 0, offsetof(struct shm_ring, data) + 4096);
         metrics_begin(shm, i);
         atomic_store(&shm->worker[i].metrics.is_serving, 1);
@@ -114,6 +119,19 @@ static void read_record(uint32_t worker)
     json_decref(json);
 }
 
+/* As the master does; what it has seen is its own. */
+static void read_notices(uint32_t worker)
+{
+    struct notice notice;
+    uint32_t seen = 0, lost;
+
+    for (int k = 0;
+         k < 2 * NOTICES && notice_read(&shm->worker[worker].notices, &seen, &notice, &lost); k++)
+        if (strnlen(notice.name, sizeof notice.name) == sizeof notice.name ||
+            strnlen(notice.text, sizeof notice.text) == sizeof notice.text)
+            abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static char line[SHM_LINE_MAX + 1];
@@ -137,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     read_metrics((last & 1) != 0 ? METRICS_OPENMETRICS : METRICS_PROMETHEUS);
     for (uint32_t i = 0; i < WORKERS; i++) {
         read_record(i);
+        read_notices(i);
         for (int k = 0; k < 100 && shm_ring_read(&shm->worker[i].ring, &sink, line) >= 0; k++)
             ;
     }

@@ -190,8 +190,7 @@ static const char *const mistakes[] = {
     "alerts: {receivers: [{url: \"http://h/?key=Zq-mistake-Zq\"}]}\n",
     "plugins: {x: {module: ab_test, config: {override_key: [Zq-mistake-Zq]}}}\n",
     "plugins: {x: {module: ab_test, config: {override_kye: Zq-mistake-Zq}}}\n",
-    "plugins: {x: {module: ab_test, config: {name: e, groups: Zq-mistake-Zq, override_key: "
-    "Zq-mistake-Zq}}}\n",
+    "plugins: {x: {module: ab_test, config: {groups: 1, override_key: Zq-mistake-Zq}}}\n",
     "plugins: {x: {module: exposure_log, config: {postgres: \"host Zq-mistake-Zq\"}}}\n",
     "plugins: {x: {module: exposure_log, config: {postgres: \"postgresql://u:Zq-mistake-Zq@[h/d\"}}}\n",
     "plugins: {x: {module: exposure_log, config: {postgres: \"Zq-mistake-Zq=3\"}}}\n",
@@ -199,8 +198,7 @@ static const char *const mistakes[] = {
     "plugins: {x: {module: respond, http: {allow: [\"http://u:Zq-mistake-Zq@h/\"]}}}\n",
     "admin: {listen: \"127.0.0.1:9\", token_file: admin.token, token: Zq-mistake-Zq}\n",
     "listeners: [{address: \"127.0.0.1:1\", tls: {cert: bad.pem, key: bad.pem}}]\n",
-    "listeners: [{address: \"127.0.0.1:1\", tls: {cert: bad.pem, key: bad.pem, password: "
-    "Zq-mistake-Zq}}]\n",
+    "listeners: [{address: \"127.0.0.1:1\", tls: {cert: bad.pem, password: Zq-mistake-Zq}}]\n",
 };
 
 /* ---- everything fails ---- */

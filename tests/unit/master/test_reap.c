@@ -1,6 +1,6 @@
 /*
- * test_reap.c - the first process of a container collects what lost its parent, and of its own children
- * only what it looks for.
+ * test_reap.c - children: what they say last, and who collects them. The first process of a container collects
+ * what lost its parent as well, and of its own children only what it looks for.
  */
 #include <errno.h>
 #include <signal.h>
@@ -90,11 +90,28 @@ static void who_is_not_the_first_process_collects_no_stranger(void **state)
     assert_int_equal(waitpid(stranger, NULL, WNOHANG), stranger);
 }
 
+static void the_last_word_of_a_child_is_one_line(void **state)
+{
+    struct child c = {.state = CHILD_STARTING};
+    static const char said[] = "plugin: n\xc3\xb6\nerror master: \x1b[2Jforged";
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], said, sizeof said - 1), sizeof said - 1);
+    close(ends[1]);
+    c.ready_fd = ends[0];
+    child_read_ready(&c);
+    assert_int_equal(c.ready_fd, -1);
+    assert_string_equal(c.message, "plugin: n\xc3\xb6 error master:  [2Jforged");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_lost_its_parent_is_collected),
         cmocka_unit_test(a_child_that_somebody_waits_for_is_left_to_him),
+        cmocka_unit_test(the_last_word_of_a_child_is_one_line),
         cmocka_unit_test(who_is_not_the_first_process_collects_no_stranger),
     };
 
