@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,9 +50,9 @@ static void make_room(const char *disk)
     assert_int_equal(run_command(NULL, "rm -f %s/filler %s/more", disk, disk), 0);
 }
 
-static void set_read_only(const char *disk, bool is_so)
+static void set_read_only(const char *disk)
 {
-    assert_int_equal(mount(NULL, disk, NULL, MS_REMOUNT | (is_so ? MS_RDONLY : 0), NULL), 0);
+    assert_int_equal(mount(NULL, disk, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
 }
 
 static void leave_disk(char *disk)
@@ -80,17 +81,23 @@ static int times_in_log(const struct server *srv, const char *what)
     return n;
 }
 
-static struct server *start_on(char **disk, const char *more)
+/* A server whose state is on a small disk of its own. */
+static void on_a_small_disk(void (*check)(struct server *, const char *disk))
 {
-    char *dir = tmp_dir();
     struct server *srv;
+    char *dir, *disk;
 
-    *disk = small_disk(dir);
+    if (!may_mount())
+        skip();
+    dir = tmp_dir();
+    disk = small_disk(dir);
     rollout_make(dir, "v", "1", "");
-    srv = server_start_in(dir, ROLLOUT_CONFIG, "", more);
+    srv = server_start_in(dir, ROLLOUT_CONFIG, "", "state: {dir: @DIR@/small/state}\n");
     server_wait_log(srv, "serving on");
+    check(srv, disk);
+    assert_int_equal(server_stop(&srv), 0);
+    leave_disk(disk);
     free(dir);
-    return srv;
 }
 
 static void check_rollout_without_a_disk(struct server *srv, const char *why)
@@ -106,15 +113,8 @@ static void check_rollout_without_a_disk(struct server *srv, const char *why)
     check_says(srv, "2 one");
 }
 
-static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **state)
+static void check_rollouts_on_a_full_disk(struct server *srv, const char *disk)
 {
-    struct server *srv;
-    char *disk;
-
-    (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
     fill_up(disk);
     check_rollout_without_a_disk(srv, "No space left on device");
     make_room(disk);
@@ -125,34 +125,28 @@ static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **
     rollout_expect(srv, 0, NULL, "rollout promote");
     eventually(rollout_is(srv, "phase", "idle"));
     check_says(srv, "3 one");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+}
+
+static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **state)
+{
+    (void)state;
+    on_a_small_disk(check_rollouts_on_a_full_disk);
+}
+
+static void check_read_only(struct server *srv, const char *disk)
+{
+    set_read_only(disk);
+    check_rollout_without_a_disk(srv, "Read-only file system");
 }
 
 static void a_state_folder_that_is_read_only_is_told(void **state)
 {
-    struct server *srv;
-    char *disk;
-
     (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
-    set_read_only(disk, true);
-    check_rollout_without_a_disk(srv, "Read-only file system");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+    on_a_small_disk(check_read_only);
 }
 
-static void a_quarantine_holds_without_a_disk(void **state)
+static void check_quarantine(struct server *srv, const char *disk)
 {
-    struct server *srv;
-    char *disk;
-
-    (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
     fill_up(disk);
     free(reload_make(srv->dir, "v", "2", "", "abort();"));
     rollout_expect(srv, 2, "open() crashed with SIGABRT", "reload --wait");
@@ -160,8 +154,12 @@ static void a_quarantine_holds_without_a_disk(void **state)
     server_wait_log(srv, "No space left on device; it holds as long as this server runs");
     rollout_expect(srv, 2, "is in quarantine since", "reload --wait");
     check_says(srv, "1 one");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+}
+
+static void a_quarantine_holds_without_a_disk(void **state)
+{
+    (void)state;
+    on_a_small_disk(check_quarantine);
 }
 
 static void copies_that_do_not_fit_leave_what_serves(void **state)
@@ -236,6 +234,56 @@ static void crashes_are_answered_without_a_disk_and_that_is_told_once(void **sta
     assert_int_equal(server_stop(&srv), 0);
     leave_disk(disk);
     free(dir);
+}
+
+/* ---- two servers ---- */
+
+/* They can have one config: its address is a variable. */
+static void a_state_folder_is_of_one_server_and_the_other_is_told_which(void **state)
+{
+    struct server *srv = rollout_start("", "control: {socket: \"${CONTROL:-control}\"}\n");
+    char said[128], *out;
+    int other;
+
+    (void)state;
+    rollout_make(srv->dir, "v", "2", "");
+    /* Without anything kept they do not mind each other. The other one has another port. */
+    assert_int_equal(
+        run_command(NULL,
+                    "cd %s && sed 's/127.0.0.1:%d/${AT:-127.0.0.1:%d}/' bulkhead.yaml > "
+                    "next && cp next bulkhead.yaml",
+                    srv->dir, srv->port[0], srv->port[0]),
+        0);
+    assert_int_equal(
+        run_command(
+            &out,
+            "cd %s && AT=unix:%s/two.sock CONTROL=two %s run -c bulkhead.yaml > two.log 2>&1 & "
+            "echo $!",
+            srv->dir, srv->dir, getenv("BULKHEAD")),
+        0);
+    other = atoi(out);
+    free(out);
+    eventually(run_command(NULL, "grep -q 'serving on' %s/two.log", srv->dir) == 0);
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    snprintf(said, sizeof said, "another server, pid %d, runs with this config", (int)srv->pid);
+    assert_int_equal(run_command(&out, "cd %s && %s rollout start v --manual --socket %s/two",
+                                 srv->dir, getenv("BULKHEAD"), srv->dir),
+                     1);
+    assert_non_null(strstr(out, said));
+    free(out);
+    kill(other, SIGTERM);
+    eventually(kill(other, 0) < 0);
+    /* Now something is kept. */
+    assert_int_equal(run_command(&out,
+                                 "cd %s && AT=unix:%s/two.sock CONTROL=two %s run -c bulkhead.yaml",
+                                 srv->dir, srv->dir, getenv("BULKHEAD")),
+                     1);
+    assert_non_null(strstr(out, said));
+    free(out);
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
+    check_says(srv, "2 one");
+    assert_int_equal(server_stop(&srv), 0);
 }
 
 /* ---- files that change ---- */
@@ -426,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_quarantine_holds_without_a_disk),
         cmocka_unit_test(copies_that_do_not_fit_leave_what_serves),
         cmocka_unit_test(crashes_are_answered_without_a_disk_and_that_is_told_once),
+        cmocka_unit_test(a_state_folder_is_of_one_server_and_the_other_is_told_which),
         cmocka_unit_test(what_is_loaded_is_what_was_looked_at),
         cmocka_unit_test(steps_take_their_time_whatever_the_wall_clock_says),
         cmocka_unit_test(breakers_that_deaths_of_workers_open_are_events),
