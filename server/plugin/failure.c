@@ -7,11 +7,11 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
-#include "obs/redact.h"
 #include "plugin/admit.h"
 #include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
+#include "plugin/evidence.h"
 #include "plugin/instance.h"
 #include "plugin/meter.h"
 #include "plugin/pending.h"
@@ -20,22 +20,6 @@
 #include "plugin/trace.h"
 
 /* ---- the record ---- */
-
-static void describe_request(const struct bh_req *req, struct shm_crash *record)
-{
-    char *out = record->request;
-    size_t size = sizeof record->request, n;
-
-    n = redact_request_line(out, size, req->method.p, req->target.p, req->target.n,
-                            req->protocol.p);
-    for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
-        const struct field *f = &req->hdr[BH_REQ].v[i];
-
-        if (f->name.p != NULL)
-            n += redact_header(out + n, size - n, f->name.p, f->name.n, f->value.p, f->value.n);
-    }
-    record->request_len = (uint32_t)n;
-}
 
 /* Takes over the record of the fault that just landed; NULL when it was folded. */
 static struct shm_crash *take_record(struct bh_req *req)
@@ -48,7 +32,7 @@ static struct shm_crash *take_record(struct bh_req *req)
         return record;
     memcpy(req->crash_id, fault->record_id, sizeof req->crash_id);
     if (record != NULL)
-        describe_request(req, record);
+        evidence_write(record, req);
     return record;
 }
 

@@ -386,7 +386,7 @@ static void describe(struct recover_thread *t, struct capture *c)
 static void die(struct recover_thread *t, struct capture *c)
 {
     bool was_armed = t->top != NULL;
-    struct shm_crash *record;
+    struct shm_crash *record = NULL;
     char id[40];
 
     /* Nothing lands any more, and our own signal() is not refused (or the fault would strike for
@@ -409,9 +409,7 @@ static void die(struct recover_thread *t, struct capture *c)
             atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
         capture_crash(c, &record, id);
     }
-    if (record != NULL)
-        recover_record_done(record);
-    park();
+    park(record);
 }
 
 /* Out of a handler. Returns for the end of a thread only, whose last function runs as if the
@@ -447,7 +445,7 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
 
     if (park_has_begun()) {
         if (park_is_mine())
-            park();
+            park(NULL);
         else
             park_stand_still();
         signal(signo, SIG_DFL);
