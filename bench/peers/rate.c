@@ -1,12 +1,14 @@
 /*
  * rate.c - requests at a constant rate, below what the server can do.
  *
- * rate PORT CONNECTIONS PER_SECOND SECONDS [PID SIGNALS] asks for / on kept-alive connections. Request
+ * rate [-s] PORT CONNECTIONS PER_SECOND SECONDS [PID SIGNALS] asks for / on kept-alive connections. Request
  * number i is due at start + i / PER_SECOND, whatever became of those before, and its time counts from
  * then: one that had to wait for a free connection, because the server held up the others, waited. (A
  * generator that sends the next request when the last was answered leaves out just those that a pause
  * would have hit. wrk and `hey -q` do so; `h2load --rps` sends on time, but counts from the sending
- * and prints no percentiles.) It never sleeps, so it should have a CPU of its own.
+ * and prints no percentiles.) It never sleeps, so it should have a CPU of its own; with -s it does,
+ * until the next request is due, for machines where it shares one: then it should have a priority that
+ * wakes it at once (chrt -f 1), or its own delays are counted, too.
  *
  * With PID it sends that process SIGHUP so many times, evenly over the time, and from in here, since a
  * shell that starts a `sleep` for each would load the machine with more than what is measured.
@@ -26,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,6 +50,7 @@ static int idle[CONNECTIONS_MAX], n_conns, n_idle, first_idle; /* a ring: each h
 static int epoll_fd;
 static uint32_t *took_ns;
 static size_t n_took, n_lost, n_closed;
+static bool may_sleep;
 
 static int64_t now_ns(void)
 {
@@ -146,10 +150,14 @@ static bool send_one(int64_t due_ns)
     return true;
 }
 
-static bool turn(void)
+/* Takes what has come; may_sleep: waits for that till then. */
+static bool turn(int64_t until_ns)
 {
+    int64_t left_ns = may_sleep ? until_ns - now_ns() : 0;
+    struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
     struct epoll_event ev[64];
-    int n = epoll_wait(epoll_fd, ev, 64, 0);
+    int n = left_ns > 0 ? epoll_pwait2(epoll_fd, ev, 64, &left, NULL)
+                        : epoll_wait(epoll_fd, ev, 64, 0);
 
     for (int i = 0; i < n; i++)
         if (!receive((int)ev[i].data.u32))
@@ -157,34 +165,44 @@ static bool turn(void)
     return true;
 }
 
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static bool run(double per_second, double seconds, pid_t pid, int n_signals)
 {
     size_t n = (size_t)(per_second * seconds), sent = 0;
     int64_t start = now_ns(), end = start + (int64_t)(seconds * 1e9), now;
+    int64_t last = end + PATIENCE_MS * INT64_C(1000000);
     int n_sent_signals = 0;
 
     while (sent < n || n_idle < n_conns) {
+        int64_t due = last, signal_due = last;
+
         now = now_ns();
-        if (now > end + PATIENCE_MS * INT64_C(1000000))
+        if (now > last)
             break;
         while (sent < n && n_idle > 0) {
-            int64_t due = start + (int64_t)((double)sent * 1e9 / per_second);
-
+            due = start + (int64_t)((double)sent * 1e9 / per_second);
             if (due > now)
                 break;
             if (!send_one(due))
                 return false;
             sent++;
+            due = last;
         }
-        if (n_sent_signals < n_signals &&
-            now >= start + (int64_t)((n_sent_signals + 0.5) * seconds / n_signals * 1e9)) {
+        if (n_sent_signals < n_signals)
+            signal_due = start + (int64_t)((n_sent_signals + 0.5) * seconds / n_signals * 1e9);
+        if (now >= signal_due && n_sent_signals < n_signals) {
             if (kill(pid, SIGHUP) < 0) {
                 fprintf(stderr, "rate: cannot signal %d: %s\n", (int)pid, strerror(errno));
                 return false;
             }
             n_sent_signals++;
+            continue;
         }
-        if (!turn())
+        if (!turn(sooner(due, signal_due)))
             return false;
     }
     n_lost += (size_t)(n_conns - n_idle) + (n - sent); /* never answered, never sent */
@@ -218,8 +236,14 @@ int main(int argc, char **argv)
 {
     double per_second, seconds;
 
+    if (argc > 1 && strcmp(argv[1], "-s") == 0) {
+        may_sleep = true;
+        prctl(PR_SET_TIMERSLACK, 1);
+        argv++;
+        argc--;
+    }
     if (argc != 5 && argc != 7) {
-        fprintf(stderr, "usage: rate PORT CONNECTIONS PER_SECOND SECONDS [PID SIGNALS]\n");
+        fprintf(stderr, "usage: rate [-s] PORT CONNECTIONS PER_SECOND SECONDS [PID SIGNALS]\n");
         return 2;
     }
     server.sin_family = AF_INET;

@@ -98,7 +98,7 @@ static void begin_next(struct asker *k)
 {
     k->current = take_first(k);
     k->is_given_up = false;
-    k->n_sent = k->n_received = 0;
+    k->n_sent = 0;
 }
 
 /* 1: some went; 0: not now; or -errno. */
@@ -137,14 +137,22 @@ static int receive_some(struct asker *k)
     if (k->n_received == head) {
         if (k->reply.magic != CONTROL_MAGIC || k->reply.text_len > CONTROL_TEXT_MAX)
             return -EPROTO;
+        if ((k->reply.flags & CONTROL_IS_NEWS) != 0) {
+            k->has_news = true;
+            k->n_received = 0;
+            return 1;
+        }
+        if (k->current == NULL)
+            return -EPROTO;
         k->text = malloc((size_t)k->reply.text_len + 1);
         if (k->text == NULL)
             return -ENOMEM;
     }
-    if (k->n_received >= head && k->n_received - head == k->reply.text_len) {
+    if (k->current != NULL && k->n_received >= head && k->n_received - head == k->reply.text_len) {
         char *text = k->text;
 
         k->text = NULL;
+        k->n_received = 0;
         text[k->reply.text_len] = '\0';
         finish(k, k->reply.result, k->reply.text_len > 0 ? text : NULL);
         free(text);
@@ -159,13 +167,8 @@ void ask_run(struct asker *k)
     while (k->fd >= 0 && r > 0) {
         if (k->current == NULL && k->n_waiting > 0)
             begin_next(k);
-        if (k->current == NULL) {
-            char byte; /* nothing is owed: only its end can come */
-
-            r = recv(k->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0 ? -EPIPE : 0;
-        } else {
-            r = k->n_sent < k->current->length ? send_some(k) : receive_some(k);
-        }
+        /* Nothing may be owed: then it is news, or its end. */
+        r = k->current != NULL && k->n_sent < k->current->length ? send_some(k) : receive_some(k);
     }
     if (r < 0) {
         fd_close(&k->fd);

@@ -5,7 +5,8 @@
  *     event: numbers    what the last second was like: rates, quantiles, by plugin
  *     event: event      a reload, a step of a rollout, ... as they happen; its id is the event's number
  *
- * The master is asked once for all who listen, and not at all while nobody does. What a newcomer would
+ * The master is asked once for all who listen, and not at all while nobody does; for events, when it has
+ * told that there are some. What a newcomer would
  * get wrong: a listener who does not read costs memory; beyond EVENTS_WAITING he is cut off, and
  * comes again.
  */
@@ -40,6 +41,8 @@ static struct list listeners;
 static int n_listeners;
 static int64_t next_ms;
 static bool is_asked, is_asked_events;
+static bool has_newcomer;  /* who may have missed some */
+static bool is_up_to_date; /* with the master, as far as it has told; it will tell */
 static uint32_t last_event;
 
 /* ---- one listener ---- */
@@ -173,6 +176,7 @@ static void take_events(void *arg, int result, const char *text)
         tell_event(event);
     }
     last_event = (uint32_t)json_integer_value(json_object_get(json, "last"));
+    is_up_to_date = !has_newcomer;
     for (struct list *at = listeners.next; at != &listeners; at = at->next) {
         struct listener *l = list_entry(at, struct listener, node);
 
@@ -235,20 +239,35 @@ void events_init(void)
     list_init(&listeners);
 }
 
+/* When there is news, or somebody is new here; an answer that did not come is asked for again. */
+static void ask_for_events(struct admin *a, int64_t now_ms)
+{
+    static int64_t again_ms;
+
+    if (is_asked_events || (is_up_to_date && !a->asker.has_news) ||
+        (now_ms < again_ms && !a->asker.has_news && !has_newcomer))
+        return;
+    again_ms = now_ms + EVERY_MS;
+    if (ask(&a->asker, CONTROL_EVENTS, (int)least_seen(), NULL, take_events, NULL) < 0)
+        return;
+    is_asked_events = true;
+    is_up_to_date = a->asker.has_news = has_newcomer = false;
+}
+
 void events_tick(struct admin *a, int64_t now_ms)
 {
     if (n_listeners == 0)
         return;
     end_some(now_ms, a->is_ending);
-    if (a->is_ending || is_asked || now_ms < next_ms)
+    if (a->is_ending)
+        return;
+    ask_for_events(a, now_ms);
+    if (is_asked || now_ms < next_ms)
         return;
     next_ms = now_ms + EVERY_MS;
     tell_numbers(a, now_ms);
     is_asked = true;
     status_ask(a, take_status, a);
-    if (!is_asked_events &&
-        ask(&a->asker, CONTROL_EVENTS, (int)least_seen(), NULL, take_events, NULL) == 0)
-        is_asked_events = true;
 }
 
 void get_events(struct request *req)
@@ -286,6 +305,8 @@ void get_events(struct request *req)
     list_append(&listeners, &l->node);
     append(l, "retry: 1000\n\n", 13);
     next_ms = 0; /* the first one at once */
+    has_newcomer = true;
+    is_up_to_date = false;
 }
 
 /* ---- what there was ---- */

@@ -50,6 +50,7 @@ struct asker {
     struct question *waiting[ADMIN_QUESTIONS]; /* a ring */
     int first, n_waiting;
     struct question *current; /* has been sent, at least in part */
+    bool has_news;            /* CONTROL_IS_NEWS: to be set back by who asks for them */
     bool is_given_up;         /* its answer, when it comes, is nobody's */
     size_t n_sent;
     struct control_reply reply;

@@ -13,8 +13,9 @@ void fd_close(int *fd)
 {
     int saved = errno;
 
-    if (*fd >= 0)
-        close(*fd);
+    if (*fd < 0)
+        return; /* not even written: in a forked child that would copy the page */
+    close(*fd);
     *fd = -1;
     errno = saved;
 }

@@ -85,6 +85,14 @@ static bool is_telling(int r)
     return r != -ENOENT && r != -ECONNREFUSED && r != -ENOTDIR;
 }
 
+static int ask_at(const struct ask *ask, const char *path, enum control_command command,
+                  int argument, struct control_reply *reply, char **text)
+{
+    if (ask->stream != NULL)
+        return control_follow(path, PATIENCE_MS, ask->stream, reply, text);
+    return control_ask(path, command, argument, ask->said, PATIENCE_MS, reply, text, NULL);
+}
+
 /* -errno of the place that had most to say, whose path is in `where` then. */
 static int find_and_ask(const struct ask *ask, const struct socket_of *s,
                         enum control_command command, int argument, struct control_reply *reply,
@@ -95,12 +103,12 @@ static int find_and_ask(const struct ask *ask, const struct socket_of *s,
 
     if (ask->socket != NULL || s->named[0] != '\0') {
         snprintf(where, CONTROL_PATH_MAX, "%s", ask->socket != NULL ? ask->socket : s->named);
-        return control_ask(where, command, argument, ask->said, PATIENCE_MS, reply, text, NULL);
+        return ask_at(ask, where, command, argument, reply, text);
     }
     for (int i = 0; (r = control_path(s->dir, s->base, i, path)) != -ENOENT; i++) {
         if (r < 0)
             continue;
-        r = control_ask(path, command, argument, ask->said, PATIENCE_MS, reply, text, NULL);
+        r = ask_at(ask, path, command, argument, reply, text);
         if (r == 0 || where[0] == '\0' || (is_telling(r) && !is_telling(result))) {
             snprintf(where, CONTROL_PATH_MAX, "%s", path);
             result = r;

@@ -9,11 +9,12 @@
 #include "ipc/control.h"
 
 struct ask {
-    const char *command; /* "bulkhead status", for messages */
-    const char *config;  /* NULL: the usual one */
-    const char *socket;  /* NULL: of that config */
-    const char *said;    /* a text that goes with the command; NULL: none */
-    bool is_patient;     /* -ETIMEDOUT is no news: it will be asked again */
+    const char *command;           /* "bulkhead status", for messages */
+    const char *config;            /* NULL: the usual one */
+    const char *socket;            /* NULL: of that config */
+    const char *said;              /* a text that goes with the command; NULL: none */
+    bool is_patient;               /* -ETIMEDOUT is no news: it will be asked again */
+    struct control_stream *stream; /* of CONTROL_FOLLOW; NULL: it is another command */
 };
 
 /* The options of a command that only asks: -c, --socket, --json, --help. True: go on, from optind. False:

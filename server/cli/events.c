@@ -4,16 +4,15 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "cli/ask.h"
 #include "cli/cli.h"
-
-#define POLL_MS 200
 
 static const char help[] =
     "usage: bulkhead events [-f] [-c FILE | --socket PATH] [--json]\n"
@@ -48,32 +47,65 @@ static void show(const json_t *event, bool as_json)
            text_of(event, "text"));
 }
 
-/* The last one's number, or -1: it has been said why. */
-static int show_since(const struct ask *ask, int last, bool as_json)
+/* The last one's number, or -1: it has been said why. text: as of CONTROL_EVENTS; freed. */
+static int show_all(const struct ask *ask, int last, int result, char *text, bool as_json)
 {
-    json_t *json;
+    json_t *json = json_loads(text != NULL ? text : "", 0, NULL);
     const json_t *event;
-    char *text;
-    int result;
     size_t i;
 
-    if (ask_server(ask, CONTROL_EVENTS, last, &result, &text) < 0)
-        return -1;
-    json = json_loads(text != NULL ? text : "", 0, NULL);
     free(text);
     if (result < 0 || json == NULL) {
         fprintf(stderr, "%s: %s\n", ask->command,
-                result == -ENOSYS ? "the server is of an earlier version" : strerror(-result));
+                result == -ENOSYS   ? "the server is of an earlier version"
+                : result == -EUSERS ? "too many follow its events already: end one of them, or ask "
+                                      "without -f"
+                                    : strerror(result < 0 ? -result : EPROTO));
         json_decref(json);
         return -1;
     }
     json_array_foreach(json_object_get(json, "events"), i, event)
     {
+        int number = (int)json_integer_value(json_object_get(event, "number"));
+
+        if (i == 0 && last > 0 && number > last + 1)
+            fprintf(stderr, "%s: %d events went by unseen\n", ask->command, number - last - 1);
         show(event, as_json);
     }
     last = (int)json_integer_value(json_object_get(json, "last"));
     json_decref(json);
     return fflush(stdout) == 0 ? last : -1;
+}
+
+/* Until there is something to read. False: nobody reads what we write any more. */
+static bool wait_for_more(int fd)
+{
+    struct pollfd pfd[2] = {{.fd = fd, .events = POLLIN}, {.fd = STDOUT_FILENO}};
+
+    while (poll(pfd, 2, -1) < 0 && errno == EINTR)
+        continue;
+    return (pfd[1].revents & POLLERR) == 0;
+}
+
+/* The server writes when there is something. The connection may end because we did not read, or because
+ * another server has taken over (an upgrade): then there is somebody to ask again. */
+static int follow(const struct ask *by, bool as_json)
+{
+    struct control_stream stream = {.fd = -1};
+    struct control_reply reply = {.result = 0};
+    struct ask ask = *by;
+    bool goes_on = true;
+    char *text;
+
+    ask.stream = &stream;
+    while (goes_on && ask_server(&ask, CONTROL_FOLLOW, 0, &reply.result, &text) == 0) {
+        do {
+            stream.last = show_all(&ask, stream.last, reply.result, text, as_json);
+            goes_on = stream.last >= 0 && wait_for_more(stream.fd);
+        } while (goes_on && control_next(&stream, &reply, &text) == 0);
+        close(stream.fd);
+    }
+    return CLI_FAILED;
 }
 
 int cli_events(int argc, char **argv)
@@ -84,7 +116,8 @@ int cli_events(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},         {0}};
     struct ask ask = {.command = argv[0]};
     bool as_json = false, follows = false;
-    int c, last = 0;
+    int c, result;
+    char *text;
 
     while ((c = getopt_long(argc, argv, "fc:h", options, NULL)) != -1) {
         switch (c) {
@@ -98,10 +131,9 @@ int cli_events(int argc, char **argv)
     }
     if (optind < argc || (ask.config != NULL && ask.socket != NULL))
         return cli_usage_error(argv);
-    while ((last = show_since(&ask, last, as_json)) >= 0 && follows) {
-        struct timespec pause = {0, POLL_MS * 1000000L};
-
-        nanosleep(&pause, NULL);
-    }
-    return last >= 0 ? CLI_OK : CLI_FAILED;
+    if (follows)
+        return follow(&ask, as_json);
+    if (ask_server(&ask, CONTROL_EVENTS, 0, &result, &text) < 0)
+        return CLI_FAILED;
+    return show_all(&ask, 0, result, text, as_json) >= 0 ? CLI_OK : CLI_FAILED;
 }

@@ -143,8 +143,8 @@ static int send_all(int fd, const void *p, size_t n)
     return 0;
 }
 
-int control_ask(const char *path, enum control_command command, int argument, const char *said,
-                int timeout_ms, struct control_reply *reply, char **text, pid_t *pid)
+static int ask(int fd, enum control_command command, int argument, const char *said,
+               struct control_reply *reply, char **text)
 {
     size_t n = said != NULL ? strlen(said) : 0;
     struct control_request request = {.magic = CONTROL_MAGIC,
@@ -152,17 +152,50 @@ int control_ask(const char *path, enum control_command command, int argument, co
                                       .command = (uint16_t)command,
                                       .argument = argument,
                                       .text_len = (uint32_t)n};
+    int r = n > CONTROL_ASK_MAX ? -EMSGSIZE : send_all(fd, &request, sizeof request);
+
+    if (r == 0 && n > 0)
+        r = send_all(fd, said, n);
+    return r == 0 ? read_reply(fd, reply, text) : r;
+}
+
+int control_ask(const char *path, enum control_command command, int argument, const char *said,
+                int timeout_ms, struct control_reply *reply, char **text, pid_t *pid)
+{
     int fd = open_client(path, timeout_ms, pid), r;
 
     if (text != NULL)
         *text = NULL;
     if (fd < 0)
         return fd;
-    r = n > CONTROL_ASK_MAX ? -EMSGSIZE : send_all(fd, &request, sizeof request);
-    if (r == 0 && n > 0)
-        r = send_all(fd, said, n);
-    if (r == 0)
-        r = read_reply(fd, reply, text);
+    r = ask(fd, command, argument, said, reply, text);
     fd_close(&fd);
     return r;
+}
+
+int control_follow(const char *path, int timeout_ms, struct control_stream *s,
+                   struct control_reply *reply, char **text)
+{
+    pid_t master = 0;
+    int fd = open_client(path, timeout_ms, &master), r;
+
+    *text = NULL;
+    if (fd < 0)
+        return fd;
+    if (master != s->master)
+        s->last = 0;
+    r = ask(fd, CONTROL_FOLLOW, s->last, NULL, reply, text);
+    if (r < 0) {
+        fd_close(&fd);
+        return r;
+    }
+    s->fd = fd;
+    s->master = master;
+    return 0;
+}
+
+int control_next(const struct control_stream *s, struct control_reply *reply, char **text)
+{
+    *text = NULL;
+    return read_reply(s->fd, reply, text);
 }

@@ -39,6 +39,9 @@ enum control_command {
     CONTROL_EVENTS, /* argument: the last one that is known, 0: none; {"events": [...], "last": N} */
 
     CONTROL_ALERTS, /* {"rules", "receivers", "alerts": [...], "running": whether they are judged} */
+
+    CONTROL_FOLLOW, /* argument: as of CONTROL_EVENTS. That reply, and then one for what has happened
+                     * since, whenever something has, until one of the two closes. -EUSERS: too many do */
 };
 
 enum control_rollout {
@@ -74,6 +77,9 @@ struct control_request {
 };
 
 #define CONTROL_IS_ENDING 1u /* flags: the server is stopping, another may take its place */
+#define CONTROL_IS_NEWS \
+    2u /* flags: no reply: to the admin process, that there are events which it does
+                              * not know. Once, until it has asked for them */
 
 struct control_reply {
     uint32_t magic;
@@ -102,5 +108,19 @@ int control_path(const char *dir, const char *base, int i, char path[CONTROL_PAT
  * who listens, as soon as somebody does. */
 int control_ask(const char *path, enum control_command command, int argument, const char *said,
                 int timeout_ms, struct control_reply *reply, char **text, pid_t *pid);
+
+/* A connection on which replies come as there are events. */
+struct control_stream {
+    int fd;
+    pid_t master; /* whose events are numbered so; 0: nobody's yet */
+    int last;     /* the number of the one that is known */
+};
+
+/* The same for CONTROL_FOLLOW. 0: s->fd is to be closed. Another master than the last time numbers from 1
+ * again: then s->last is 0. */
+int control_follow(const char *path, int timeout_ms, struct control_stream *s,
+                   struct control_reply *reply, char **text);
+/* The next of them, when there is one to read. 0 or -errno; -EPROTO: it was closed. */
+int control_next(const struct control_stream *s, struct control_reply *reply, char **text);
 
 #endif

@@ -128,9 +128,7 @@ void admin_commit(struct master *m)
         a->door.listener.tls.is_on = a->door.keys.fd >= 0;
     }
     close_door(&a->next);
-    if (child_is_alive(&m->admin_child))
-        child_kill(&m->admin_child, SIGUSR2);
-    else
+    if (!child_is_alive(&m->admin_child)) /* else it follows: follow.c */
         admin_start(m);
 }
 
@@ -170,7 +168,7 @@ void admin_start(struct master *m)
         return;
     }
     m->admin.client = (struct control_client){.fd = c->channel_fd};
-    m->admin.is_writing = false;
+    m->admin.is_writing = m->admin.wants_news = false;
     c->channel_fd = -1;
 }
 
@@ -299,9 +297,31 @@ void admin_read(struct master *m)
             return;
         if (r > 0)
             control_make_reply(m, c);
+        if (r > 0 && c->request.command == CONTROL_EVENTS) {
+            a->wants_news = true;
+            a->told_events = m->events.n;
+        }
         if (r < 0 || c->reply == NULL) { /* its end, nonsense, or no memory: it has to come again */
             fd_close(&c->fd);
             return;
         }
     }
+}
+
+/* Between two replies only; a stream that is full has one to read anyway, and is tried again. */
+void admin_tell_news(struct master *m)
+{
+    static const struct control_reply news = {
+        .magic = CONTROL_MAGIC, .version = CONTROL_VERSION, .flags = CONTROL_IS_NEWS};
+    struct admin *a = &m->admin;
+    ssize_t n;
+
+    if (!a->wants_news || a->told_events == m->events.n || a->client.fd < 0 ||
+        a->client.reply != NULL)
+        return;
+    n = send(a->client.fd, &news, sizeof news, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n == (ssize_t)sizeof news)
+        a->wants_news = false;
+    else if (n >= 0)
+        fd_close(&a->client.fd); /* part of one: it has to come again */
 }

@@ -42,7 +42,9 @@ struct admin {
     int sessions_fd;
     struct control_client client; /* the process, as one that asks; fd: our end */
     bool is_writing;              /* it is watched for room, not for questions */
-    bool is_renewing;             /* the process makes room for one with another certificate */
+    bool wants_news;              /* it has asked for events, and been told up to told_events */
+    uint32_t told_events;
+    bool is_renewing; /* the process makes room for one with another certificate */
 };
 
 void admin_init(struct admin *a);
@@ -59,6 +61,8 @@ void admin_tick(struct master *m, int64_t now_ms);
 void admin_ended(struct master *m, int status);
 /* It asks, or takes the rest of an answer. */
 void admin_read(struct master *m);
+/* That there are events which it has not asked for. */
+void admin_tell_news(struct master *m);
 /* The server stops, or another has taken its place. */
 void admin_stop(struct master *m);
 void admin_close(struct master *m);

@@ -166,12 +166,25 @@ json_t *alerts_count_json(const struct master *m)
 
 void alerts_add_problems(const struct master *m, json_t *list)
 {
+    int n_firing[CONFIG_MAX_RULES] = {0};
     struct shm_alert a;
 
-    for (uint32_t i = 0; i < SHM_ALERTS; i++)
-        if (shm_alert_read(m->shm, i, &a) && a.state == ALERT_FIRING &&
-            find_rule(m, a.rule) != NULL)
-            json_array_append_new(list, json_sprintf("alert '%s' is firing", a.rule));
+    for (uint32_t i = 0; i < SHM_ALERTS; i++) {
+        const struct config_rule *rule = shm_alert_read(m->shm, i, &a) ? find_rule(m, a.rule)
+                                                                       : NULL;
+
+        if (rule != NULL && a.state == ALERT_FIRING)
+            n_firing[rule - m->cfg->alerts.rule]++;
+    }
+    for (int i = 0; i < m->cfg->alerts.n_rules; i++) { /* a line each, however many labels it has */
+        const char *name = m->cfg->alerts.rule[i].name;
+
+        if (n_firing[i] == 1)
+            json_array_append_new(list, json_sprintf("alert '%s' is firing", name));
+        else if (n_firing[i] > 1)
+            json_array_append_new(list, json_sprintf("alert '%s' is firing, for %d sets of labels",
+                                                     name, n_firing[i]));
+    }
     for (int i = 0; i < m->cfg->alerts.n_receivers; i++) {
         const char *name = m->cfg->alerts.receiver[i].name;
         struct shm_receiver r;

@@ -319,7 +319,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     int r;
 
     must(!child_is_alive(c) && c->ready_fd == -1 && c->channel_fd == -1);
-    c->was_told_to_end = c->is_stopped = c->is_hurried = false;
+    c->was_told_to_end = c->is_stopped = false;
     c->message_len = 0;
     c->gen = gen;
     r = fork_child(m, c, post);
@@ -329,6 +329,7 @@ int child_start(struct master *m, struct child *c, int post, const struct genera
     c->keys_edition = gen->keys.edition;
     c->beat_ms = 0;
     c->started_ms = now;
+    c->hurry_ms = now + MASTER_YIELD_MS;
     /* The others say nothing: nobody waits for them. */
     c->state = is_worker(c) ? CHILD_STARTING : CHILD_RUNNING;
     c->due_ms = is_worker(c) ? now + MASTER_READY_MS : INT64_MAX;

@@ -14,6 +14,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "master/followers.h"
 #include "master/internal.h"
 #include "master/status.h"
 #include "obs/log.h"
@@ -23,14 +24,12 @@
 #define TICK_MS   500
 #define PING_MS   1000 /* patience with whoever has the socket that we want */
 
-/* What an event is about: the number of a client, or one of these. */
-enum { EVENT_LISTEN = CONTROL_CLIENTS, EVENT_TIMER };
-
 void control_init(struct control *c)
 {
     *c = (struct control){.epoll_fd = -1, .listen_fd = -1, .timer_fd = -1};
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         c->client[i].fd = -1;
+    followers_init(c);
 }
 
 /* ---- opening ---- */
@@ -123,9 +122,9 @@ static int open_loop(struct master *m, struct control *c)
     c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (c->epoll_fd < 0 || c->timer_fd < 0)
         return -errno;
-    r = watch(c, c->listen_fd, EVENT_LISTEN, EPOLLIN);
+    r = watch(c, c->listen_fd, CONTROL_EVENT_LISTEN, EPOLLIN);
     if (r == 0)
-        r = watch(c, c->timer_fd, EVENT_TIMER, EPOLLIN);
+        r = watch(c, c->timer_fd, CONTROL_EVENT_TIMER, EPOLLIN);
     if (r == 0 && epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, c->epoll_fd, &event) < 0)
         r = -errno;
     return r;
@@ -219,6 +218,7 @@ void control_forget(struct control *c)
 {
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         fd_close(&c->client[i].fd);
+    followers_forget(c);
     fd_close(&c->listen_fd);
     fd_close(&c->timer_fd);
     fd_close(&c->epoll_fd);
@@ -235,29 +235,32 @@ void control_close(struct control *c)
         free(c->client[i].said);
         c->client[i].reply = c->client[i].said = NULL;
     }
+    followers_close(c);
     control_forget(c);
 }
 
 /* ---- clients ---- */
 
 /* The timer runs while there are clients, the listening socket is looked at while there is room. */
-static void adapt(struct control *c)
+void control_adapt(struct control *c)
 {
     struct itimerspec tick = {{0}};
+    bool ticks = followers_is_sending(c);
     int n = 0;
 
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         n += c->client[i].fd >= 0;
     if (c->is_full != (n == CONTROL_CLIENTS)) {
         struct epoll_event event = {.events = n == CONTROL_CLIENTS ? 0 : EPOLLIN,
-                                    .data.u32 = EVENT_LISTEN};
+                                    .data.u32 = CONTROL_EVENT_LISTEN};
 
         c->is_full = n == CONTROL_CLIENTS;
         epoll_ctl(c->epoll_fd, EPOLL_CTL_MOD, c->listen_fd, &event);
     }
-    if (c->is_ticking != (n > 0)) {
-        c->is_ticking = n > 0;
-        if (n > 0)
+    ticks |= n > 0;
+    if (c->is_ticking != ticks) {
+        c->is_ticking = ticks;
+        if (ticks)
             tick.it_value.tv_nsec = tick.it_interval.tv_nsec = TICK_MS * 1000000L;
         timerfd_settime(c->timer_fd, 0, &tick, NULL);
     }
@@ -362,31 +365,40 @@ static int answer(struct master *m, const struct control_request *request, const
     case CONTROL_EVENTS:
         *text = events_json(&m->events, request->argument < 0 ? 0 : (uint32_t)request->argument);
         return *text != NULL ? 0 : -ENOMEM;
+    case CONTROL_FOLLOW: return -EUSERS; /* or it would not have come here */
     default: return -ENOSYS;
     }
 }
 
-void control_make_reply(struct master *m, struct control_client *client)
+char *control_frame(const struct master *m, int result, const char *text, size_t *len)
 {
     struct control_reply reply = {.magic = CONTROL_MAGIC, .version = CONTROL_VERSION};
-    char *text = NULL;
-    size_t n;
+    size_t n = text != NULL ? strlen(text) : 0;
+    char *frame;
 
-    reply.result = answer(m, &client->request, client->said != NULL ? client->said : "", &text);
-    n = text != NULL ? strlen(text) : 0;
     if (n > CONTROL_TEXT_MAX) {
-        reply.result = -EMSGSIZE;
+        result = -EMSGSIZE;
         n = 0;
     }
+    reply.result = result;
     reply.flags = m->phase >= MASTER_DRAINING ? CONTROL_IS_ENDING : 0;
     reply.text_len = (uint32_t)n;
-    client->reply = malloc(sizeof reply + n);
-    if (client->reply != NULL) {
-        client->reply_len = sizeof reply + n;
-        memcpy(client->reply, &reply, sizeof reply);
-        if (n > 0)
-            memcpy(client->reply + sizeof reply, text, n);
-    }
+    frame = malloc(sizeof reply + n);
+    if (frame == NULL)
+        return NULL;
+    memcpy(frame, &reply, sizeof reply);
+    if (n > 0)
+        memcpy(frame + sizeof reply, text, reply.text_len);
+    *len = sizeof reply + n;
+    return frame;
+}
+
+void control_make_reply(struct master *m, struct control_client *client)
+{
+    char *text = NULL;
+    int result = answer(m, &client->request, client->said != NULL ? client->said : "", &text);
+
+    client->reply = control_frame(m, result, text, &client->reply_len);
     free(text);
 }
 
@@ -453,6 +465,8 @@ static void serve_client(struct master *m, struct control *c, int i)
             drop(client);
             return;
         }
+        if (followers_begin(m, client))
+            return;
         control_make_reply(m, client);
         if (client->reply == NULL) {
             drop(client);
@@ -472,24 +486,27 @@ static void drop_late(struct control *c)
     for (int i = 0; i < CONTROL_CLIENTS; i++)
         if (c->client[i].fd >= 0 && c->client[i].end_ms <= now_ms)
             drop(&c->client[i]);
+    followers_drop_late(c, now_ms);
 }
 
 void control_run(struct master *m)
 {
-    struct epoll_event event[CONTROL_CLIENTS + 2];
+    struct epoll_event event[CONTROL_CLIENTS + 2 + CONTROL_FOLLOWERS];
     struct control *c = &m->control;
-    int n = epoll_wait(c->epoll_fd, event, CONTROL_CLIENTS + 2, 0);
+    int n = epoll_wait(c->epoll_fd, event, CONTROL_CLIENTS + 2 + CONTROL_FOLLOWERS, 0);
 
     for (int i = 0; i < n; i++) {
         uint32_t what = event[i].data.u32;
 
-        if (what == EVENT_LISTEN)
+        if (what == CONTROL_EVENT_LISTEN)
             take_clients(c);
-        else if (what == EVENT_TIMER)
+        else if (what == CONTROL_EVENT_TIMER)
             drop_late(c);
         else if (what < CONTROL_CLIENTS)
             serve_client(m, c, (int)what);
+        else
+            followers_run(m, (int)(what - CONTROL_EVENT_FOLLOWER), event[i].events);
     }
     if (n > 0)
-        adapt(c);
+        control_adapt(c);
 }

@@ -45,9 +45,7 @@ void exporter_ended(struct master *m, int status)
 
 void exporter_commit(struct master *m)
 {
-    if (child_is_alive(&m->exporter))
-        child_kill(&m->exporter, SIGUSR2);
-    else
+    if (!child_is_alive(&m->exporter)) /* else it follows: follow.c */
         exporter_start(m);
 }
 

@@ -111,7 +111,7 @@ struct child {
     char record_id[64];          /* PARKED: of the crash, for the one it answered just then */
     bool is_surrendering;        /* PARKED: we wait for what it hands over by itself, till due_ms */
     bool is_stopped;             /* by a signal, as was said */
-    bool is_hurried;             /* STARTING: it has yielded to others for long enough */
+    int64_t hurry_ms;            /* STARTING: when it has yielded to others for long enough */
     bool was_told_to_end;        /* by SIGQUIT or SIGKILL of ours: however it ends is fine */
     char message[CHILD_MESSAGE]; /* why it is not ready */
     size_t message_len;
@@ -166,6 +166,14 @@ struct reload_variants {
     const char *(*check)(struct master *m, const struct generation *next);
 };
 
+/* follow.c */
+struct follow {
+    int64_t first_ms;  /* of reloads close to each other: the first one; ... */
+    int64_t commit_ms; /* ... and the last; 0: there was none */
+    bool is_patient;   /* there may be more of them */
+    int64_t told_ms;   /* when they were told to; 0: not yet */
+};
+
 #define RELOAD_RESULTS 16
 
 struct reload {
@@ -198,6 +206,7 @@ struct master {
     const struct setup *setup;
     struct generation *generation;
     struct reload reload;
+    struct follow follow;
     struct overlay overlay; /* in what the current plugins differ from those of the file */
     struct rollout_run rollout;
     struct bans bans;
@@ -442,6 +451,16 @@ void reap_children(struct master *m);
 /* It was forked MASTER_READY_MS ago and is not ready: kills it. */
 void reap_late_worker(struct master *m, struct child *c);
 
+/* ---- follow.c ---- */
+
+/* A reload has been committed; m->reload.changes are what it changed. */
+void follow_commit(struct master *m);
+/* Those beside the workers that have an older generation may be replaced now. */
+bool follow_is_due(const struct master *m, int64_t now_ms);
+void follow_tick(struct master *m, int64_t now_ms);
+/* INT64_MAX: nobody waits. */
+int64_t follow_next_ms(const struct master *m);
+
 /* ---- helper.c: recorder, exporter, admin process ---- */
 
 /* It is WAITING then. reason: why it could not be forked; NULL: it has ended, as was said. */
@@ -577,6 +596,7 @@ const char *preflight_culprit(const struct preflight *p);
 /* What was wrong, a line each; "" when nothing was. */
 const char *preflight_said(const struct preflight *p);
 /* Ends it, if it is not over, and frees. */
+pid_t preflight_pid(const struct preflight *p); /* 0: it has ended */
 void preflight_end(struct preflight **pp);
 
 /* As master_preflight(), but -errno; -EINTR: a signal to stop is pending. listeners, which its

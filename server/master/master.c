@@ -20,6 +20,7 @@
 #include "base/must.h"
 #include "ipc/beat.h"
 #include "ipc/shm.h"
+#include "master/followers.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "obs/log.h"
@@ -136,6 +137,8 @@ static int time_left_ms(const struct master *m)
         at_ms = rollout_next_ms(m);
     if (keys_next_ms(m) < at_ms && m->phase < MASTER_DRAINING)
         at_ms = keys_next_ms(m);
+    if (follow_next_ms(m) < at_ms)
+        at_ms = follow_next_ms(m);
     if (helper_next_ms(&m->recorder) < at_ms)
         at_ms = helper_next_ms(&m->recorder);
     if (helper_next_ms(&m->admin_child) < at_ms)
@@ -166,6 +169,8 @@ static void loop(struct master *m)
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
         do_what_is_due(m);
+        followers_push(m);
+        admin_tell_news(m);
         publish_workers(m);
         if (m->phase == MASTER_ENDED)
             return;

@@ -321,7 +321,7 @@ static void tick_standby(struct master *m, int64_t now)
     struct child *c;
     int r;
 
-    if (m->standby.due_ms > now)
+    if (m->standby.due_ms > now || !follow_is_due(m, now))
         return;
     end_old_standbys(m);
     if (m->cfg->escrow.standby == 0 || posts_find_standby(m) != NULL)
@@ -398,8 +398,7 @@ static void look_at_beat(struct master *m, struct child *c, int64_t now)
  * would be held for as long. */
 static bool may_yield(const struct child *c)
 {
-    return c->state == CHILD_STARTING && !c->is_hurried &&
-           (c->duty == DUTY_STANDBY || c->duty == DUTY_CANDIDATE);
+    return c->state == CHILD_STARTING && (c->duty == DUTY_STANDBY || c->duty == DUTY_CANDIDATE);
 }
 
 void posts_tick(struct master *m, int64_t now)
@@ -407,8 +406,10 @@ void posts_tick(struct master *m, int64_t now)
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
-        if (may_yield(c) && now - c->started_ms >= MASTER_YIELD_MS) {
-            c->is_hurried = true;
+        if (may_yield(c) && now >= c->hurry_ms) {
+            /* Again and again: on a busy machine it may not have come to yield yet, and then would do so
+             * for good. */
+            c->hurry_ms = now + MASTER_YIELD_MS;
             urgency_restore(c->pid);
         }
         if (c->duty == DUTY_PARKED && c->is_surrendering && c->due_ms <= now) {
@@ -447,8 +448,8 @@ int64_t posts_next_ms(const struct master *m)
         if ((c->state == CHILD_STARTING || c->duty == DUTY_LEAVING || c->duty == DUTY_PARKED) &&
             c->due_ms < at)
             at = c->due_ms;
-        if (may_yield(c) && c->started_ms + MASTER_YIELD_MS < at)
-            at = c->started_ms + MASTER_YIELD_MS;
+        if (may_yield(c) && c->hurry_ms < at)
+            at = c->hurry_ms;
     }
     if (m->phase != MASTER_SERVING)
         return at;

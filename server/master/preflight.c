@@ -59,7 +59,7 @@ struct preflight {
     int fd; /* the report */
     int status;
     int64_t end_ms;
-    int64_t hurry_ms; /* until then it yields to those that serve; 0: it does not */
+    int64_t hurry_ms; /* until then it yields to those that serve; INT64_MAX: it does not */
 };
 
 /* ---- In the child ---- */
@@ -207,16 +207,18 @@ static bool step(struct preflight *p)
 
     while (rep->total < REPORT_MAX && read_report(p->fd, rep))
         continue;
-    if (p->hurry_ms != 0 && clock_mono_ms() >= p->hurry_ms) {
-        p->hurry_ms = 0;
+    if (clock_mono_ms() >= p->hurry_ms) {
+        p->hurry_ms += MASTER_YIELD_MS; /* again: see posts_tick() */
         urgency_restore(p->pid);
     }
     if (rep->total >= REPORT_MAX)
         p->ending = ENDED_TALKATIVE;
     else if (clock_mono_ms() >= p->end_ms)
         p->ending = ENDED_LATE;
-    if (p->ending != ENDED_BY_ITSELF)
+    if (p->ending != ENDED_BY_ITSELF) {
+        urgency_restore(p->pid); /* to die takes time of the CPU, too, and it is waited for */
         kill(p->pid, SIGKILL);
+    }
     do {
         r = waitpid(p->pid, &p->status, p->ending == ENDED_BY_ITSELF ? WNOHANG : 0);
     } while (r < 0 && errno == EINTR);
@@ -352,7 +354,7 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
     p->consequence = consequence;
     p->fd = fd[0];
     p->end_ms = clock_mono_ms() + preflight_wall_ms;
-    p->hurry_ms = m != NULL ? clock_mono_ms() + MASTER_YIELD_MS : 0;
+    p->hurry_ms = m != NULL ? clock_mono_ms() + MASTER_YIELD_MS : INT64_MAX;
     p->rep.is_quiet = m != NULL;
     *out = p;
     return 0;
@@ -374,6 +376,11 @@ int preflight_step(struct preflight *p)
         !(p->rep.had_error && p->ending == ENDED_BY_ITSELF && WIFEXITED(p->status)))
         tell(p);
     return r;
+}
+
+pid_t preflight_pid(const struct preflight *p)
+{
+    return p->pid;
 }
 
 const char *preflight_said(const struct preflight *p)

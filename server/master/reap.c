@@ -6,7 +6,9 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "ipc/shm.h"
 #include "master/internal.h"
@@ -83,6 +85,36 @@ static void worker_ended(struct master *m, struct child *c, pid_t pid, int statu
         posts_ended(m, c, was, post, was_serving, "it was not ready");
 }
 
+static bool is_ours(const struct master *m, pid_t pid)
+{
+    for (int i = 0; i < m->n_slots; i++)
+        if (m->worker[i].pid == pid)
+            return true;
+    return m->recorder.pid == pid || m->admin_child.pid == pid || m->exporter.pid == pid ||
+           m->upgrade.pid == pid ||
+           (m->reload.preflight != NULL && preflight_pid(m->reload.preflight) == pid);
+}
+
+/*
+ * The first process of a container gets whatever there loses its parent: what plugins start, mostly. Nobody
+ * else would ever collect it. One of our own that has ended hides those behind it until whoever it belongs to
+ * has collected it; they go with the next.
+ */
+static void reap_orphans(const struct master *m)
+{
+    int is_subreaper = 0;
+
+    if (getpid() != 1 && (prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper) < 0 || !is_subreaper))
+        return;
+    for (;;) {
+        siginfo_t si = {.si_pid = 0};
+
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0 ||
+            is_ours(m, si.si_pid) || waitpid(si.si_pid, NULL, WNOHANG) <= 0)
+            return;
+    }
+}
+
 void reap_children(struct master *m)
 {
     bool was_serving;
@@ -101,6 +133,7 @@ void reap_children(struct master *m)
         admin_ended(m, status);
     if (child_reap(&m->exporter, &status, &was_serving))
         exporter_ended(m, status);
+    reap_orphans(m);
 }
 
 void reap_late_worker(struct master *m, struct child *c)

@@ -296,10 +296,10 @@ static void commit(struct master *m)
     reopen_log(m);
     listen_share_paths(&old, &m->listeners);
     listen_close(&old);
-    child_kill(&m->recorder, SIGUSR2);
     publish_generation(m);
     admin_commit(m);
     exporter_commit(m);
+    follow_commit(m);
     reload_finish(m, "done", NULL, NULL);
     reload_times_begin(m, n);
 }
@@ -329,7 +329,6 @@ static void end_trial(struct master *m, int result)
 void reload_tick(struct master *m, int64_t now_ms)
 {
     struct reload *r = &m->reload;
-    static int64_t told_ms;
     int result;
 
     reload_times_tick(m);
@@ -348,19 +347,9 @@ void reload_tick(struct master *m, int64_t now_ms)
     else if ((r->state == RELOAD_PREPARING && reload_is_prepared(m)) ||
              (r->state == RELOAD_SAVING && reload_is_saved(m, now_ms)))
         commit(m);
+    follow_tick(m, now_ms);
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
-    if ((m->recorder.gen != m->generation || m->admin_child.gen != m->generation ||
-         m->exporter.gen != m->generation) &&
-        now_ms - told_ms >= 500) {
-        told_ms = now_ms; /* once more: it may not have been prepared for the signal */
-        if (m->recorder.gen != m->generation)
-            child_kill(&m->recorder, SIGUSR2);
-        if (m->admin_child.gen != m->generation)
-            child_kill(&m->admin_child, SIGUSR2);
-        if (m->exporter.gen != m->generation)
-            child_kill(&m->exporter, SIGUSR2);
-    }
     reload_sweep(m);
     if (r->is_wanted_again && r->state == RELOAD_IDLE && posts_count_free(m) >= m->cfg->n_workers) {
         unsigned flags = r->flags_again;

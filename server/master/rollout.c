@@ -240,6 +240,14 @@ char *rollout_refuse(bool is_input, const char *fmt, ...)
     return out;
 }
 
+const char *rollout_no_variant(int result)
+{
+    return result == -ENOMEM ? "out of memory"
+           : result == -ENOENT
+               ? "the config file is not there: what it says of the plugin has to be noted"
+               : "the config file has mistakes: try bulkhead check";
+}
+
 static char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 static char *say(const char *fmt, ...)
@@ -262,15 +270,17 @@ static char *go_back(struct master *m, const char *who)
 {
     struct rollout_run *r = &m->rollout;
     struct overlay_variant now = {.plugin = NULL};
-    int place = -1;
+    int place = -1, result;
 
     for (int i = 0; i < m->cfg->n_plugins; i++)
         if (!m->cfg->plugin[i].is_removed && strcmp(m->cfg->plugin[i].name, r->stable.plugin) == 0)
             place = i;
     if (m->reload.state != RELOAD_IDLE || m->phase != MASTER_SERVING)
         return rollout_refuse(false, "the server reloads, starts or stops just now: try again");
-    if (place < 0 || m->roles->variant(m->cfg, m->setup, place, &now) < 0 ||
-        strcmp(now.sha256, r->candidate.sha256) != 0) {
+    result = place >= 0 ? m->roles->variant(m->cfg, m->setup, place, &now) : 0;
+    if (result < 0)
+        return rollout_refuse(false, "%s", rollout_no_variant(result));
+    if (place < 0 || strcmp(now.sha256, r->candidate.sha256) != 0) {
         overlay_variant_fini(&now);
         return rollout_refuse(false, "plugin '%s' is not what was promoted any more",
                               r->stable.plugin);

@@ -26,6 +26,8 @@ __attribute__((format(printf, 3, 4))) void rollout_tell(struct master *m, enum e
                                                         const char *fmt, ...);
 /* {"error": ..., "is_input": ...}, malloc'd; NULL: no memory. */
 __attribute__((format(printf, 2, 3))) char *rollout_refuse(bool is_input, const char *fmt, ...);
+/* Why roles->variant() could not tell what serves. */
+const char *rollout_no_variant(int result);
 /* Copies a variant's object to where it outlives the server. 0 or -errno. */
 int rollout_keep(struct master *m, struct overlay_variant *v);
 /* Step 0, 1, ...; behind the last: the promotion. */

@@ -19,6 +19,40 @@
 
 #define PLAN_SIZE (1u << 20)
 
+/* One that somebody asks for. The last one stays as it is, for who wants to go back or to look at it, until
+ * it is certain that this one is begun. */
+struct draft {
+    struct arena arena; /* of the plan */
+    struct plan plan;
+    struct overlay_variant stable, candidate;
+};
+
+static void draft_init(struct draft *d)
+{
+    *d = (struct draft){.plan.n_steps = 0};
+    arena_init(&d->arena, PLAN_SIZE);
+}
+
+static void draft_fini(struct draft *d)
+{
+    overlay_variant_fini(&d->stable);
+    overlay_variant_fini(&d->candidate);
+    arena_fini(&d->arena);
+}
+
+/* It becomes the one under way; nothing of it stays in the draft. */
+static void draft_take(struct draft *d, struct rollout_run *r)
+{
+    overlay_variant_fini(&r->stable);
+    overlay_variant_fini(&r->candidate);
+    arena_fini(&r->arena);
+    r->arena = d->arena;
+    r->plan = d->plan;
+    r->stable = d->stable;
+    r->candidate = d->candidate;
+    draft_init(d);
+}
+
 /* The candidate is loaded beside the stable one, in all workers. */
 static void started(struct master *m, bool is_done)
 {
@@ -98,24 +132,22 @@ static int make_candidate(const json_t *request, const struct overlay_variant *s
     return 0;
 }
 
-static int read_plan(struct master *m, const json_t *request, int place, char *why, size_t size)
+static int read_plan(const struct master *m, const json_t *request, int place, struct draft *d,
+                     char *why, size_t size)
 {
-    struct rollout_run *r = &m->rollout;
     json_t *rollout = json_object_get(request, "rollout");
     char *text = rollout != NULL ? json_dumps(rollout, JSON_COMPACT) : NULL;
     struct diag diag;
     int result = 0;
 
-    arena_fini(&r->arena);
-    arena_init(&r->arena, PLAN_SIZE);
     if (text == NULL && m->cfg->plugin[place].plan.is_on) {
         /* It lies in the config's arena, which ends with its generation. */
-        result = plan_copy(&m->cfg->plugin[place].plan, &r->arena, &r->plan);
+        result = plan_copy(&m->cfg->plugin[place].plan, &d->arena, &d->plan);
         snprintf(why, size, "%s", "out of memory");
         return result;
     }
     diag_init(&diag);
-    result = plan_parse(text, "rollout", &r->arena, &diag, &r->plan);
+    result = plan_parse(text, "rollout", &d->arena, &diag, &d->plan);
     if (result < 0 && diag.n > 0)
         snprintf(why, size, "%s%s%s", diag.item[0].what, diag.item[0].hint != NULL ? "; " : "",
                  diag.item[0].hint != NULL ? diag.item[0].hint : "");
@@ -126,26 +158,25 @@ static int read_plan(struct master *m, const json_t *request, int place, char *w
     return result;
 }
 
-static int make_overlay(struct master *m, struct overlay *out)
+static int make_overlay(struct master *m, const struct draft *d, struct overlay *out)
 {
-    const struct rollout_run *r = &m->rollout;
     struct overlay_variant stable;
     int result = overlay_copy(&m->overlay, out);
 
     if (result < 0)
         return result;
-    result = overlay_variant_copy(&r->stable, &stable);
+    result = overlay_variant_copy(&d->stable, &stable);
     if (result == 0) {
         result = overlay_put(out, &stable);
         overlay_variant_fini(&stable);
     }
     if (result == 0)
-        result = overlay_variant_copy(&r->candidate, &out->rollout.candidate);
-    if (result == 0 && r->plan.key_name != NULL &&
-        (out->rollout.key_name = strdup(r->plan.key_name)) == NULL)
+        result = overlay_variant_copy(&d->candidate, &out->rollout.candidate);
+    if (result == 0 && d->plan.key_name != NULL &&
+        (out->rollout.key_name = strdup(d->plan.key_name)) == NULL)
         result = -ENOMEM;
-    out->rollout.number = r->number;
-    out->rollout.key = r->plan.key;
+    out->rollout.number = m->rollout.number + 1;
+    out->rollout.key = d->plan.key;
     if (result == 0 && getrandom(out->rollout.salt, sizeof out->rollout.salt, 0) !=
                            (ssize_t)sizeof out->rollout.salt)
         result = -EIO;
@@ -155,11 +186,11 @@ static int make_overlay(struct master *m, struct overlay *out)
 }
 
 /* What is to be rolled out is known: notes what serves, and what is to be loaded. */
-static int prepare(struct master *m, const char *by, struct overlay *overlay, char *why,
-                   size_t size)
+static int prepare(struct master *m, struct draft *d, const char *by, struct overlay *overlay,
+                   char *why, size_t size)
 {
     struct rollout_run *r = &m->rollout;
-    int result = rollout_keep(m, &r->stable);
+    int result = rollout_keep(m, &d->stable);
 
     if (result < 0) {
         snprintf(why, size,
@@ -168,21 +199,22 @@ static int prepare(struct master *m, const char *by, struct overlay *overlay, ch
                  m->cfg->state.dir, strerror(-result));
         return result;
     }
-    r->number++;
-    result = make_overlay(m, overlay);
+    result = make_overlay(m, d, overlay);
     if (result < 0) {
         snprintf(why, size, "%s",
                  result == -ENOSPC ? "too many plugins run in another version than the file's"
                                    : strerror(-result));
         return result;
     }
-    result = kept_save(m, overlay, r->stable.plugin);
+    result = kept_save(m, overlay, d->stable.plugin);
     if (result < 0) {
         overlay_fini(overlay);
         snprintf(why, size, "what serves cannot be noted in %s: %s (state.dir in the config)",
                  m->cfg->state.dir, strerror(-result));
         return result;
     }
+    draft_take(d, r);
+    r->number++;
     text_printable(r->by, sizeof r->by, by);
     r->end = ROLLOUT_RUNS;
     r->why[0] = '\0';
@@ -197,14 +229,14 @@ static int prepare(struct master *m, const char *by, struct overlay *overlay, ch
 }
 
 /* JSON as of rollout_start(). */
-static char *begin(struct master *m, const char *by, bool is_brave)
+static char *begin(struct master *m, struct draft *d, const char *by, bool is_brave)
 {
     struct reload_variants variants = {.ended = started, .check = check};
     struct overlay overlay;
     uint32_t id = 0;
     char why[512], *text;
 
-    if (prepare(m, by, &overlay, why, sizeof why) < 0)
+    if (prepare(m, d, by, &overlay, why, sizeof why) < 0)
         return rollout_refuse(false, "%s", why);
     variants.overlay = &overlay;
     reload_begin(m, "rollout", RELOAD_ANYWAY | (is_brave ? RELOAD_FORCE : 0), &variants, &id);
@@ -214,13 +246,15 @@ static char *begin(struct master *m, const char *by, bool is_brave)
 
 char *rollout_start(struct master *m, const char *request)
 {
-    struct rollout_run *r = &m->rollout;
+    const struct rollout_run *r = &m->rollout;
     json_t *json = json_loads(request, JSON_REJECT_DUPLICATES, NULL);
     const char *name = json_string_value(json_object_get(json, "plugin"));
     const char *by = json_string_value(json_object_get(json, "by"));
     int place = find_place(m->cfg, name), result;
     char why[512], *answer;
+    struct draft draft;
 
+    draft_init(&draft);
     if (m->phase != MASTER_SERVING || m->reload.state != RELOAD_IDLE || m->upgrade.pid != 0) {
         answer = rollout_refuse(
             false, "the server is starting, stopping, being upgraded, or reloads just now");
@@ -241,26 +275,22 @@ char *rollout_start(struct master *m, const char *request)
                                 name != NULL ? "' in the config; bulkhead status lists them" : "");
         goto out;
     }
-    result = read_plan(m, json, place, why, sizeof why);
+    result = read_plan(m, json, place, &draft, why, sizeof why);
     if (result < 0) {
         answer = rollout_refuse(true, "%s", why);
         goto out;
     }
-    overlay_variant_fini(&r->stable);
-    overlay_variant_fini(&r->candidate);
-    result = m->roles->variant(m->cfg, m->setup, place, &r->stable);
+    result = m->roles->variant(m->cfg, m->setup, place, &draft.stable);
     if (result == 0)
-        result = make_candidate(json, &r->stable, &r->candidate);
+        result = make_candidate(json, &draft.stable, &draft.candidate);
     if (result < 0) {
-        answer = rollout_refuse(result == -EINVAL, "%s",
-                                result == -EINVAL
-                                    ? "the config file has mistakes: try bulkhead check"
-                                    : strerror(-result));
+        answer = rollout_refuse(result == -EINVAL, "%s", rollout_no_variant(result));
         goto out;
     }
-    answer = begin(m, by != NULL ? by : "?", json_is_true(json_object_get(json, "force")));
+    answer = begin(m, &draft, by != NULL ? by : "?", json_is_true(json_object_get(json, "force")));
 
 out:
+    draft_fini(&draft);
     json_decref(json);
     return answer;
 }
@@ -286,22 +316,17 @@ static bool is_another(struct master *m, const struct generation *next, int i)
 }
 
 /* What is to be rolled out is what the file says. */
-static int take_from_file(struct master *m, const struct generation *next, int place)
+static int take_from_file(struct master *m, const struct generation *next, int place,
+                          struct draft *d)
 {
-    struct rollout_run *r = &m->rollout;
-    int result;
+    int result = plan_copy(&next->cfg->plugin[place].plan, &d->arena, &d->plan);
 
-    overlay_variant_fini(&r->stable);
-    overlay_variant_fini(&r->candidate);
-    arena_fini(&r->arena);
-    arena_init(&r->arena, PLAN_SIZE);
-    result = plan_copy(&next->cfg->plugin[place].plan, &r->arena, &r->plan);
     if (result == 0)
-        result = m->roles->variant(m->cfg, m->setup, place, &r->stable);
+        result = m->roles->variant(m->cfg, m->setup, place, &d->stable);
     if (result < 0)
         return result;
-    r->candidate = (struct overlay_variant){.plugin = strdup(r->stable.plugin), .version = "new"};
-    return r->candidate.plugin != NULL ? 0 : -ENOMEM;
+    d->candidate = (struct overlay_variant){.plugin = strdup(d->stable.plugin), .version = "new"};
+    return d->candidate.plugin != NULL ? 0 : -ENOMEM;
 }
 
 int rollout_adopt(struct master *m, const struct generation *next, const char *reason,
@@ -310,6 +335,7 @@ int rollout_adopt(struct master *m, const struct generation *next, const char *r
 {
     const struct rollout_run *r = &m->rollout;
     struct overlay out;
+    struct draft draft;
     int place = -1, result;
 
     for (int i = 0; i < next->cfg->n_plugins; i++) {
@@ -329,12 +355,13 @@ int rollout_adopt(struct master *m, const struct generation *next, const char *r
     }
     if (place < 0)
         return 0;
-    result = take_from_file(m, next, place);
-    if (result < 0) {
+    draft_init(&draft);
+    result = take_from_file(m, next, place, &draft);
+    if (result < 0)
         snprintf(why, size, "%s", strerror(-result));
-        return result;
-    }
-    result = prepare(m, reason, &out, why, size);
+    else
+        result = prepare(m, &draft, reason, &out, why, size);
+    draft_fini(&draft);
     if (result < 0)
         return result;
     overlay_fini(overlay);

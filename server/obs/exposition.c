@@ -29,12 +29,27 @@ static const char *suffix_of(enum family_type type)
     return type == FAMILY_COUNTER ? "_total" : type == FAMILY_INFO ? "_info" : "";
 }
 
+/* Bytes that stand for themselves wherever they are. */
+static size_t count_plain(const char *p, size_t n)
+{
+    size_t k = 0;
+
+    while (k < n && p[k] >= ' ' && p[k] < 0x7f && p[k] != '\\' && p[k] != '"')
+        k++;
+    return k;
+}
+
 /* Backslashes and newlines, and quotes where they would end it. */
 static void put_escaped(struct buffer *out, const char *p, size_t n, bool is_quoted)
 {
     for (size_t i = 0; i < n;) {
-        size_t k = utf8_length(p + i, n - i);
+        size_t k = count_plain(p + i, n - i);
 
+        buffer_add(out, p + i, k);
+        i += k;
+        if (i == n)
+            return;
+        k = utf8_length(p + i, n - i);
         if (k == 0) {
             buffer_text(out, UTF8_REPLACEMENT);
             i++;

@@ -33,10 +33,11 @@ static bool take_def(const struct shm *shm, uint32_t i, struct told *out)
 {
     const struct series_def *d = series_def_at(shm, i);
 
-    if (d == NULL || atomic_load(&shm->plugin[d->plugin].is_shown) == 0)
+    if (d == NULL)
         return false;
     memcpy((void *)&out->def, (const void *)d, sizeof out->def);
-    if (out->def.plugin >= shm->n_plugins || out->def.n_labels > SERIES_LABELS)
+    if (out->def.plugin >= shm->n_plugins || out->def.n_labels > SERIES_LABELS ||
+        atomic_load(&shm->plugin[out->def.plugin].is_shown) == 0)
         return false;
     out->number = i;
     out->def.name[SERIES_NAME - 1] = out->def.help[SERIES_HELP - 1] = '\0';
@@ -92,7 +93,8 @@ static int thin_out(struct told *told, int n)
     return kept;
 }
 
-static int collect(const struct shm *shm, const struct told *told, int n, struct item *item)
+static int collect(const struct shm *shm, const struct told *told, int n, struct item *item,
+                   int room)
 {
     int16_t order[SERIES_DEFS];
     int n_items = 0;
@@ -100,7 +102,7 @@ static int collect(const struct shm *shm, const struct told *told, int n, struct
     memset(order, -1, sizeof order);
     for (int i = 0; i < n; i++)
         order[told[i].number] = (int16_t)i;
-    for (uint32_t i = 0; i < SERIES_MAX; i++) {
+    for (uint32_t i = 0; i < SERIES_MAX && n_items < room; i++) {
         const struct series *s = series_at(shm, i);
         struct item *it = &item[n_items];
         uint32_t def = s != NULL ? s->def : SERIES_DEFS;
@@ -160,20 +162,37 @@ static bool is_repeated(const struct item *item, int i)
     return i > 0 && compare_items(&item[i - 1], &item[i]) == 0;
 }
 
+/* So that a server with few of them does not take memory for all that there may be. Those that come
+ * while it tells are told the next time. */
+static void count(const struct shm *shm, int *n_defs, int *n_series)
+{
+    *n_defs = *n_series = 0;
+    for (uint32_t i = 0; i < SERIES_DEFS; i++)
+        *n_defs += series_def_at(shm, i) != NULL;
+    for (uint32_t i = 0; i<SERIES_MAX && * n_defs> 0; i++)
+        *n_series += series_at(shm, i) != NULL;
+}
+
 int metrics_series_text(const struct shm *shm, struct exposition *e)
 {
-    struct told *told = calloc(SERIES_DEFS, sizeof *told);
-    struct item *item = calloc(SERIES_MAX, sizeof *item);
-    struct family *family = calloc(1, sizeof *family);
-    int n = 0, n_items, at = 0, r = -ENOMEM;
+    struct told *told;
+    struct item *item;
+    struct family *family;
+    int n = 0, n_items, at = 0, r = -ENOMEM, n_defs, n_series;
 
+    count(shm, &n_defs, &n_series);
+    if (n_defs == 0)
+        return 0;
+    told = calloc((size_t)n_defs, sizeof *told);
+    item = calloc((size_t)n_series + 1, sizeof *item);
+    family = calloc(1, sizeof *family);
     if (told == NULL || item == NULL || family == NULL)
         goto out;
-    for (uint32_t i = 0; i < SERIES_DEFS; i++)
+    for (uint32_t i = 0; i < SERIES_DEFS && n < n_defs; i++)
         n += take_def(shm, i, &told[n]);
     qsort(told, (size_t)n, sizeof *told, compare_told);
     n = thin_out(told, n);
-    n_items = collect(shm, told, n, item);
+    n_items = collect(shm, told, n, item, n_series);
     for (int i = 0; i < n; i++) {
         family->name = told[i].def.name;
         family->type = family_type_of(told[i].def.type);

@@ -14,6 +14,8 @@
 
 #define FULL_PER_MINUTE 8 /* records of one fingerprint; the rest is counted */
 
+enum { UNCHANGED = 1, FULL };
+
 static struct {
     struct shm *shm;
     struct shm_worker *worker;
@@ -24,6 +26,7 @@ static struct {
     } fold[SHM_FOLDS];
     /* Two lists: objects may be loaded while another thread crashes. */
     struct modules {
+        uint64_t adds, subs; /* the loader's own count of what came and went */
         uint32_t n;
         struct shm_module module[SHM_MODULES];
     } modules[2];
@@ -47,37 +50,67 @@ static const struct modules *modules_now(void)
     return &capture.modules[atomic_load(&capture.current) & 1];
 }
 
-static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
+/* As the list before has it. What is read of an object is a page of the file, which a fork has to
+ * fault in again, for each of some thirty objects. */
+static bool is_as_before(const struct dl_phdr_info *info, const struct modules *before, uint32_t i)
 {
-    struct modules *list = arg;
-    struct shm_module *m;
-    uint64_t lo = UINT64_MAX, hi = 0;
+    const struct shm_module *m = &before->module[i];
+
+    return i < before->n && i > 0 && m->bias == info->dlpi_addr &&
+           strncmp(m->path, info->dlpi_name, sizeof m->path - 1) == 0;
+}
+
+static void find_module(const struct dl_phdr_info *info, bool is_first, struct shm_module *m)
+{
     const char *path = info->dlpi_name;
 
-    (void)size;
-    if (list->n == SHM_MODULES)
-        return 1;
+    *m = (struct shm_module){.bias = info->dlpi_addr, .start = UINT64_MAX};
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
 
         if (ph->p_type != PT_LOAD)
             continue;
-        if (info->dlpi_addr + ph->p_vaddr < lo)
-            lo = info->dlpi_addr + ph->p_vaddr;
-        if (info->dlpi_addr + ph->p_vaddr + ph->p_memsz > hi)
-            hi = info->dlpi_addr + ph->p_vaddr + ph->p_memsz;
+        if (info->dlpi_addr + ph->p_vaddr < m->start)
+            m->start = info->dlpi_addr + ph->p_vaddr;
+        if (info->dlpi_addr + ph->p_vaddr + ph->p_memsz > m->end)
+            m->end = info->dlpi_addr + ph->p_vaddr + ph->p_memsz;
     }
-    m = &list->module[list->n];
-    memset(m, 0, sizeof *m);
-    m->bias = info->dlpi_addr;
-    m->start = lo;
-    m->end = hi;
-    if (path[0] == '\0' && list->n == 0) {
+    if (path[0] == '\0' && is_first) {
         if (readlink("/proc/self/exe", m->path, sizeof m->path - 1) < 0)
             m->path[0] = '\0';
     } else {
         strncpy(m->path, path, sizeof m->path - 1);
     }
+}
+
+static bool is_same(const struct shm_module *a, const struct shm_module *b)
+{
+    return a->bias == b->bias && a->start == b->start && a->end == b->end &&
+           strcmp(a->path, b->path) == 0;
+}
+
+static int add_module(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    const struct modules *before = modules_now();
+    struct modules *list = arg;
+    struct shm_module m;
+
+    (void)size;
+    if (list->n == 0) {
+        if (before->n > 0 && before->adds == info->dlpi_adds && before->subs == info->dlpi_subs)
+            return UNCHANGED;
+        list->adds = info->dlpi_adds;
+        list->subs = info->dlpi_subs;
+    }
+    if (list->n == SHM_MODULES)
+        return FULL;
+    if (is_as_before(info, before, list->n))
+        m = before->module[list->n];
+    else
+        find_module(info, list->n == 0, &m);
+    /* A page that is not written is not copied after a fork. */
+    if (!is_same(&list->module[list->n], &m))
+        list->module[list->n] = m;
     list->n++;
     return 0;
 }
@@ -87,8 +120,8 @@ void capture_modules(void)
     uint32_t other = (atomic_load(&capture.current) & 1) ^ 1;
 
     capture.modules[other].n = 0;
-    dl_iterate_phdr(add_module, &capture.modules[other]);
-    atomic_store(&capture.current, other);
+    if (dl_iterate_phdr(add_module, &capture.modules[other]) != UNCHANGED)
+        atomic_store(&capture.current, other);
 }
 
 void capture_registers(const ucontext_t *uc, uint64_t *reg)

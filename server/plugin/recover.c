@@ -102,6 +102,7 @@ void recover_prepare(void)
         0) /* /proc/self/maps: no descriptor left */
         return;
     find_constants();
+    capture_modules();
     recover.is_prepared = true;
 }
 

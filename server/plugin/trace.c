@@ -119,7 +119,7 @@ static bool is_drawn(const uint8_t *trace_id)
     return low >> 1 < tracing.cfg->tracing.sample;
 }
 
-static struct span *add_span(struct bh_req *req, struct span *parent, bh_inst *inst, enum hook hook)
+struct span *trace_add_span(struct bh_req *req, struct span *parent, bh_inst *inst, enum hook hook)
 {
     struct trace *t = req->trace;
     struct span *s;
@@ -152,7 +152,7 @@ static struct trace *record(struct bh_req *req, const struct traceparent *tp, bo
     t->mono_ns = clock_mono_ns(); /* not the loop's: a span tells how long it really took */
     t->real_ns = clock_real_ns();
     req->trace = t;
-    t->top = add_span(req, NULL, NULL, HOOK_NONE);
+    t->top = trace_add_span(req, NULL, NULL, HOOK_NONE);
     if (t->top == NULL)
         req->trace = NULL;
     return req->trace;
@@ -225,9 +225,8 @@ static struct trace_attribute *make_attribute(struct bh_req *req, const char *ke
     return a;
 }
 
-/* A key that is there gets the new value: keys are unique. NULL: there is no room. */
-static struct trace_attribute *attribute(struct bh_req *req, struct span *s, const char *key,
-                                         enum span_type type)
+struct trace_attribute *trace_attribute(struct bh_req *req, struct span *s, const char *key,
+                                        enum span_type type)
 {
     struct trace_attribute *a;
 
@@ -249,7 +248,7 @@ static struct trace_attribute *attribute(struct bh_req *req, struct span *s, con
 
 void trace_add_text(struct bh_req *req, struct span *s, const char *key, bh_str text)
 {
-    struct trace_attribute *a = text.p != NULL ? attribute(req, s, key, SPAN_TEXT) : NULL;
+    struct trace_attribute *a = text.p != NULL ? trace_attribute(req, s, key, SPAN_TEXT) : NULL;
 
     if (a != NULL)
         a->text = text;
@@ -258,7 +257,7 @@ void trace_add_text(struct bh_req *req, struct span *s, const char *key, bh_str 
 void trace_add_number(struct bh_req *req, struct span *s, const char *key, enum span_type type,
                       int64_t number)
 {
-    struct trace_attribute *a = attribute(req, s, key, type);
+    struct trace_attribute *a = trace_attribute(req, s, key, type);
 
     if (a != NULL)
         a->number = number;
@@ -318,7 +317,7 @@ void trace_hook_begin(struct bh_req *req, bh_inst *inst, enum hook hook)
     if (s != NULL) {
         s->n_calls++;
     } else {
-        s = add_span(req, t->span[0], inst, hook);
+        s = trace_add_span(req, t->span[0], inst, hook);
         if (s != NULL)
             s->start_ns = trace_now_ns(t);
     }
@@ -387,7 +386,7 @@ void trace_pause_begin(struct bh_req *req, bh_inst *inst)
 {
     struct trace *t = req->trace;
 
-    t->pause = add_span(req, t->span[0], inst, HOOK_NONE);
+    t->pause = trace_add_span(req, t->span[0], inst, HOOK_NONE);
     if (t->pause == NULL)
         return;
     t->pause->start_ns = trace_now_ns(t);
@@ -421,138 +420,4 @@ void trace_end(struct bh_req *req, const struct config *cfg)
     }
     trace_write(req, cfg, tracing.shared);
     req->trace = NULL;
-}
-
-/* ---- what plugins call ---- */
-
-/* NULL: it is not recorded, or has ended. */
-static struct span *find_span(struct bh_req *req, uint64_t span)
-{
-    struct trace *t;
-
-    if (!request_is(req) || req->trace == NULL)
-        return NULL;
-    t = req->trace;
-    if (span == BH_SPAN_REQUEST)
-        return t->span[0];
-    if (span == BH_SPAN_CALL)
-        return t->hook != NULL ? t->hook : t->span[0];
-    return span > 0 && span < t->n_spans && t->span[span]->end_ns < 0 ? t->span[span] : NULL;
-}
-
-static uint64_t host_span_begin(bh_req *req, const char *name)
-{
-    struct trace *t;
-    struct span *s;
-    const char *copy;
-
-    if (!request_is(req) || req->trace == NULL || name == NULL)
-        return 0;
-    t = req->trace;
-    copy = arena_strndup(&req->arena, name, strnlen(name, SPAN_NAME_MAX));
-    s = copy != NULL ? add_span(req, t->top, t->hook != NULL ? t->hook->inst : NULL, HOOK_NONE)
-                     : NULL;
-    if (s == NULL)
-        return 0;
-    s->name = copy;
-    s->start_ns = trace_now_ns(t);
-    t->top = s;
-    return t->n_spans - 1;
-}
-
-static void host_span_end(bh_req *req, uint64_t span)
-{
-    struct span *s = span < TRACE_SPANS ? find_span(req, span) : NULL;
-
-    if (s == NULL || s->hook != HOOK_NONE)
-        return;
-    s->end_ns = trace_now_ns(req->trace);
-    if (req->trace->top == s)
-        req->trace->top = s->parent->end_ns < 0 ? s->parent : req->trace->span[0];
-}
-
-/* A plugin adds an attribute. NULL: there is no room for it. */
-static struct trace_attribute *own_attribute(bh_req *req, struct span *s, const char *key,
-                                             enum span_type type)
-{
-    if (s->n_attributes < TRACE_OWN)
-        return attribute(req, s, key, type);
-    for (struct trace_attribute *a = s->attributes; a != NULL; a = a->next)
-        if (strcmp(a->key, key) == 0)
-            return attribute(req, s, key, type);
-    s->dropped_attributes += s->dropped_attributes < UINT16_MAX;
-    return NULL;
-}
-
-static bh_rc host_span_text(bh_req *req, uint64_t span, const char *key, const char *v, size_t n)
-{
-    struct span *s = find_span(req, span);
-    struct trace_attribute *a;
-    const char *key_copy, *copy;
-
-    if (s == NULL)
-        return BH_ENOENT;
-    if (key == NULL || key[0] == '\0' || (v == NULL && n > 0))
-        return BH_EINVAL;
-    if (n > SPAN_VALUE_MAX)
-        n = SPAN_VALUE_MAX;
-    key_copy = arena_strndup(&req->arena, key, strnlen(key, SPAN_NAME_MAX));
-    copy = arena_strndup(&req->arena, v != NULL ? v : "", n);
-    if (key_copy == NULL || copy == NULL)
-        return BH_ENOMEM;
-    a = own_attribute(req, s, key_copy, SPAN_TEXT);
-    if (a == NULL)
-        return BH_ELIMIT;
-    a->text = bh_sn(copy, n);
-    return BH_OK;
-}
-
-static bh_rc host_span_number(bh_req *req, uint64_t span, const char *key, double v)
-{
-    struct span *s = find_span(req, span);
-    struct trace_attribute *a;
-    const char *copy;
-    bool is_whole;
-
-    if (s == NULL)
-        return BH_ENOENT;
-    if (key == NULL || key[0] == '\0')
-        return BH_EINVAL;
-    copy = arena_strndup(&req->arena, key, strnlen(key, SPAN_NAME_MAX));
-    if (copy == NULL)
-        return BH_ENOMEM;
-    /* Whole numbers are told as such: doubles hold them up to 2^53. */
-    is_whole = v > -9007199254740992.0 && v < 9007199254740992.0 && v == (double)(int64_t)v;
-    a = own_attribute(req, s, copy, is_whole ? SPAN_INT : SPAN_DOUBLE);
-    if (a == NULL)
-        return BH_ELIMIT;
-    if (is_whole)
-        a->number = (int64_t)v;
-    else
-        a->real = v;
-    return BH_OK;
-}
-
-static bh_rc host_span_event(bh_req *req, uint64_t span, const char *name)
-{
-    struct span *s = find_span(req, span);
-    const char *copy;
-
-    if (s == NULL)
-        return BH_ENOENT;
-    if (name == NULL)
-        return BH_EINVAL;
-    copy = arena_strndup(&req->arena, name, strnlen(name, SPAN_NAME_MAX));
-    if (copy == NULL)
-        return BH_ENOMEM;
-    return trace_add_event(req, s, copy) != NULL ? BH_OK : BH_ELIMIT;
-}
-
-void trace_fill(bh_host *h)
-{
-    h->span_begin = host_span_begin;
-    h->span_end = host_span_end;
-    h->span_text = host_span_text;
-    h->span_number = host_span_number;
-    h->span_event = host_span_event;
 }

@@ -63,6 +63,11 @@ struct trace {
 };
 
 int64_t trace_now_ns(const struct trace *t);
+/* NULL: there is no room. */
+struct span *trace_add_span(struct bh_req *req, struct span *parent, bh_inst *inst, enum hook hook);
+/* A key that is there gets the new value: keys are unique. key is not copied. NULL: there is no room. */
+struct trace_attribute *trace_attribute(struct bh_req *req, struct span *s, const char *key,
+                                        enum span_type type);
 /* key and text are not copied. */
 void trace_add_text(struct bh_req *req, struct span *s, const char *key, bh_str text);
 void trace_add_number(struct bh_req *req, struct span *s, const char *key, enum span_type type,

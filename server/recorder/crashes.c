@@ -19,9 +19,10 @@
 #include "recorder/symbolise.h"
 
 #define SYMBOLISE_MAX_S  20 /* then the recorder dies, and the next one leaves the backtrace out */
-#define FOLD_INTERVAL_MS 1000     /* between two updates of a record's count */
-#define DEATH_WAIT_NS    80000000 /* before the record of a worker's end is worked on */
-#define ORPHAN_MS        2000     /* a slot whose process is alive, but not the worker */
+#define FOLD_INTERVAL_MS 1000                /* between two updates of a record's count */
+#define DEATH_WAIT_NS    80000000            /* before the record of a worker's end is worked on */
+#define SUCCESSOR_NS     INT64_C(5000000000) /* more than it may take to come */
+#define ORPHAN_MS        2000                /* a slot whose process is alive, but not the worker */
 
 static struct {
     const struct config *cfg;
@@ -240,6 +241,37 @@ static bool is_fresh_death(const struct shm_crash *crash)
     return crash->verdict == SHM_WORKER_DIED && age_ns >= 0 && age_ns < DEATH_WAIT_NS;
 }
 
+static bool is_known(const char *path)
+{
+    for (int i = 0; i < crashes.n_plugins + crashes.n_older; i++) {
+        const struct recorder_plugin *p = &crashes.plugin[i];
+
+        if ((p->copy != NULL && strcmp(p->copy, path) == 0) ||
+            (p->object != NULL && strcmp(p->object, path) == 0))
+            return true;
+    }
+    return false;
+}
+
+/* A plugin that came with a config after ours: our successor knows it, and is on its way. Its age is
+ * as in is_fresh_death(). */
+static bool is_of_successor(const struct shm_crash *crash)
+{
+    int64_t age_ns = clock_real_ns() - crash->time_ns;
+
+    if (age_ns < 0 || age_ns >= SUCCESSOR_NS)
+        return false;
+    for (uint32_t i = 0; i < crash->n_modules && i < SHM_MODULES; i++) {
+        char path[sizeof crash->module[i].path];
+
+        memcpy(path, crash->module[i].path, sizeof path);
+        path[sizeof path - 1] = '\0';
+        if (crash->module[i].plugin != 0 && !is_known(path))
+            return true;
+    }
+    return false;
+}
+
 bool crashes_write(uint32_t worker, bool is_last)
 {
     struct shm_worker *w = &crashes.shm->worker[worker];
@@ -251,8 +283,9 @@ bool crashes_write(uint32_t worker, bool is_last)
         if (state == SHM_CRASH_FREE)
             continue;
         is_busy = true;
-        if (state == SHM_CRASH_FULL && !is_last && is_fresh_death(&w->crash[slot]))
-            continue; /* the next pass takes it */
+        if (state == SHM_CRASH_FULL && !is_last &&
+            (is_fresh_death(&w->crash[slot]) || is_of_successor(&w->crash[slot])))
+            continue; /* a later pass takes it */
         if (state != SHM_CRASH_FILLING || is_last || is_orphan(worker, slot)) {
             write_slot(worker, slot);
             crashes.orphan_ms[worker * SHM_CRASH_SLOTS + slot] = 0;

@@ -28,6 +28,7 @@ struct sink {
 };
 
 static struct sink sinks[SHM_SINKS]; /* pages that are not used are not there */
+static uint32_t n_sinks; /* up to the last one that is used: the others are not even looked at */
 
 static void fail(struct sink *s, int error)
 {
@@ -139,6 +140,8 @@ void sinks_put(const struct shm *shm, uint32_t sink, const char *line, size_t n)
     if (sink >= SHM_SINKS || !is_registered(shm, sink))
         return;
     s = &sinks[sink];
+    if (sink >= n_sinks)
+        n_sinks = sink + 1;
     if (n + 1 > sizeof s->batch - s->n)
         flush(s);
     memcpy(s->batch + s->n, line, n);
@@ -148,13 +151,13 @@ void sinks_put(const struct shm *shm, uint32_t sink, const char *line, size_t n)
 
 void sinks_flush(void)
 {
-    for (int i = 0; i < SHM_SINKS; i++)
+    for (uint32_t i = 0; i < n_sinks; i++)
         flush(&sinks[i]);
 }
 
 void sinks_reopen(void)
 {
-    for (int i = 0; i < SHM_SINKS; i++) {
+    for (uint32_t i = 0; i < n_sinks; i++) {
         flush(&sinks[i]);
         close_sink(&sinks[i]);
     }

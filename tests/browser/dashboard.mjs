@@ -7,40 +7,13 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { asMachine, browse, complaints, eventually, go, logIn, open, tokenOf, VIEWS } from './page.mjs';
 
 const [, , admin, site, dir, pictures] = process.argv;
-const operator = readFileSync(`${dir}/admin.token`, 'utf8').trim();
-const reader = readFileSync(`${dir}/read.token`, 'utf8').trim();
-const complaints = [];
+const operator = tokenOf(dir);
+const reader = tokenOf(dir, 'read');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
-
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, colorScheme: 'light', ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(15000);
-  // That nobody listens for a moment, while one admin process follows another, is no fault of the page.
-  page.on('console', (m) => {
-    if (m.type() === 'error' && !/ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)|status of 401/.test(m.text())) complaints.push(m.text());
-  });
-  page.on('pageerror', (e) => complaints.push(String(e)));
-  page.on('dialog', (d) => d.accept());
-  return page;
-}
-
-async function logIn(page, token) {
-  await page.goto(admin);
-  await page.getByLabel('Token').fill(token);
-  await page.getByRole('button', { name: 'Log in' }).press('Enter');
-  await page.getByRole('heading', { name: 'Overview' }).waitFor();
-}
-
-const go = async (page, name) => {
-  await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).click();
-  await page.getByRole('heading', { level: 1, name }).waitFor();
-};
+const browser = await browse();
 
 const picture = async (page, name) => {
   if (pictures) await page.screenshot({ path: `${pictures}/${name}.png` });
@@ -56,14 +29,6 @@ async function checkReadable(page, what, rules = null) {
 
 const ask = async (path) => (await fetch(site + path)).status;
 
-async function eventually(what, check) {
-  for (let i = 0; i < 150; i++) {
-    if (await check()) return;
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  assert.fail(`never came true: ${what}`);
-}
-
 const deploy = (version) => {
   copyFileSync(`${dir}/${version}.so`, `${dir}/app.so.new`);
   renameSync(`${dir}/app.so.new`, `${dir}/app.so`);
@@ -71,18 +36,17 @@ const deploy = (version) => {
 
 // ---- who gets in ----
 
-const page = await open();
+const page = await open(browser);
 await page.goto(admin);
 await page.getByLabel('Token').waitFor();
 await checkReadable(page, 'the login');
 await page.getByLabel('Token').fill('not the token, surely');
 await page.getByRole('button', { name: 'Log in' }).click();
 await page.getByText('That is not a token of this server.').waitFor();
-await logIn(page, operator);
+await logIn(page, admin, operator);
 
 // ---- each view, well, in both colours ----
 
-const VIEWS = ['Overview', 'Chains', 'Plugins', 'Crashes', 'Alerts', 'Releases', 'Reload', 'Workers', 'Events', 'Config'];
 assert.equal(await ask('/app'), 200);
 for (const name of VIEWS) {
   await go(page, name);
@@ -174,11 +138,8 @@ clearInterval(other);
 
 await eventually('clients are served again', async () => (await ask('/app')) === 200);
 deploy('v2');
-const started = await fetch(`${admin}/api/v1/rollout`, {
-  method: 'POST',
-  headers: { Authorization: `Bearer ${operator}`, 'Content-Type': 'application/json' },
-  body: JSON.stringify({ plugin: 'app', rollout: { key: 'request', steps: [{ canary: '10%', for: '1m', samples: 500 }] } }),
-});
+const started = await asMachine(admin, operator, '/api/v1/rollout', 'POST',
+  { plugin: 'app', rollout: { key: 'request', steps: [{ canary: '10%', for: '1m', samples: 500 }] } });
 assert.equal(started.status, 202, await started.text());
 await go(page, 'Releases');
 await page.getByRole('heading', { name: /Rollout of app .*Step 1 of 1/ }).waitFor();
@@ -219,8 +180,8 @@ assert.equal(await page.evaluate(() => document.activeElement.nodeName), 'A');
 
 // ---- on a phone, dark, for who may only look ----
 
-const phone = await open({ viewport: { width: 390, height: 844 }, colorScheme: 'dark', hasTouch: true });
-await logIn(phone, reader);
+const phone = await open(browser, { viewport: { width: 390, height: 844 }, colorScheme: 'dark', hasTouch: true });
+await logIn(phone, admin, reader);
 for (const name of VIEWS) {
   await go(phone, name);
   const width = await phone.evaluate(() => document.documentElement.scrollWidth);

@@ -3,7 +3,6 @@
  *
  * libFuzzer. The first byte chooses: a message, with up to seven descriptors, or a state file.
  */
-/* fuzz: server/ipc/channel.c server/ipc/state.c server/base/fd.c server/base/must.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

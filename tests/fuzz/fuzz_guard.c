@@ -7,8 +7,6 @@
  * library makes the same requests of it as a plain reading does, the same bodies, and no answer of its
  * own. Seeds: tests/fuzz/corpus/guard.
  */
-/* fuzz: server/http/guard.c server/http/guard_value.c server/http/guard_chunk.c server/ipc/refusal.c
-   server/base/must.c */
 #include <microhttpd.h>
 #include <stdint.h>
 #include <stdio.h>

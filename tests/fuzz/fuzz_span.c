@@ -3,8 +3,6 @@
  *
  * libFuzzer. What comes out, if anything does, is JSON.
  */
-/* fuzz: server/ipc/span.c server/exporter/otlp.c server/base/buffer.c server/base/must.c
-   server/obs/traceparent.c server/obs/utf8.c */
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>

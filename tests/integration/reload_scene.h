@@ -9,14 +9,15 @@
 
 #include "harness.h"
 
-/* Of listeners, text, more options of v, more keys. */
+/* A client that does not read while a reload goes on is not to be cut for that.
+ * Of listeners, text, more options of v, more keys. */
 #define RELOAD_CONFIG                                       \
     "version: 1\n"                                          \
     "server: {workers: 2}\n"                                \
     "listeners:\n"                                          \
     "  - {name: a, address: \"127.0.0.1:@PORT@\"}\n"        \
     "%s"                                                    \
-    "limits: {timeouts: {drain: 20s}}\n"                    \
+    "limits: {timeouts: {drain: 20s, send: 60s}}\n"         \
     "modules: {path: [@PLUGINS@, @MODULES@]}\n"             \
     "plugins:\n"                                            \
     "  v: {module: @DIR@/v.so, config: {text: \"%s\"}%s}\n" \

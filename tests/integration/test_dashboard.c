@@ -2,68 +2,19 @@
  * test_dashboard.c - the dashboard in a real browser: tests/browser/dashboard.mjs has the story. Skipped
  * where there is no chromium, node, or npm package playwright-core, and no way to get it.
  */
-#include "harness.h"
+#include "browser_scene.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-/* A version of the plugin `app`. */
-static void build(const char *dir, const char *name, const char *version, const char *call)
-{
-    char text[2048];
-    char *path;
-
-    snprintf(text, sizeof text,
-             "#include <bulkhead.h>\n"
-             "__attribute__((noinline)) static bh_rc go_wrong(bh_req *req)\n"
-             "{\n"
-             "    volatile int *p = 0;\n"
-             "    (void)req;\n"
-             "    return *p;\n"
-             "}\n"
-             "static bh_rc be_fine(bh_req *req)\n"
-             "{\n"
-             "    return bh_reply(req, 200, \"text/plain\", \"fine\\n\");\n"
-             "}\n"
-             "static bh_rc on_request(void *self, bh_req *req, void *ctx)\n"
-             "{\n"
-             "    (void)self, (void)ctx, (void)go_wrong, (void)be_fine;\n"
-             "    return %s(req);\n"
-             "}\n"
-             "BH_PLUGIN(\"app\", \"%s\", .summary = \"Answers\", .on_request = on_request)\n",
-             call, version);
-    path = plugin_build(dir, name, text);
-    free(path);
-}
-
-/* The folder of the scripts, with what they need; freed by the caller. */
-static char *needs_a_browser(void)
-{
-    char *tests, *out;
-
-    assert_true(asprintf(&tests, "%s/../tests/browser", getenv("BULKHEAD_SDK")) > 0);
-    if (run_command(NULL, "command -v node && command -v chromium") != 0) {
-        print_message("skipped: there is no node or chromium here\n");
-        skip();
-    }
-    if (run_command(&out, "%s/../scripts/npm.sh %s", getenv("BULKHEAD_SDK"), tests) != 0) {
-        print_message("skipped: %s\n", out);
-        skip();
-    }
-    free(out);
-    return tests;
-}
 
 static void the_dashboard_shows_what_hurts_and_acts_on_it(void **state)
 {
-    char *dir = tmp_dir(), *tests = needs_a_browser(), *out;
+    char *dir = tmp_dir();
     struct server *srv;
-    int status;
 
     (void)state;
-    build(dir, "v1", "1.0.0", "be_fine");
-    build(dir, "v2", "2.0.0", "go_wrong");
+    browser_needed();
+    browser_build_app(dir, "v1", "1.0.0", "be_fine");
+    browser_build_app(dir, "v2", "2.0.0", "go_wrong");
     assert_int_equal(run_command(NULL, "cp %s/v1.so %s/app.so", dir, dir), 0);
     srv = server_start_in(
         dir,
@@ -94,15 +45,30 @@ static void the_dashboard_shows_what_hurts_and_acts_on_it(void **state)
         "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token, read_token_file: "
         "read.token}\n");
     server_wait_log(srv, "admin interface on");
-    status = run_command(
-        &out,
-        "timeout 120 node %s/dashboard.mjs http://127.0.0.1:%d http://127.0.0.1:%d "
-        "%s $BULKHEAD_PICTURES",
-        tests, srv->port[1], srv->port[0], dir);
-    if (status != 0 || strstr(out, "ok\n") == NULL)
-        harness_fail(__FILE__, __LINE__, "status %d:\n%.4000s", status, out);
-    free(out);
-    free(tests);
+    browser_run("dashboard.mjs", "http://127.0.0.1:%d http://127.0.0.1:%d %s $BULKHEAD_PICTURES",
+                srv->port[1], srv->port[0], dir);
+    free(dir);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_page_says_when_nobody_answers_and_goes_on_when_somebody_does(void **state)
+{
+    char *dir = tmp_dir();
+    struct server *srv;
+
+    (void)state;
+    browser_needed();
+    srv = server_start_in(dir, "version: 1\n"
+                               "server: {workers: 1}\n"
+                               "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                               "modules: {path: [@PLUGINS@]}\n"
+                               "plugins: {hello: {module: respond}}\n"
+                               "routes: [{chain: [hello]}]\n"
+                               "crash: {dir: @DIR@/crashes}\n"
+                               "admin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token}\n");
+    server_wait_log(srv, "admin interface on");
+    browser_run("silent.mjs", "http://127.0.0.1:%d http://127.0.0.1:%d %s %d $BULKHEAD_PICTURES",
+                srv->port[1], srv->port[0], dir, (int)srv->pid);
     free(dir);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -111,7 +77,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dashboard_shows_what_hurts_and_acts_on_it),
+        cmocka_unit_test(a_page_says_when_nobody_answers_and_goes_on_when_somebody_does),
     };
 
+    cmocka_set_test_filter(getenv("ONLY")); /* by hand: ONLY='a_page*' build/tests/... */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

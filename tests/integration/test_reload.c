@@ -141,8 +141,9 @@ static void a_request_that_sleeps_ends_in_its_own_version(void **state)
 static void suspended_and_streaming_requests_end_where_they_began(void **state)
 {
     struct server *srv = reload_start("");
+    char *next = reload_make(srv->dir, "next", "2", "",
+                             ""); /* first: connections do not wait for it */
     struct conn *paused = conn_open(srv->port[0]), *stream = conn_open(srv->port[0]);
-    char *next = reload_make(srv->dir, "next", "2", "", "");
     struct response *res;
 
     (void)state;

@@ -71,6 +71,37 @@ static void three_hundred_reloads_under_load_lose_nothing(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* The recorder knows the plugins, and has to be replaced for that; but not for each of a series. */
+static void reloads_close_to_each_other_cost_few_recorders(void **state)
+{
+    struct server *srv = reload_start("");
+    int64_t began_ms = harness_now_ms();
+    pid_t last = 0, pid;
+    int n_recorders = 0;
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        char text[32];
+
+        snprintf(text, sizeof text, "%d", i);
+        server_rewrite_config(srv, RELOAD_CONFIG, "", text, "", "");
+        reload_now(srv, 0, NULL);
+        if (server_children(srv, "bh-recorder", &pid, 1) == 1 && pid != last) {
+            n_recorders++;
+            last = pid;
+        }
+    }
+    /* At the first, then within two seconds. */
+    if (n_recorders > 3 + (harness_now_ms() - began_ms) / 2000)
+        harness_fail(__FILE__, __LINE__, "%d recorders in %d ms", n_recorders,
+                     (int)(harness_now_ms() - began_ms));
+    server_rewrite_config(srv, RELOAD_CONFIG, "", "last", "", "");
+    reload_now(srv, 0, NULL);
+    eventually(server_children(srv, "bh-recorder", &pid, 1) == 1 && pid != last);
+    reload_check_says(srv, "1 last");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* The kernel may keep it from answering for longer than one answer is waited for: the reload goes on. */
 static void a_master_that_is_deaf_for_a_while_is_waited_for(void **state)
 {
@@ -236,6 +267,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_hundred_reloads_under_load_lose_nothing),
+        cmocka_unit_test(reloads_close_to_each_other_cost_few_recorders),
         cmocka_unit_test(a_master_that_is_deaf_for_a_while_is_waited_for),
         cmocka_unit_test(who_has_connected_to_a_listener_that_goes_is_answered),
         cmocka_unit_test(old_workers_that_finish_their_streams_are_bounded),

@@ -16,6 +16,7 @@ const app = {
   series: { rate: [], failed: [], p50: [], p99: [] },
   history: [], // {time, trouble: Map}, one a second
 
+  isSilent: () => silence() !== null,
   can: () => app.state.session?.role === 'operator',
   plugins: () => app.state.status.plugins.map((p) => ({ ...app.state.details.get(p.name), ...p })),
   crashTotal: () => app.state.status.plugins.reduce((n, p) => n + p.crashes, 0),
@@ -246,7 +247,7 @@ function head() {
     h('span', { class: `pill ${bad ? 'bad' : 'good'}` }, isSilent ? '! no answer' : bad ? `! ${status.state}, ${status.problems.length} to look at` : `✓ ${status.state}`),
     h('span', { class: 'pill wide' }, `generation ${status.generation}`),
     h('span', { class: 'right' },
-      h('span', { class: `pill ${isConnected ? '' : 'warn'}`, role: 'status' }, isConnected ? '● live' : '○ reconnecting…'),
+      h('span', { class: `pill ${isConnected && !isSilent ? '' : 'warn'}`, role: 'status' }, !isConnected ? '○ reconnecting…' : isSilent ? '○ waiting…' : '● live'),
       h('label', null, h('span', { class: 'sr' }, 'Colours'), h('select', { id: 'theme', onchange: (e) => { localStorage.setItem('theme', e.target.value); applyTheme(); } }, Object.entries(THEMES).map(([k, t]) => h('option', { value: k, selected: k === theme() }, t)))),
       h('span', { class: 'dim wide' }, session.role),
       session.by === 'cookie' ? h('button', { class: 'small', onclick: leave }, 'Log out') : null));
@@ -262,11 +263,12 @@ function nav() {
 }
 
 const SILENT_MS = 3000; // a reload replaces the admin process in less
+const STILL_MS = 6000; // the status comes once a second; a process that stands still keeps its connections
 
 // What stands on the page is what was: nobody must take it for what is.
 function silence() {
   const { isConnected, heard } = app.state;
-  if (isConnected || Date.now() - heard < SILENT_MS) return null;
+  if (Date.now() - heard < (isConnected ? STILL_MS : SILENT_MS)) return null;
   return h('p', { class: 'banner bad', role: 'alert', 'data-key': 'silence' }, h('b', null, 'The server does not answer.'),
     ` All of this is as it was at ${new Date(heard).toLocaleTimeString()}, ${ago(heard)}. It is asked again every two seconds. On the machine: `, h('code', null, 'bulkhead status'), '.');
 }

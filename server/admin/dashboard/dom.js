@@ -3,6 +3,11 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
+// Texts come from plugins and from strangers. What would turn the order of the letters around, and with it what an
+// operator reads, and what cannot be seen at all, is shown by its number.
+const UNSEEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const visible = (text) => text.replace(UNSEEN, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`);
+
 function build(element, props, children) {
   element.handlers = {};
   for (const [name, value] of Object.entries(props ?? {})) {
@@ -20,7 +25,7 @@ function build(element, props, children) {
   }
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    element.append(child instanceof Node ? child : document.createTextNode(visible(String(child))));
   }
   return element;
 }

@@ -6,6 +6,7 @@ import { ago, h, kib, micros, number, span } from './dom.js';
 export const SECONDS = 300; // of the charts
 
 const link = (...parts) => `#/${parts.map(encodeURIComponent).join('/')}`;
+const th = (title, kind) => h('th', { scope: 'col', class: kind || null }, title);
 const state = (kind, sign, text) => h('span', { class: `state ${kind}` }, sign ? h('i', { 'aria-hidden': 'true' }, sign) : null, text);
 
 // How a plugin is, in a word; water: how high it stands.
@@ -38,6 +39,7 @@ function banner(app) {
   if (!problems.length && failing.length) {
     return h('div', { class: 'banner warn', role: 'status', 'data-key': 'banner' }, h('b', null, failing.length === 1 ? 'One plugin fails' : `${failing.length} plugins fail`), `: ${failing.join(', ')}. Requests that need nothing of them are served as ever.`);
   }
+  if (!problems.length && app.isSilent()) return null; // nobody knows
   if (!problems.length) return h('div', { class: 'banner good', role: 'status', 'data-key': 'banner' }, '✓ All is well.');
   return h('div', { class: 'banner bad', role: 'status', 'data-key': 'banner' },
     h('b', null, problems.length === 1 ? 'One thing to look at' : `${problems.length} things to look at`),
@@ -51,9 +53,9 @@ export function hurtTable(app, most) {
   const rows = most ? all.slice(0, most) : all;
   const top = Math.max(1, ...rows.map((r) => r.recent));
   return h('div', { class: 'scroll' }, h('table', null,
-    h('thead', null, h('tr', null, ['Plugin', 'State', 'Last 5 minutes'].map((t) => h('th', null, t)),
-      h('th', { class: 'num' }, 'Crashes'), h('th', { class: 'num wide' }, 'Deadlines'), h('th', { class: 'num wide' }, 'Failures'),
-      h('th', { class: 'num' }, 'p99'), h('th', { class: 'num wide' }, 'Memory'))),
+    h('thead', null, h('tr', null, ['Plugin', 'State', 'Last 5 minutes'].map((t) => th(t)),
+      th('Crashes', 'num'), th('Deadlines', 'num wide'), th('Failures', 'num wide'),
+      th('p99', 'num'), th('Memory', 'num wide'))),
     h('tbody', null, rows.map(({ plugin, recent, health }) => h('tr', { 'data-key': plugin.name },
       h('td', null, h('a', { href: link('plugins', plugin.name) }, plugin.name)),
       h('td', null, state(health.kind, health.sign, health.text)),
@@ -124,8 +126,8 @@ export function plugins(app) {
 
 function blockedTable(plugin) {
   if (!plugin.blocked_routes.length) return null;
-  return h('div', { class: 'card' }, h('h2', null, 'Blocked routes'), h('table', null,
-    h('thead', null, h('tr', null, ['Route', 'State', 'Trials in', 'Refused'].map((t) => h('th', null, t)))),
+  return h('div', { class: 'card scroll' }, h('h2', null, 'Blocked routes'), h('table', null,
+    h('thead', null, h('tr', null, ['Route', 'State', 'Trials in', 'Refused'].map((t) => th(t)))),
     h('tbody', null, plugin.blocked_routes.map((b) => h('tr', null, h('td', null, b.route), h('td', null, b.state),
       h('td', null, b.state === 'open' ? span(b.left_ms / 1000) : '–'), h('td', null, number(b.refused)))))));
 }
@@ -179,11 +181,11 @@ function placeOf(where) {
 function crashRows(list) {
   if (!list.length) return h('p', { class: 'empty' }, 'None is recorded.');
   return h('div', { class: 'scroll' }, h('table', null,
-    h('thead', null, h('tr', null, ['When', 'Plugin', 'What', 'Where', 'Request', 'Came to'].map((t, i) => h('th', { class: i === 4 ? 'wide' : '' }, t)), h('th', { class: 'num' }, 'Repeats'))),
+    h('thead', null, h('tr', null, ['When', 'Plugin', 'What', 'Where', 'Request', 'Came to'].map((t, i) => th(t, i === 4 ? 'wide' : '')), th('Repeats', 'num'))),
     h('tbody', null, list.map((c) => h('tr', { 'data-key': c.id },
-      h('td', null, h('a', { href: link('crashes', c.id), title: c.time }, ago(c.time))),
-      h('td', null, c.plugin?.instance ?? '–'), h('td', null, `${signalOf(c)} in ${c.hook ?? '?'}`), h('td', null, h('code', null, placeOf(c.where))),
-      h('td', { class: 'wide' }, h('code', null, c.request ? `${c.request.method} ${c.request.target}` : '–')),
+      h('td', { class: 'when' }, h('a', { href: link('crashes', c.id), title: c.time }, ago(c.time))),
+      h('td', { class: 'long' }, c.plugin?.instance ?? '–'), h('td', null, `${signalOf(c)} in ${c.hook ?? '?'}`), h('td', { class: 'long' }, h('code', null, placeOf(c.where))),
+      h('td', { class: 'long wide' }, h('code', null, c.request ? `${c.request.method} ${c.request.target}` : '–')),
       h('td', null, `${VERDICTS[c.verdict] ?? c.verdict}${c.status ? `, ${c.status}` : ''}`), h('td', { class: 'num' }, number(c.repeats?.count ?? 0)))))));
 }
 
@@ -258,15 +260,15 @@ function alertRow(alert) {
   const since = alert.state === 'firing' ? alert.began : alert.state === 'resolved' ? alert.ended : null;
   const labels = Object.entries(alert.labels).map(([name, value]) => `${name}=${value}`).join(' ');
   return h('tr', { 'data-key': `${alert.rule} ${labels}` },
-    h('td', null, state(...ALERT_STATES[alert.state])), h('td', null, h('b', null, alert.rule)),
-    h('td', null, since ? h('span', { title: since }, ago(since)) : '–'), h('td', { class: 'num' }, alert.value === null ? '–' : Number(alert.value.toPrecision(6))),
-    h('td', null, h('code', null, `${alert.metric} ${alert.when}`)), h('td', { class: 'labels' }, alert.note ?? h('code', null, labels || '–')),
-    h('td', null, Object.entries(alert.told).map(([name, told]) => h('div', { class: 'told' }, `${name} `, state(...TOLD[told], told)))));
+    h('td', null, state(...ALERT_STATES[alert.state])), h('td', { class: 'long' }, h('b', null, alert.rule)),
+    h('td', { class: 'when' }, since ? h('span', { title: since }, ago(since)) : '–'), h('td', { class: 'num' }, alert.value === null ? '–' : Number(alert.value.toPrecision(6))),
+    h('td', { class: 'long' }, h('code', null, `${alert.metric} ${alert.when}`)), h('td', { class: 'long' }, alert.note ?? h('code', null, labels || '–')),
+    h('td', { class: 'long' }, Object.entries(alert.told).map(([name, told]) => h('div', null, `${name} `, state(...TOLD[told], told)))));
 }
 
 function receiverRow(r) {
   const how = r.trouble ? state('bad', '✕', 'Not reached') : r.arrived ? state('good', '✓', 'Reached') : state('', '', 'Nothing to tell yet');
-  return h('tr', { 'data-key': r.name }, h('td', null, r.name), h('td', null, r.type), h('td', null, how, r.trouble ? h('div', { class: 'dim' }, r.trouble) : null),
+  return h('tr', { 'data-key': r.name }, h('td', { class: 'long' }, r.name), h('td', null, r.type), h('td', null, how, r.trouble ? h('div', { class: 'dim' }, r.trouble) : null),
     [r.arrived, r.waiting, r.dropped].map((n) => h('td', { class: 'num' }, number(n))), h('td', null, r.last_arrived ? h('span', { title: r.last_arrived }, ago(r.last_arrived)) : '–'));
 }
 
@@ -288,10 +290,10 @@ export function alerts(app) {
     h('h1', null, 'Alerts'),
     told.running ? null : h('p', { class: 'banner bad' }, 'The process that judges the rules is not running: what stands here is old.'),
     h('div', { class: 'card scroll' }, h('table', null,
-      h('thead', null, h('tr', null, ['State', 'Alert', 'Since'].map((t) => h('th', null, t)), h('th', { class: 'num' }, 'Value'), ['Rule', 'Labels', 'Told'].map((t) => h('th', null, t)))),
+      h('thead', null, h('tr', null, ['State', 'Alert', 'Since'].map((t) => th(t)), th('Value', 'num'), ['Rule', 'Labels', 'Told'].map((t) => th(t)))),
       h('tbody', null, rows.map(alertRow)))),
     h('div', { class: 'card scroll' }, h('h2', null, 'Receivers'), told.receivers.length ? h('table', null,
-      h('thead', null, h('tr', null, ['Receiver', 'Type', 'State'].map((t) => h('th', null, t)), ['Arrived', 'Waiting', 'Given up'].map((t) => h('th', { class: 'num' }, t)), h('th', null, 'Last arrived'))),
+      h('thead', null, h('tr', null, ['Receiver', 'Type', 'State'].map((t) => th(t)), ['Arrived', 'Waiting', 'Given up'].map((t) => th(t, 'num')), th('Last arrived'))),
       h('tbody', null, told.receivers.map(receiverRow))) : h('p', { class: 'empty' }, 'Nobody is told: ', h('code', null, 'alerts.receivers'), ' is empty.')),
   ];
 }
@@ -307,7 +309,7 @@ function rolloutState(r) {
 function arms(r) {
   const columns = [['requests', 'Requests', number], ['errors', 'Errors', number], ['unfinished', 'Unfinished', number], ['p50_ms', 'p50', (ms) => micros(ms === null ? null : ms * 1000)], ['p99_ms', 'p99', (ms) => micros(ms === null ? null : ms * 1000)]];
   return h('div', { class: 'scroll' }, h('table', null,
-    h('thead', null, h('tr', null, h('th', null, 'Arm'), h('th', null, 'Version'), columns.map(([, title]) => h('th', { class: 'num' }, title)))),
+    h('thead', null, h('tr', null, th('Arm'), th('Version'), columns.map(([, title]) => th(title, 'num')))),
     h('tbody', null, [['stable', r.stable], ['candidate', r.candidate]].map(([name, arm]) => h('tr', { 'data-key': name }, h('td', null, name), h('td', null, `${arm.version} `, h('code', { class: 'dim' }, arm.sha256.slice(0, 12))), columns.map(([key, , format]) => h('td', { class: 'num' }, format(arm[key]))))))));
 }
 
@@ -335,11 +337,11 @@ export function releases(app) {
     h('h1', null, 'Releases'),
     rolloutCard(app),
     h('div', { class: 'card' }, h('h2', null, 'Generations'), h('p', { class: 'dim' }, 'A config with its plugins, as it was loaded once. Requests end with the one that they began with.'),
-      h('div', { class: 'scroll' }, h('table', null, h('thead', null, h('tr', null, ['Generation', 'State', 'Workers'].map((t) => h('th', null, t)))),
+      h('div', { class: 'scroll' }, h('table', null, h('thead', null, h('tr', null, ['Generation', 'State', 'Workers'].map((t) => th(t)))),
         h('tbody', null, numbers.map((n) => h('tr', { 'data-key': n }, h('td', null, n), h('td', null, n === status.generation ? state('good', '✓', 'Serves') : state('warn', '…', 'Finishes')),
           h('td', null, status.workers.filter((w) => w.generation === n).map((w) => `${w.slot} (${w.state})`).join(', ') || '–'))))))),
     h('div', { class: 'card' }, h('h2', null, 'Versions'), h('div', { class: 'scroll' }, h('table', null,
-      h('thead', null, h('tr', null, ['Plugin', 'Version', 'SHA-256'].map((t) => h('th', null, t)))),
+      h('thead', null, h('tr', null, ['Plugin', 'Version', 'SHA-256'].map((t) => th(t)))),
       h('tbody', null, app.plugins().map((p) => h('tr', { 'data-key': p.name }, h('td', null, h('a', { href: link('plugins', p.name) }, p.name)), h('td', null, `${p.module} ${p.version ?? ''}`), h('td', null, h('code', null, p.sha256 ? p.sha256.slice(0, 16) : '–')))))))),
   ];
 }
@@ -355,7 +357,7 @@ function resultCard(result) {
   return h('div', { class: 'card', 'aria-live': 'polite', 'data-key': 'result' },
     h('h2', null, result.state === 'dry run' ? 'What would change ' : 'Result ', state(isBad ? 'bad' : 'good', isBad ? '✕' : '✓', isBad ? `Failed at: ${result.stage}` : result.state === 'dry run' ? 'It can be loaded' : result.state), result.took_ms !== undefined ? h('small', { class: 'dim' }, ` ${result.took_ms} ms`) : null),
     result.errors?.length ? h('pre', { class: 'errors', tabindex: 0 }, result.errors.join('\n')) : null,
-    changes.length ? h('div', { class: 'scroll' }, h('table', { class: 'diff' }, h('thead', { class: 'sr' }, h('tr', null, ['', 'Key', 'From', 'To', 'How'].map((t) => h('th', null, t)))), h('tbody', null, changes.map((c) => {
+    changes.length ? h('div', { class: 'scroll' }, h('table', { class: 'diff' }, h('thead', { class: 'sr' }, h('tr', null, ['Change', 'Key', 'From', 'To', 'How'].map((t) => th(t)))), h('tbody', null, changes.map((c) => {
       const [kind, sign] = HOW[c.what] ?? HOW.changed;
       return h('tr', { class: kind }, h('td', null, h('span', { 'aria-hidden': 'true' }, sign), h('span', { class: 'sr' }, c.what)), h('td', null, c.path), h('td', { class: 'dim' }, c.from), h('td', null, c.to), h('td', { class: 'dim' }, c.how));
     })))) : isBad ? null : h('p', { class: 'dim' }, 'Nothing differs from what serves now.'));
@@ -383,11 +385,11 @@ export function workers(app) {
     h('h1', null, 'Workers'),
     app.can() ? h('div', { class: 'row card' }, h('button', { onclick: () => app.ask('Replace all workers by fresh ones, one after the other? No connection is lost.', () => app.recycle()) }, 'Recycle all')) : null,
     h('div', { class: 'card scroll' }, h('table', null,
-      h('thead', null, h('tr', null, ['Worker', 'State', 'Up'].map((t) => h('th', null, t)), ['PID', 'Requests', 'Connections', 'Memory', 'Generation'].map((t) => h('th', { class: 'num' }, t)), h('th', null, 'Just now'), h('th', null, h('span', { class: 'sr' }, 'Actions')))),
+      h('thead', null, h('tr', null, ['Worker', 'State', 'Up'].map((t) => th(t)), ['PID', 'Requests', 'Connections', 'Memory', 'Generation'].map((t) => th(t, 'num')), th('Just now'), th(h('span', { class: 'sr' }, 'Actions')))),
       h('tbody', null, status.workers.map((w) => h('tr', { 'data-key': w.pid }, h('td', null, w.slot), h('td', null, state(w.state === 'serving' ? 'good' : w.state === 'standby' ? '' : 'warn', '', w.state)), h('td', null, span(w.uptime_s)),
         [w.pid, number(w.requests), number(w.connections), kib(w.memory_kib), w.generation].map((v) => h('td', { class: 'num' }, v)), h('td', null, h('code', null, w.in ?? '')),
         h('td', null, app.can() && w.state === 'serving' ? h('button', { class: 'small', onclick: () => app.recycle(w.slot), 'aria-label': `Recycle worker ${w.slot}` }, 'Recycle') : null)))))),
-    h('div', { class: 'card' }, h('h2', null, `Workers that ended (${status.ended_workers.count})`), status.ended_workers.last.length ? h('div', { class: 'scroll' }, h('table', null, h('tbody', null, status.ended_workers.last.map((e) => h('tr', { 'data-key': `${e.pid}` }, h('td', null, ago(e.time)), h('td', null, `worker ${e.slot}, pid ${e.pid}`), h('td', null, e.why)))))) : h('p', { class: 'empty' }, 'None so far.')),
+    h('div', { class: 'card' }, h('h2', null, `Workers that ended (${status.ended_workers.count})`), status.ended_workers.last.length ? h('div', { class: 'scroll' }, h('table', null, h('tbody', null, status.ended_workers.last.map((e) => h('tr', { 'data-key': `${e.pid}` }, h('td', { class: 'when' }, ago(e.time)), h('td', null, `worker ${e.slot}, pid ${e.pid}`), h('td', null, e.why)))))) : h('p', { class: 'empty' }, 'None so far.')),
   ];
 }
 
@@ -410,7 +412,7 @@ export function config(app) {
 export function events(app) {
   const list = [...app.state.events].reverse();
   return [h('h1', null, 'Events'), h('div', { class: 'card scroll' }, list.length ? h('table', null,
-    h('thead', null, h('tr', null, ['When', 'What', 'Plugin', 'In words'].map((t) => h('th', null, t)))),
-    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', null, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', null, e.plugin ?? ''), h('td', null, e.name ? h('b', null, `${e.name.replaceAll('_', ' ')}: `) : null, e.text)))))
+    h('thead', null, h('tr', null, ['When', 'What', 'Plugin', 'In words'].map((t) => th(t)))),
+    h('tbody', null, list.map((e) => h('tr', { 'data-key': e.number }, h('td', { class: 'when' }, h('span', { title: e.time }, ago(e.time))), h('td', null, e.kind.replaceAll('_', ' ')), h('td', { class: 'long' }, e.plugin ?? ''), h('td', { class: 'long' }, e.name ? h('b', null, `${e.name.replaceAll('_', ' ')}: `) : null, e.text)))))
     : h('p', { class: 'empty' }, 'Nothing has happened yet.'))];
 }

@@ -9,6 +9,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -41,6 +42,7 @@ static struct stage {
     _Atomic int refuse_ready; /* a worker says why not */
     _Atomic int die_early;    /* a worker dies before it is ready */
     _Atomic int go;           /* ends "slow" */
+    _Atomic int yields_late;  /* who stands by: comes to it when it is to be over */
     _Atomic int n_deaf;       /* so many that stood by die with their first connections unread */
     /* said by the children */
     _Atomic int pid[WORKERS]; /* serving, by post */
@@ -241,6 +243,15 @@ static bool answer(struct shm_worker *w, int fd)
     return false;
 }
 
+/* As one that had not had the CPU until then. */
+static void yield_late(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 3 * MASTER_YIELD_MS * 1000000L}, NULL);
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* SCHED_IDLE may need rights */
+    while (sched_getscheduler(0) != SCHED_OTHER)
+        scene_pause();
+}
+
 static int fake_worker(const struct config *c, const struct setup *setup, struct shm *shm,
                        const struct worker_seat *seat)
 {
@@ -265,6 +276,8 @@ static int fake_worker(const struct config *c, const struct setup *setup, struct
         raise(SIGSEGV);
     }
     atomic_store(&stage->uid, geteuid());
+    if (post < 0 && atomic_load(&stage->yields_late))
+        yield_late();
     urgency_restore(getpid()); /* as the real one: it has stood by, or not */
     if (write(ready_fd, "+", 1) != 1)
         return 1;
@@ -977,6 +990,19 @@ static void start_with_one_worker(void)
     eventually(is_serving(0));
 }
 
+static void one_that_comes_to_yield_when_it_should_not_any_more_is_hurried(void **state)
+{
+    (void)state;
+    cfg.n_workers = 1;
+    cfg.escrow.standby = 1;
+    stage->yields_late = 1;
+    start_with_one_worker();
+    eventually(stage->standby_pid > 0);
+    assert_false(log_has("is not ready"));
+    kill(master, SIGTERM);
+    assert_int_equal(wait_end(), MASTER_STOPPED);
+}
+
 static void connections_of_a_parked_worker_go_to_the_one_that_stood_by(void **state)
 {
     int standby;
@@ -1194,6 +1220,7 @@ int main(void)
         TEST(root_gives_its_rights_away),
         TEST(workers_follow_a_master_that_is_killed),
         TEST(systemd_is_told),
+        TEST(one_that_comes_to_yield_when_it_should_not_any_more_is_hurried),
         TEST(connections_of_a_parked_worker_go_to_the_one_that_stood_by),
         TEST(connections_that_a_successor_did_not_live_to_take_go_to_the_next),
         TEST(connections_of_a_parked_worker_wait_for_one_that_is_started),

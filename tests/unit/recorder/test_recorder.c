@@ -25,8 +25,9 @@
 static char dir[] = "/tmp/bulkhead-recorder-XXXXXX";
 static char crash_dir[64], log_path[64], sink_path[64];
 static struct config cfg;
-static const struct recorder_plugin plugin = {
+static const struct recorder_plugin boom = {
     .instance = "boom", .module = "boom", .object = "/p/boom.so"};
+static struct recorder_plugin plugin;
 static struct shm *shm;
 static pid_t recorder;
 static char text[1 << 20];
@@ -41,6 +42,7 @@ static void start_recorder(void)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
     sigaddset(&blocked, SIGUSR1);
+    sigaddset(&blocked, SIGUSR2);
     sigprocmask(SIG_BLOCK, &blocked, &mine);
     recorder = fork();
     if (recorder == 0)
@@ -68,6 +70,7 @@ static int set_up(void **state)
     snprintf(crash_dir, sizeof crash_dir, "%s/crashes", dir);
     snprintf(log_path, sizeof log_path, "%s/error.log", dir);
     snprintf(sink_path, sizeof sink_path, "%s/access.log", dir);
+    plugin = boom;
     cfg.crash.dir = crash_dir;
     cfg.crash.keep = 100;
     if (log_open(log_path, LOG_INFO, false) < 0 || shm_create(2, 1, &shm) < 0)
@@ -416,6 +419,43 @@ static void a_slot_that_killed_the_recorder_loses_its_backtrace(void **state)
     eventually(atomic_load(&c->state) == SHM_CRASH_FREE && c->n_tries == 0);
 }
 
+/* What an old one says of a version that it does not know would be wrong. */
+static void a_crash_of_a_later_generation_is_left_to_the_successor(void **state)
+{
+    struct shm_crash *later = fill_slot(0, "later", getpid());
+    json_t *record;
+
+    (void)state;
+    later->module[0].plugin = 1;
+    strcpy(later->module[0].path, "/copies/7-boom.so");
+    complete(later);
+    start_recorder();
+    complete(fill_slot(1, "now", getpid()));
+    json_decref(read_record("now")); /* it came later, and has been taken */
+    assert_int_equal(atomic_load(&later->state), SHM_CRASH_FULL);
+    stop_recorder(SIGUSR2);
+    plugin.copy = "/copies/7-boom.so";
+    plugin.version = "7.0";
+    start_recorder();
+    record = read_record("later");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(record, "plugin"), "version")), "7.0");
+    json_decref(record);
+}
+
+static void a_successor_that_does_not_come_is_not_waited_for(void **state)
+{
+    struct shm_crash *later = fill_slot(0, "later", getpid());
+
+    (void)state;
+    later->module[0].plugin = 1;
+    strcpy(later->module[0].path, "/copies/7-boom.so");
+    later->time_ns -= INT64_C(6000000000);
+    complete(later);
+    start_recorder();
+    json_decref(read_record("later"));
+}
+
 static void repeats_are_added_up(void **state)
 {
     struct shm_fold *fold = &shm->worker[0].fold[5];
@@ -473,6 +513,8 @@ int main(void)
         TEST(what_a_dead_worker_left_is_taken_as_it_is),
         TEST(a_bad_id_does_not_leave_the_folder),
         TEST(a_slot_that_killed_the_recorder_loses_its_backtrace),
+        TEST(a_crash_of_a_later_generation_is_left_to_the_successor),
+        TEST(a_successor_that_does_not_come_is_not_waited_for),
         TEST(repeats_are_added_up),
         TEST(only_so_many_records_are_kept),
     };
