@@ -13,6 +13,7 @@
 #include "plugin/chain.h"
 #include "plugin/evidence.h"
 #include "plugin/instance.h"
+#include "plugin/last_words.h"
 #include "plugin/meter.h"
 #include "plugin/pending.h"
 #include "plugin/recover.h"
@@ -64,6 +65,9 @@ static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
                 req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
                 req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
                 fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
+    if (fault->record != NULL &&
+        strncmp(fault->record->message, LAST_WORDS_BEGIN, sizeof LAST_WORDS_BEGIN - 1) == 0)
+        request_log(req, LOG_ERROR, "plugin '%s': %s", inst->cfg->name, fault->record->message);
 }
 
 /* ---- on_error ---- */

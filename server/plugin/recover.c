@@ -121,6 +121,11 @@ int recover_init(struct shm *shm, int worker)
     return recover_thread_init(&shm->worker[worker >= 0 ? worker : 0].call);
 }
 
+bool recover_is_worker(void)
+{
+    return recover.is_worker;
+}
+
 int recover_stop_signal(void)
 {
     return recover.deadline_signal;
