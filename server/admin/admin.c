@@ -28,13 +28,14 @@
 enum { EVENT_LISTEN, EVENT_HTTP, EVENT_VISITORS, EVENT_MASTER, EVENT_SIGNAL };
 
 /* It talks to strangers: what it need not be able to do, it can't. Not even with a fault in it should a
- * stray write reach the workers; nor may others of its user look into it. */
+ * stray write reach the workers; nor may others of its user look into it. What it counts lies behind the rest. */
 static void harden(const struct shm *shm)
 {
     const struct rlimit no_core = {0, 0};
 
     log_count_in(NULL); /* it could not write there */
-    mprotect((void *)(uintptr_t)shm, shm->size, PROT_READ);
+    mprotect((void *)(uintptr_t)shm, (size_t)((const char *)shm->admin - (const char *)shm),
+             PROT_READ);
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setrlimit(RLIMIT_CORE, &no_core);

@@ -122,7 +122,18 @@ void visitor_release(struct visitor *v);
 /* Why the request that the library began last is refused; REFUSAL_NONE: it is not. */
 enum http_refusal visitor_refusal(const struct visitor *v);
 
-/* ---- seal.c: TLS, under visitor.c ---- */
+/* ---- relay.c: bytes, under visitor.c ---- */
+
+#define RELAY_SEND_MS 10000 /* that much more time, when a client takes nothing (send_due_ms) */
+
+/* Both ways, what can be moved. -errno: the connection is broken. *is_over: set when the library has closed, and
+ * all that it had to say went out. */
+int relay_move(struct visitor *v, int64_t now_ms, bool *is_over);
+bool relay_wants_input(const struct visitor *v);
+/* Its request is refused for another reason than the guard's own. */
+void relay_refuse(struct visitor *v, enum http_refusal why);
+
+/* ---- seal.c: TLS, under relay.c ---- */
 
 struct seal;
 struct tls_set;

@@ -1,16 +1,12 @@
 /*
- * visitor.c - connections of the admin interface, from the socket to the library and back.
+ * visitor.c - connections of the admin interface: who comes, who makes room, when time is up.
  *
- * libmicrohttpd never has a client's socket. It has one end of a socket pair, and this file moves
- * bytes between the two: inwards through TLS, if there is any, and the wire guard (http/guard.h), the
- * one that stands before the workers' library as well; outwards at a pace that the client keeps up
- * with. All that a connection can take has a bound here: bytes on their way, time for each stage, and
- * a share of the connections.
+ * libmicrohttpd never has a client's socket. It has one end of a socket pair, and relay.c moves bytes
+ * between the two. All that a connection can take has a bound here: time for each stage, and a share of
+ * the connections.
  *
- * What a newcomer would get wrong: a request that the guard refuses is completed by it, so that the
- * library calls back as for any other; http.c answers it then (visitor_refusal()). And who makes room
- * when all connections are taken is the address that has most of them, not who came first: a flood
- * displaces itself.
+ * What a newcomer would get wrong: who makes room when all connections are taken is the address that has
+ * most of them, not who came first: a flood displaces itself.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -23,21 +19,13 @@
 #include "admin/internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "obs/log.h"
 
 #define HEAD_MS   10000 /* for a request's line and headers, from connecting or the last answer */
 #define GRACE_MS  2000  /* for a last answer: that the time is over, say; for a client to leave */
-#define SEND_MS   10000 /* in so long ... */
-#define SEND_N    10240 /* ... a client has to take so much, or all */
+#define SEND_N    10240 /* a client has to take so much in RELAY_SEND_MS, or all */
 #define ACCEPTS   16    /* in one turn of the loop */
 #define EVENTS    64
 #define PAIR_SIZE 32768 /* bytes that the kernel keeps between the library and us */
-
-static const struct guard_limits limits = {.uri = ADMIN_HEAD,
-                                           .head = ADMIN_HEAD,
-                                           .fields = ADMIN_FIELDS,
-                                           .memory = 2 * ADMIN_HEAD,
-                                           .body = ADMIN_BODY};
 
 static const char wrong_port[] = "HTTP/1.1 400 Bad Request\r\n"
                                  "Content-Type: text/plain\r\n"
@@ -99,11 +87,6 @@ static void watch_one(struct visitor *v, int fd, uint32_t *watched, uint32_t wan
         *watched = wanted;
 }
 
-static bool wants_input(const struct visitor *v)
-{
-    return v->in_at == v->in_n && !v->has_ended && v->guard.refusal == REFUSAL_NONE;
-}
-
 /* A descriptor of which nothing is wanted is not watched at all: else its end would be told for ever. */
 static void watch(struct visitor *v)
 {
@@ -114,7 +97,7 @@ static void watch(struct visitor *v)
     case VISITOR_LINGERS: outer = EPOLLIN; break;
     case VISITOR_GONE: return;
     case VISITOR_OPEN:
-        outer = (wants_input(v) ? EPOLLIN : 0u) | (v->out_at < v->out_n ? EPOLLOUT : 0u);
+        outer = (relay_wants_input(v) ? EPOLLIN : 0u) | (v->out_at < v->out_n ? EPOLLOUT : 0u);
         inner = (v->in_at < v->in_n ? EPOLLOUT : 0u) | (v->out_at == v->out_n ? EPOLLIN : 0u);
         break;
     }
@@ -181,125 +164,11 @@ static void sweep(struct admin *a)
 
 /* ---- bytes ---- */
 
-static ssize_t outer_recv(struct visitor *v, void *buf, size_t size)
-{
-    ssize_t n = v->seal != NULL ? seal_recv(v->seal, buf, size)
-                                : recv(v->fd, buf, size, MSG_DONTWAIT);
-
-    return n < 0 && v->seal == NULL ? -errno : n;
-}
-
-static ssize_t outer_send(struct visitor *v, const void *buf, size_t size)
-{
-    ssize_t n = v->seal != NULL ? seal_send(v->seal, buf, size)
-                                : send(v->fd, buf, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    return n < 0 && v->seal == NULL ? -errno : n;
-}
-
 enum http_refusal visitor_refusal(const struct visitor *v)
 {
     return v->guard.refusal != REFUSAL_NONE && v->n_begun == v->guard.n_requests
                ? (enum http_refusal)v->guard.refusal
                : REFUSAL_NONE;
-}
-
-static void refuse(struct visitor *v, enum http_refusal why)
-{
-    guard_refuse(&v->guard, why);
-    log_debug("the admin interface refuses a request: %s", refusal_name(why));
-}
-
-/* More for the library. -errno: the connection is broken; 0: nothing just now; 1: it may go on. */
-static int take_in(struct visitor *v)
-{
-    size_t room = guard_room(&v->guard);
-    ssize_t n;
-
-    v->in_at = v->in_n = 0;
-    if (v->guard.refusal != REFUSAL_NONE) {
-        if (!guard_is_complete(&v->guard))
-            v->in_n = guard_complete(&v->guard, v->in, sizeof v->in);
-        return v->in_n > 0;
-    }
-    if (v->has_ended)
-        return 0;
-    n = outer_recv(v, v->in + room, sizeof v->in - room);
-    if (n < 0)
-        return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
-    if (n == 0) {
-        v->has_ended = true;
-        return 1;
-    }
-    v->in_n = guard_pass(&v->guard, &limits, v->in, v->in + room, (size_t)n);
-    if (v->guard.refusal != REFUSAL_NONE)
-        log_debug("the admin interface refuses a request: %s",
-                  refusal_name((enum http_refusal)v->guard.refusal));
-    return 1;
-}
-
-/* Inwards; true: something happened. */
-static bool pump_in(struct visitor *v, int *error)
-{
-    ssize_t n;
-    int r;
-
-    if (v->in_at == v->in_n) {
-        r = take_in(v);
-        if (r <= 0) {
-            *error = r;
-            return false;
-        }
-    }
-    if (v->inner_is_deaf) {
-        v->in_at = v->in_n;
-        return true;
-    }
-    if (v->in_at < v->in_n) {
-        n = send(v->inner_fd, v->in + v->in_at, v->in_n - v->in_at, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return false;
-        if (n < 0)
-            v->inner_is_deaf = true;
-        v->in_at = n < 0 ? v->in_n : v->in_at + (size_t)n;
-    }
-    if (v->in_at == v->in_n && v->has_ended) {
-        shutdown(v->inner_fd, SHUT_WR);
-        v->inner_is_deaf = true;
-        return false;
-    }
-    return true;
-}
-
-/* Outwards; true: something happened. *is_over: the library has closed, and all of it went out. */
-static bool pump_out(struct visitor *v, int64_t now_ms, bool *is_over, int *error)
-{
-    ssize_t n;
-
-    if (v->out_at == v->out_n) {
-        n = recv(v->inner_fd, v->out, sizeof v->out, MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-            *is_over = true;
-        if (n <= 0)
-            return false;
-        v->out_at = 0;
-        v->out_n = (size_t)n;
-    }
-    n = outer_send(v, v->out + v->out_at, v->out_n - v->out_at);
-    if (n == -EAGAIN || n == -EINTR) {
-        if (v->send_due_ms == 0) {
-            v->send_due_ms = now_ms + SEND_MS;
-            v->n_sent = 0;
-        }
-        return false;
-    }
-    if (n < 0) {
-        *error = (int)n;
-        return false;
-    }
-    v->n_sent += (size_t)n;
-    v->out_at += (size_t)n;
-    return true;
 }
 
 /* All that has gone out: from here on time counts that the client takes for its next request. */
@@ -314,15 +183,9 @@ static void note_drained(struct visitor *v, int64_t now_ms)
 
 static void pump(struct visitor *v, int64_t now_ms)
 {
-    bool is_over = false, moved;
-    int error = 0;
+    bool is_over = false;
 
-    do {
-        moved = pump_in(v, &error);
-        if (error == 0)
-            moved |= pump_out(v, now_ms, &is_over, &error);
-    } while (moved && error == 0 && !is_over);
-    if (error < 0) {
+    if (relay_move(v, now_ms, &is_over) < 0) {
         visitor_cut(v);
         return;
     }
@@ -528,7 +391,7 @@ static void time_is_up(struct visitor *v, int64_t now_ms)
         linger(v, now_ms); /* so that TLS says good-bye */
         watch(v);
     } else if (is_head || (guard_is_in_body(&v->guard) && v->n_begun == v->guard.n_requests)) {
-        refuse(v, is_head ? REFUSAL_HEAD_TIME : REFUSAL_BODY_TIME);
+        relay_refuse(v, is_head ? REFUSAL_HEAD_TIME : REFUSAL_BODY_TIME);
         v->due_ms = now_ms + GRACE_MS;
         pump(v, now_ms);
     } else {
@@ -549,7 +412,7 @@ void visitors_tick(struct admin *a, int64_t now_ms)
                 visitor_cut(v);
                 continue;
             }
-            v->send_due_ms = now_ms + SEND_MS;
+            v->send_due_ms = now_ms + RELAY_SEND_MS;
             v->n_sent = 0;
         }
         if (v->due_ms <= now_ms && (v->phase != VISITOR_OPEN || v->state == VISITOR_REQUEST ||

@@ -259,6 +259,8 @@ static void show(const json_t *status)
     show_counts(json_object_get(status, "limits"), "\nended or refused, by limit: ");
     show_counts(json_object_get(status, "refusals"),
                 "\nrequests that were malformed or too large: ");
+    show_counts(json_object_get(json_object_get(status, "admin"), "refusals"),
+                "\nthe same, of the admin interface: ");
     show_store(json_object_get(status, "store"));
     show_ends(status);
 }

@@ -40,7 +40,7 @@ static uint32_t count_fds(uint32_t n_workers)
 
 int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
 {
-    size_t at_plugins = round_up(sizeof(struct shm), 64), at_workers, at_handover, size;
+    size_t at_plugins = round_up(sizeof(struct shm), 64), at_workers, at_handover, at_admin, size;
     uint32_t n_fds = count_fds(n_workers);
     size_t handover_size = round_up(n_fds * sizeof(struct shm_conn), SHM_PAGE) + SHM_REPLAY_SIZE;
     struct shm *shm;
@@ -50,7 +50,8 @@ int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
         return -EINVAL;
     at_workers = round_up(at_plugins + n_plugins * sizeof(struct shm_plugin), SHM_PAGE);
     at_handover = round_up(at_workers + n_workers * sizeof(struct shm_worker), SHM_PAGE);
-    size = at_handover + n_workers * handover_size;
+    at_admin = round_up(at_handover + n_workers * handover_size, SHM_PAGE);
+    size = at_admin + round_up(sizeof(struct shm_admin), SHM_PAGE);
 
     fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
@@ -73,6 +74,7 @@ int shm_create(uint32_t n_workers, uint32_t n_plugins, struct shm **out)
     shm->n_fds = n_fds;
     shm->handover_size = handover_size;
     shm->handover = (char *)shm + at_handover;
+    shm->admin = (void *)((char *)shm + at_admin);
     if (getrandom(shm->tally_key, sizeof shm->tally_key, GRND_NONBLOCK) !=
         (ssize_t)sizeof shm->tally_key)
         shm->tally_key[0] = (uint64_t)clock_mono_ns() ^ (uint64_t)(uintptr_t)shm;

@@ -338,6 +338,10 @@ enum shm_asleep {
     SHM_NAPPING, /* for a moment: wake it when a ring is half full */
 };
 
+struct shm_admin {                           /* pages of its own: all that its process can write */
+    _Atomic uint64_t refused[REFUSAL_COUNT]; /* by enum http_refusal; atomic adds */
+};
+
 struct shm {
     /* Read-only once it is made, so that a stray write of a plugin's does not lead others astray. */
     size_t size;
@@ -349,6 +353,7 @@ struct shm {
     size_t handover_size;      /* of one worker's table and replay area */
     char *handover;            /* n_workers: table, then replay area, each from a page's start */
     uint64_t tally_key[2];
+    struct shm_admin *admin; /* behind all else */
 
     _Alignas(SHM_PAGE) _Atomic uint32_t asleep; /* enum shm_asleep; the recorder's */
     _Atomic uint32_t

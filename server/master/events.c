@@ -51,11 +51,36 @@ void events_add(struct events *e, enum event_kind kind, const char *plugin, cons
 static struct {
     uint64_t crashes;
     bool is_open;
+    uint32_t blocked[QUARANTINE_BLOCKS]; /* routes; 0: none */
 } seen[CONFIG_MAX_PLACES];
 
 void events_note_breaker(int place, bool is_open)
 {
     seen[place].is_open = is_open;
+    if (!is_open)
+        memset(seen[place].blocked, 0, sizeof seen[place].blocked);
+}
+
+static void look_at_routes(struct master *m, int place)
+{
+    const struct quarantine *q = &m->shm->plugin[place].quarantine;
+    const char *plugin = m->cfg->plugin[place].name;
+
+    for (int i = 0; i < QUARANTINE_BLOCKS; i++) {
+        uint32_t *was = &seen[place].blocked[i], route = quarantine_route_of(&q->block[i]);
+
+        if (route != 0 && breaker_is_closed(&q->block[i].breaker))
+            route = 0;
+        if (*was != 0 && *was != route)
+            events_add(&m->events, EVENT_BREAKER, plugin, "route '%s' is let in again",
+                       config_route_name(m->cfg, *was));
+        if (route != 0 && *was != route)
+            events_add(
+                &m->events, EVENT_BREAKER, plugin,
+                "route '%s' is blocked: it crashes there again and again; other routes go on",
+                config_route_name(m->cfg, route));
+        *was = route;
+    }
 }
 
 /* Of one worker, so many a second at most: others' events shall not be pushed out by a plugin's that has
@@ -124,6 +149,7 @@ void events_look(struct master *m, int64_t now_ms)
                        is_open ? "is open: it is not called" : "is closed again");
         seen[i].crashes = crashes;
         seen[i].is_open = is_open;
+        look_at_routes(m, i);
     }
     alerts_look(m);
     for (uint32_t i = 0; i < m->shm->n_workers; i++)

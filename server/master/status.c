@@ -339,15 +339,15 @@ static json_t *limits_json(const struct master *m)
     return json;
 }
 
-/* Requests that the wire guard refused, by reason; of all workers that were. */
-static json_t *refusals_json(const struct master *m)
+/* Requests that the wire guard refused, by reason; of the admin interface, or of all workers that were. */
+static json_t *refusals_json(const struct master *m, bool of_admin)
 {
     json_t *json = json_object();
 
     for (int r = REFUSAL_NONE + 1; r < REFUSAL_COUNT; r++) {
-        uint64_t n = 0;
+        uint64_t n = of_admin ? atomic_load(&m->shm->admin->refused[r]) : 0;
 
-        for (int i = 0; i < m->n_slots; i++)
+        for (int i = 0; i < m->n_slots && !of_admin; i++)
             n += atomic_load(&m->shm->worker[i].refused[r]);
         json_object_set_new(json, refusal_name((enum http_refusal)r), json_integer((json_int_t)n));
     }
@@ -384,8 +384,9 @@ static json_t *admin_json(const struct master *m)
     if (!m->admin.door.is_open)
         return json_null();
     admin_describe(m, address, sizeof address);
-    return json_pack("{s:b, s:i, s:o}", "running", child_is_alive(&m->admin_child), "pid",
-                     (int)m->admin_child.pid, "address", text_json(address));
+    return json_pack("{s:b, s:i, s:o, s:o}", "running", child_is_alive(&m->admin_child), "pid",
+                     (int)m->admin_child.pid, "address", text_json(address), "refusals",
+                     refusals_json(m, true));
 }
 
 static json_int_t count_requests(const struct master *m)
@@ -473,7 +474,7 @@ char *status_json(const struct master *m)
     json_object_set_new(json, "traces", traces_json(m));
     json_object_set_new(json, "listeners", figures_listeners(m));
     json_object_set_new(json, "limits", limits_json(m));
-    json_object_set_new(json, "refusals", refusals_json(m));
+    json_object_set_new(json, "refusals", refusals_json(m, false));
     json_object_set_new(json, "store", store_json(m));
     json_object_set_new(json, "plugins", plugins);
     json_object_set_new(json, "generation", json_integer((json_int_t)m->generation->number));

@@ -157,6 +157,15 @@ void tell_refusals(struct text *t, size_t offset)
     }
 }
 
+void tell_admin_refusals(struct text *t, size_t offset)
+{
+    (void)offset;
+    for (int r = REFUSAL_NONE + 1; r < REFUSAL_COUNT; r++) {
+        exposition_label(&t->e, "reason", refusal_name((enum http_refusal)r));
+        exposition_uint(&t->e, metrics_read(&t->shm->admin->refused[r]));
+    }
+}
+
 void tell_limits(struct text *t, size_t offset)
 {
     (void)offset;

@@ -43,8 +43,8 @@ static inline void text_add_histogram(const struct histogram_ns *h,
 
 /* metrics_server.c: the master, logs, alerts, the rollout */
 tell_fn tell_build, tell_master, tell_time, tell_reload_worked, tell_reloads, tell_escrow,
-    tell_dropped_lines, tell_spans, tell_alerts, tell_refusals, tell_limits, tell_rollout_state,
-    tell_rollout_share, tell_arms, tell_alert_messages, tell_log_lines;
+    tell_dropped_lines, tell_spans, tell_alerts, tell_refusals, tell_admin_refusals, tell_limits,
+    tell_rollout_state, tell_rollout_share, tell_arms, tell_alert_messages, tell_log_lines;
 
 /* metrics_requests.c: by listener and by route */
 tell_fn tell_listener, tell_requests, tell_handshakes, tell_listener_times, tell_route_requests,

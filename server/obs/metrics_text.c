@@ -113,6 +113,9 @@ static const struct metric metrics[] = {
     COUNTER("bulkhead_wire_refusals", NULL,
             "Requests that the wire guard refused, malformed or too large, by reason.",
             tell_refusals, 0),
+    COUNTER("bulkhead_admin_wire_refusals", NULL,
+            "Requests that the wire guard before the admin interface refused, by reason.",
+            tell_admin_refusals, 0),
     COUNTER("bulkhead_limit_hits", NULL,
             "Connections and requests that were refused or ended, by the limit.", tell_limits, 0),
 

@@ -176,13 +176,31 @@ static int take_copy(struct setup_plugin *sp, const struct setup_plugin *from)
     return sp->copy != NULL ? 0 : -ENOMEM;
 }
 
+/* What the copy says of itself: the file may have been replaced since it was looked at. */
+static int read_copy(struct setup *s, struct setup_plugin *sp, struct diag *diag)
+{
+    struct manifest *old = sp->manifest, *now;
+    int r = manifest_read(sp->copy, diag, &now);
+
+    if (r < 0)
+        return r;
+    for (int i = 0; i < s->n; i++)
+        if (s->plugin[i].manifest == old)
+            s->plugin[i].manifest = now; /* instances share it */
+    manifest_destroy(&old);
+    return 0;
+}
+
 /* A copy first, and then its digest: the file may change under our hands. */
-static int copy_object(struct setup_plugin *sp, const struct setup *before, struct diag *diag)
+static int copy_object(struct setup *s, struct setup_plugin *sp, const struct setup *before,
+                       struct diag *diag)
 {
     int r = object_copy(sp->object, sp->source, diag, &sp->copy), k;
 
     if (r == 0)
         r = digest_file(sp->copy, sp->sha256);
+    if (r == 0)
+        r = read_copy(s, sp, diag);
     k = r == 0 && before != NULL ? find_copy(before, before->n, sp->object, sp->sha256) : -1;
     if (k < 0)
         return r;
@@ -203,7 +221,7 @@ int setup_copy(const struct config *cfg, struct setup *s, const struct setup *be
         if (sp->object == NULL)
             continue;
         k = find_source(s, i);
-        r = k >= 0 ? take_copy(sp, &s->plugin[k]) : copy_object(sp, before, diag);
+        r = k >= 0 ? take_copy(sp, &s->plugin[k]) : copy_object(s, sp, before, diag);
     }
     return r;
 }

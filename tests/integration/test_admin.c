@@ -1,7 +1,7 @@
 /*
  * test_admin.c - the admin interface: who gets in, what it tells, what it does, and what it bears.
  */
-#include "harness.h"
+#include "admin_scene.h"
 
 #include <jansson.h>
 #include <signal.h>
@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-static char *token, *reader;
 
 static const char *const common =
     "version: 1\n"
@@ -28,69 +26,9 @@ static const char *const common =
     "  - {match: {path: /c}, chain: [ok]}\n"
     "crash: {dir: @DIR@/crashes}\n";
 
-static char *read_token(const struct server *srv, const char *name)
-{
-    char path[512], *text;
-
-    snprintf(path, sizeof path, "%s/%s", srv->dir, name);
-    text = file_read(path);
-    assert_non_null(text);
-    text[strcspn(text, "\n")] = '\0';
-    assert_int_equal(strlen(text), 64);
-    return text;
-}
-
-static pid_t admin_pid(const struct server *srv)
-{
-    pid_t pid = 0;
-
-    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
-}
-
 static struct server *start(const char *more)
 {
-    struct server *srv = server_start(
-        "%sadmin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token, "
-        "read_token_file: read.token%s}\n",
-        common, more);
-
-    server_wait_log(srv, "admin interface on");
-    eventually(admin_pid(srv) != 0); /* it is forked by then, but may not have its name yet */
-    free(token);
-    free(reader);
-    token = read_token(srv, "admin.token");
-    reader = read_token(srv, "read.token");
-    return srv;
-}
-
-/* With extra header lines, each ended by \r\n. */
-static struct response *send_to(const struct server *srv, const char *method, const char *target,
-                                const char *headers, const char *body)
-{
-    struct conn *conn = conn_open(srv->port[1]);
-    struct response *res = conn_request(conn, method, target, headers, body,
-                                        body != NULL ? strlen(body) : 0);
-
-    conn_close(&conn);
-    return res;
-}
-
-static struct response *with_token(const struct server *srv, const char *method, const char *target,
-                                   const char *of, const char *body)
-{
-    char headers[256];
-
-    snprintf(headers, sizeof headers,
-             "Authorization: Bearer %s\r\nContent-Type: application/json\r\n", of);
-    return send_to(srv, method, target, headers, body);
-}
-
-static int status_of(struct response *res)
-{
-    int status = res->status;
-
-    response_free(&res);
-    return status;
+    return admin_start(NULL, common, more);
 }
 
 static json_t *json_of(struct response *res, int expected)
@@ -105,7 +43,7 @@ static json_t *json_of(struct response *res, int expected)
 
 static json_t *ask(const struct server *srv, const char *target)
 {
-    return json_of(with_token(srv, "GET", target, reader, NULL), 200);
+    return json_of(admin_send_with(srv, "GET", target, admin_reader, NULL), 200);
 }
 
 /* "plugins.0.breaker.state" */
@@ -133,7 +71,7 @@ static const char *text_at(const json_t *json, const char *path)
 
 static int get(struct server *srv, const char *target)
 {
-    return status_of(server_get(srv, target));
+    return admin_status(server_get(srv, target));
 }
 
 /* ---- who gets in ---- */
@@ -145,27 +83,28 @@ static void health_is_for_everybody_and_the_rest_for_who_has_a_token(void **stat
     json_t *json;
 
     (void)state;
-    assert_int_equal(status_of(send_to(srv, "GET", "/healthz", NULL, NULL)), 200);
-    assert_int_equal(status_of(send_to(srv, "GET", "/readyz", NULL, NULL)), 200);
-    res = send_to(srv, "GET", "/api/v1/status", NULL, NULL);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/healthz", NULL, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/readyz", NULL, NULL)), 200);
+    res = admin_send(srv, "GET", "/api/v1/status", NULL, NULL);
     assert_int_equal(res->status, 401);
     assert_string_equal(response_header(res, "Content-Type"), "application/problem+json");
     assert_non_null(strstr(response_header(res, "WWW-Authenticate"), "Bearer"));
     assert_non_null(strstr(response_header(res, "Content-Security-Policy"), "default-src 'none'"));
     assert_string_equal(response_header(res, "Cache-Control"), "no-store");
     response_free(&res);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/status", "x", NULL)), 401);
-    assert_int_equal(
-        status_of(send_to(srv, "GET", "/api/v1/status", "Authorization: Basic eDp5\r\n", NULL)),
-        401);
+    assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/status", "x", NULL)), 401);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status",
+                                             "Authorization: Basic eDp5\r\n", NULL)),
+                     401);
     json = ask(srv, "/api/v1/status");
     assert_string_equal(text_at(json, "state"), "serving");
     assert_int_equal(json_integer_value(at(json, "admin.pid")), admin_pid(srv));
     json_decref(json);
-    json = json_of(with_token(srv, "GET", "/api/v1/status", token, NULL), 200);
+    json = json_of(admin_send_with(srv, "GET", "/api/v1/status", admin_token, NULL), 200);
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/nothing", token, NULL)), 404);
-    res = with_token(srv, "PUT", "/api/v1/status", token, NULL);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "GET", "/api/v1/nothing", admin_token, NULL)), 404);
+    res = admin_send_with(srv, "PUT", "/api/v1/status", admin_token, NULL);
     assert_int_equal(res->status, 405);
     assert_string_equal(response_header(res, "Allow"), "GET");
     response_free(&res);
@@ -179,12 +118,13 @@ static void wrong_tokens_are_slowed_down(void **state)
 
     (void)state;
     for (int i = 0; i < 10; i++)
-        assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/status", "guess", NULL)), 401);
-    res = with_token(srv, "GET", "/api/v1/status", "guess", NULL);
+        assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/status", "guess", NULL)),
+                         401);
+    res = admin_send_with(srv, "GET", "/api/v1/status", "guess", NULL);
     assert_int_equal(res->status, 429);
     assert_non_null(response_header(res, "Retry-After"));
     response_free(&res);
-    assert_int_equal(status_of(send_to(srv, "GET", "/healthz", NULL, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/healthz", NULL, NULL)), 200);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -195,8 +135,8 @@ static char *log_in(const struct server *srv)
     const char *cookie;
     struct response *res;
 
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", token);
-    res = send_to(srv, "POST", "/api/v1/session", "Content-Type: application/json\r\n", body);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_token);
+    res = admin_send(srv, "POST", "/api/v1/session", "Content-Type: application/json\r\n", body);
     assert_int_equal(res->status, 200);
     cookie = response_header(res, "Set-Cookie");
     assert_non_null(strstr(cookie, "HttpOnly"));
@@ -211,7 +151,7 @@ static int act(const struct server *srv, const char *cookie, const char *more)
     char headers[512];
 
     snprintf(headers, sizeof headers, "%s%s", cookie, more);
-    return status_of(send_to(srv, "POST", "/api/v1/workers/recycle", headers, NULL));
+    return admin_status(admin_send(srv, "POST", "/api/v1/workers/recycle", headers, NULL));
 }
 
 static void a_cookie_works_for_our_pages_and_for_nobody_elses(void **state)
@@ -223,10 +163,10 @@ static void a_cookie_works_for_our_pages_and_for_nobody_elses(void **state)
     json_t *json;
 
     (void)state;
-    json = json_of(send_to(srv, "GET", "/api/v1/session", cookie, NULL), 200);
+    json = json_of(admin_send(srv, "GET", "/api/v1/session", cookie, NULL), 200);
     assert_string_equal(text_at(json, "role"), "operator");
     json_decref(json);
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
     assert_int_equal(act(srv, cookie, "Origin: http://evil.example\r\n"), 403);
     assert_int_equal(act(srv, cookie, "Origin: null\r\n"), 403);
     assert_int_equal(act(srv, cookie, "Sec-Fetch-Site: cross-site\r\n"), 403);
@@ -243,9 +183,11 @@ static void a_cookie_works_for_our_pages_and_for_nobody_elses(void **state)
     conn_close(&conn);
     /* Out, and the cookie is worth nothing. */
     snprintf(headers, sizeof headers, "%sSec-Fetch-Site: same-origin\r\n", cookie);
-    assert_int_equal(status_of(send_to(srv, "DELETE", "/api/v1/session", headers, NULL)), 204);
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
-    assert_int_equal(status_of(send_to(srv, "POST", "/api/v1/session", NULL, "token=x")), 415);
+    assert_int_equal(admin_status(admin_send(srv, "DELETE", "/api/v1/session", headers, NULL)),
+                     204);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
+    assert_int_equal(admin_status(admin_send(srv, "POST", "/api/v1/session", NULL, "token=x")),
+                     415);
     free(cookie);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -322,11 +264,11 @@ static void the_config_is_told_with_defaults_and_without_secrets(void **state)
 
     (void)state;
     server_wait_log(srv, "admin interface on");
-    free(reader);
-    reader = read_token(srv, "admin.token");
-    res = with_token(srv, "GET", "/api/v1/config", reader, NULL);
+    free(admin_reader);
+    admin_reader = admin_read_token(srv, "admin.token");
+    res = admin_send_with(srv, "GET", "/api/v1/config", admin_reader, NULL);
     assert_null(strstr(res->body, "hush"));
-    assert_null(strstr(res->body, reader));
+    assert_null(strstr(res->body, admin_reader));
     response_free(&res);
     json = ask(srv, "/api/v1/config");
     assert_string_equal(text_at(json, "config.limits.timeouts.idle"), "60s");
@@ -365,17 +307,19 @@ static void plugins_and_crashes_are_told(void **state)
     json = ask(srv, target);
     assert_true(json_array_size(at(json, "backtrace")) > 0);
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/crashes/..%2f..%2fx", reader, NULL)),
+    assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/crashes/..%2f..%2fx",
+                                                  admin_reader, NULL)),
                      404);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/crashes?limit=0", reader, NULL)),
-                     400);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "GET", "/api/v1/crashes?limit=0", admin_reader, NULL)),
+        400);
     free(record);
     assert_int_equal(server_stop(&srv), 0);
 }
 
 static bool says_draining(const struct server *srv)
 {
-    struct response *res = send_to(srv, "GET", "/readyz", NULL, NULL);
+    struct response *res = admin_send(srv, "GET", "/readyz", NULL, NULL);
     bool is_so = res->status == 503 && strstr(res->body, "draining") != NULL;
 
     response_free(&res);
@@ -391,15 +335,15 @@ static void not_ready_while_routes_are_out_of_order_or_the_server_drains(void **
     for (int i = 0; i < 2; i++)
         assert_int_equal(get(srv, "/a?fault=segv"), 500);
     assert_int_equal(get(srv, "/a"), 503);
-    assert_int_equal(status_of(send_to(srv, "GET", "/readyz", NULL, NULL)), 200); /* 1 of 3 */
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/readyz", NULL, NULL)), 200); /* 1 of 3 */
     server_rewrite_config(srv,
                           "%sadmin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token, "
                           "read_token_file: read.token, unready_routes: 33}\n",
                           common);
     kill(srv->pid, SIGHUP);
     server_wait_log(srv, "generation 2 serves");
-    eventually(status_of(send_to(srv, "GET", "/readyz", NULL, NULL)) == 503);
-    assert_int_equal(status_of(send_to(srv, "GET", "/healthz", NULL, NULL)), 200);
+    eventually(admin_status(admin_send(srv, "GET", "/readyz", NULL, NULL)) == 503);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/healthz", NULL, NULL)), 200);
 
     /* A request in flight keeps it draining. */
     conn = conn_open(srv->port[0]);
@@ -419,19 +363,19 @@ static void metrics_are_for_who_has_a_token_or_for_everybody(void **state)
     struct response *res;
 
     (void)state;
-    assert_int_equal(status_of(send_to(srv, "GET", "/metrics", NULL, NULL)), 401);
-    res = with_token(srv, "GET", "/metrics", reader, NULL);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/metrics", NULL, NULL)), 401);
+    res = admin_send_with(srv, "GET", "/metrics", admin_reader, NULL);
     assert_int_equal(res->status, 200);
     assert_non_null(strstr(response_header(res, "Content-Type"), "version=0.0.4"));
     assert_non_null(strstr(res->body, "\nbulkhead_workers 1\n"));
     response_free(&res);
-    res = send_to(srv, "GET", "/metrics", "Authorization: Bearer nothing\r\n", NULL);
+    res = admin_send(srv, "GET", "/metrics", "Authorization: Bearer nothing\r\n", NULL);
     assert_int_equal(res->status, 401);
     response_free(&res);
     assert_int_equal(server_stop(&srv), 0);
 
     srv = start(", metrics: open");
-    res = send_to(srv, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", NULL);
+    res = admin_send(srv, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", NULL);
     assert_int_equal(res->status, 200);
     assert_non_null(strstr(response_header(res, "Content-Type"), "openmetrics-text"));
     assert_non_null(strstr(res->body, "# EOF\n"));
@@ -490,7 +434,7 @@ static void prometheus_scrapes_it(void **state)
 static json_t *act_on(const struct server *srv, const char *method, const char *target,
                       const char *body, int expected)
 {
-    return json_of(with_token(srv, method, target, token, body), expected);
+    return json_of(admin_send_with(srv, method, target, admin_token, body), expected);
 }
 
 static void readers_may_not_act(void **state)
@@ -506,10 +450,11 @@ static void readers_may_not_act(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        assert_int_equal(admin_status(admin_send_with(srv, actions[i][0], actions[i][1],
+                                                      admin_reader, actions[i][2])),
+                         403);
         assert_int_equal(
-            status_of(with_token(srv, actions[i][0], actions[i][1], reader, actions[i][2])), 403);
-        assert_int_equal(status_of(send_to(srv, actions[i][0], actions[i][1], NULL, actions[i][2])),
-                         401);
+            admin_status(admin_send(srv, actions[i][0], actions[i][1], NULL, actions[i][2])), 401);
     }
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -555,8 +500,10 @@ static void a_reload_is_looked_at_first_and_then_done(void **state)
     assert_string_equal(text_at(json, "state"), "failed");
     assert_non_null(strstr(text_at(json, "errors.0"), "did you mean"));
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/reload", token, "[]")), 400);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/reload/99", token, NULL)), 404);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "POST", "/api/v1/reload", admin_token, "[]")), 400);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "GET", "/api/v1/reload/99", admin_token, NULL)), 404);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -568,16 +515,16 @@ static void a_breaker_is_opened_until_it_is_reset(void **state)
 
     (void)state;
     assert_int_equal(get(srv, "/a"), 200);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token,
-                                          "{\"action\":\"open\"}")),
+    assert_int_equal(admin_status(admin_send_with(srv, "POST", "/api/v1/plugins/f/breaker",
+                                                  admin_token, "{\"action\":\"open\"}")),
                      204);
     assert_int_equal(get(srv, "/a"), 503);
     json = ask(srv, "/api/v1/plugins");
     assert_string_equal(text_at(json, "plugins.0.breaker.state"), "open");
     assert_true(json_is_true(at(json, "plugins.0.breaker.held")));
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token,
-                                          "{\"action\":\"reset\"}")),
+    assert_int_equal(admin_status(admin_send_with(srv, "POST", "/api/v1/plugins/f/breaker",
+                                                  admin_token, "{\"action\":\"reset\"}")),
                      204);
     assert_int_equal(get(srv, "/a"), 200);
     json = ask(srv, "/api/v1/history");
@@ -608,10 +555,12 @@ static void a_breaker_is_opened_until_it_is_reset(void **state)
     assert_int_equal(run_command(NULL, "RUNTIME_DIRECTORY=%s %s breaker open none -c %s", srv->dir,
                                  getenv("BULKHEAD"), srv->config),
                      2);
+    assert_int_equal(admin_status(admin_send_with(srv, "POST", "/api/v1/plugins/none/breaker",
+                                                  admin_token, "{}")),
+                     404);
     assert_int_equal(
-        status_of(with_token(srv, "POST", "/api/v1/plugins/none/breaker", token, "{}")), 404);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/plugins/f/breaker", token, "{}")),
-                     400);
+        admin_status(admin_send_with(srv, "POST", "/api/v1/plugins/f/breaker", admin_token, "{}")),
+        400);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -629,13 +578,15 @@ static void levels_are_changed_and_workers_recycled(void **state)
     json = act_on(srv, "PUT", "/api/v1/loglevel", "{\"plugin\":\"f\",\"level\":\"default\"}", 200);
     assert_string_equal(text_at(json, "levels.1.level"), "info");
     json_decref(json);
-    assert_int_equal(
-        status_of(with_token(srv, "PUT", "/api/v1/loglevel", token, "{\"level\":\"loud\"}")), 400);
+    assert_int_equal(admin_status(admin_send_with(srv, "PUT", "/api/v1/loglevel", admin_token,
+                                                  "{\"level\":\"loud\"}")),
+                     400);
     json = ask(srv, "/api/v1/status");
     before = (pid_t)json_integer_value(at(json, "workers.0.pid"));
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/workers/77/recycle", token, NULL)),
-                     404);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "POST", "/api/v1/workers/77/recycle", admin_token, NULL)),
+        404);
     json = act_on(srv, "POST", "/api/v1/workers/recycle", NULL, 202);
     json_decref(json);
     json = NULL;
@@ -657,7 +608,7 @@ static bool hears(const struct server *srv, const char *headers, const char *fir
     conn_sendf(conn,
                "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n%sAuthorization: Bearer "
                "%s\r\n\r\n",
-               headers, reader);
+               headers, admin_reader);
     text[0] = '\0';
     for (int64_t end = harness_deadline_ms(HARNESS_WAIT_MS);
          (found = strstr(text, first)) == NULL || strstr(found + 1, second) == NULL;) {
@@ -698,7 +649,7 @@ static void events_tell_the_status_once_a_second(void **state)
         conn_sendf(conn[i],
                    "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
                    "%s\r\n\r\n",
-                   reader);
+                   admin_reader);
         eventually(recv(conn_fd(conn[i]), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
         n_refused += strncmp(head, "HTTP/1.1 503", 12) == 0;
     }
@@ -718,11 +669,12 @@ static void a_rollout_is_started_and_steered(void **state)
     json = ask(srv, "/api/v1/rollout");
     assert_true(json_is_null(json));
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout", token,
-                                          "{\"plugin\":\"f\",\"module\":\"/tmp/x.so\"}")),
+    assert_int_equal(admin_status(admin_send_with(srv, "POST", "/api/v1/rollout", admin_token,
+                                                  "{\"plugin\":\"f\",\"module\":\"/tmp/x.so\"}")),
                      400);
-    assert_int_equal(
-        status_of(with_token(srv, "POST", "/api/v1/rollout", token, "{\"plugin\":\"none\"}")), 400);
+    assert_int_equal(admin_status(admin_send_with(srv, "POST", "/api/v1/rollout", admin_token,
+                                                  "{\"plugin\":\"none\"}")),
+                     400);
     json = act_on(
         srv, "POST", "/api/v1/rollout",
         "{\"plugin\":\"ok\",\"set\":{\"body\":\"new\"},\"rollout\":{\"promote\":\"manual\"}}", 202);
@@ -734,14 +686,17 @@ static void a_rollout_is_started_and_steered(void **state)
     json = act_on(srv, "POST", "/api/v1/rollout/promote", NULL, 202);
     json_decref(json);
     eventually(says_new(srv));
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout/explode", token, NULL)),
-                     404);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "POST", "/api/v1/rollout/explode", admin_token, NULL)),
+        404);
     json = NULL;
     eventually((json_decref(json), json = ask(srv, "/api/v1/rollout"),
                 strcmp(text_at(json, "phase"), "idle") == 0));
     assert_string_equal(text_at(json, "result"), "promoted");
     json_decref(json);
-    assert_int_equal(status_of(with_token(srv, "POST", "/api/v1/rollout/pause", token, NULL)), 409);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "POST", "/api/v1/rollout/pause", admin_token, NULL)),
+        409);
     /* It stands in the history, and who missed it is told. */
     json = ask(srv, "/api/v1/history");
     assert_string_equal(text_at(json, "events.0.kind"), "started");
@@ -849,7 +804,7 @@ static void has_required(const json_t *schemas, const json_t *schema, const json
 static void the_description_is_true(void **state)
 {
     struct server *srv = start(ALERTS);
-    json_t *doc = json_of(send_to(srv, "GET", "/api/v1/openapi.json", NULL, NULL), 200);
+    json_t *doc = json_of(admin_send(srv, "GET", "/api/v1/openapi.json", NULL, NULL), 200);
     json_t *schemas = json_object_get(json_object_get(doc, "components"), "schemas");
     json_t *path, *operation;
     const char *name, *method;
@@ -871,13 +826,13 @@ static void the_description_is_true(void **state)
             fill_in(name, method, target, sizeof target);
             snprintf(what, sizeof what, "%s %s", upper, target);
             if (strcmp(role, "nobody") != 0) {
-                res = send_to(srv, upper, target, NULL, NULL);
+                res = admin_send(srv, upper, target, NULL, NULL);
                 assert_int_equal(res->status, 401);
                 check_answer(res, operation, what);
                 response_free(&res);
             }
             if (strcmp(role, "operator") == 0) {
-                res = with_token(srv, upper, target, reader, NULL);
+                res = admin_send_with(srv, upper, target, admin_reader, NULL);
                 assert_int_equal(res->status, 403);
                 check_answer(res, operation, what);
                 response_free(&res);
@@ -892,7 +847,7 @@ static void the_description_is_true(void **state)
                 body = "{\"plugin\":\"none\"}";
             else if (strcmp(upper, "POST") == 0 && strstr(target, "/reload") != NULL)
                 body = "{\"dry_run\":true}";
-            res = with_token(srv, upper, target, token, body);
+            res = admin_send_with(srv, upper, target, admin_token, body);
             check_answer(res, operation, what);
             if (res->status == 200 && ok != NULL) {
                 json_t *value = json_loads(res->body, JSON_DECODE_ANY, NULL);
@@ -924,7 +879,7 @@ static void a_dead_admin_process_is_replaced_and_takes_nobody_along(void **state
     kill(pid, SIGKILL);
     server_wait_log(srv, "the admin process was killed by SIGKILL");
     /* Who comes meanwhile waits; a session goes on. */
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
     assert_int_not_equal(admin_pid(srv), pid);
     assert_int_equal(kill(worker, 0), 0);
     free(cookie);
@@ -947,7 +902,7 @@ static void a_reload_keeps_sessions_and_takes_the_door_along(void **state)
     conn_sendf(conn,
                "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
                "%s\r\n\r\n",
-               token);
+               admin_token);
     res = conn_response(conn, "GET");
     assert_int_equal(res->status, 200);
     response_free(&res);
@@ -963,7 +918,7 @@ static void a_reload_keeps_sessions_and_takes_the_door_along(void **state)
                           common);
     kill(srv->pid, SIGHUP);
     server_wait_log(srv, "generation 4 serves");
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
     free(cookie);
     assert_int_equal(server_stop(&srv), 0);
 }
@@ -984,7 +939,7 @@ static void an_upgrade_hands_the_door_to_the_next_server(void **state)
     json_decref(json);
     assert_true(master > 0);
     assert_int_equal(kill(pid, 0), -1); /* the old process is gone */
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 401);
     kill(master, SIGTERM);
     eventually(kill(master, 0) < 0);
     out = server_log(srv);
@@ -1048,7 +1003,7 @@ static void hostile_input_costs_its_connection_and_nothing_else(void **state)
     /* More connections than there is room: the idle ones make place. */
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         open[i] = conn_open(srv->port[1]);
-    eventually(status_of(send_to(srv, "GET", "/healthz", NULL, NULL)) == 200);
+    eventually(admin_status(admin_send(srv, "GET", "/healthz", NULL, NULL)) == 200);
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         conn_close(&open[i]);
     assert_int_equal(admin_pid(srv), pid);

@@ -3,7 +3,7 @@
  * the wire guard before it, floods and slow clients, guessers on the same machine, and secrets.
  */
 /* link: -lgnutls */
-#include "harness.h"
+#include "admin_scene.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -19,8 +19,6 @@
 
 #include "tls_client.h"
 
-static char *token, *reader;
-
 static const char *const common =
     "version: 1\n"
     "server: {workers: 1}\n"
@@ -30,48 +28,9 @@ static const char *const common =
     "routes: [{chain: [ok]}]\n"
     "crash: {dir: @DIR@/crashes}\n";
 
-static char *read_token(const struct server *srv, const char *name)
-{
-    char path[512], *text;
-
-    snprintf(path, sizeof path, "%s/%s", srv->dir, name);
-    text = file_read(path);
-    assert_non_null(text);
-    text[strcspn(text, "\n")] = '\0';
-    return text;
-}
-
-static pid_t admin_pid(const struct server *srv)
-{
-    pid_t pid = 0;
-
-    return server_children(srv, "bh-admin", &pid, 1) == 1 ? pid : 0;
-}
-
-static struct server *start_in(const char *dir, const char *more)
-{
-    struct server *srv = server_start_in(
-        dir,
-        "%sadmin: {listen: \"127.0.0.1:@PORT1@\", token_file: admin.token, "
-        "read_token_file: read.token%s}\n",
-        common, more);
-
-    server_wait_log(srv, "admin interface on");
-    eventually(admin_pid(srv) != 0);
-    free(token);
-    free(reader);
-    token = read_token(srv, "admin.token");
-    reader = read_token(srv, "read.token");
-    return srv;
-}
-
 static struct server *start(const char *more)
 {
-    char *dir = tmp_dir();
-    struct server *srv = start_in(dir, more);
-
-    free(dir);
-    return srv;
+    return admin_start(NULL, common, more);
 }
 
 static struct server *start_tls(const char *more)
@@ -82,38 +41,9 @@ static struct server *start_tls(const char *more)
     tls_make_cert(dir, "ca", NULL, "Test CA", 30);
     tls_make_cert(dir, "site", "ca", "localhost", 30);
     snprintf(text, sizeof text, ", tls: {cert: site.pem, key: site.key%s}", more);
-    srv = start_in(dir, text);
+    srv = admin_start(dir, common, text);
     free(dir);
     return srv;
-}
-
-static struct response *send_to(const struct server *srv, const char *method, const char *target,
-                                const char *headers, const char *body)
-{
-    struct conn *conn = conn_open(srv->port[1]);
-    struct response *res = conn_request(conn, method, target, headers, body,
-                                        body != NULL ? strlen(body) : 0);
-
-    conn_close(&conn);
-    return res;
-}
-
-static struct response *with_token(const struct server *srv, const char *method, const char *target,
-                                   const char *of, const char *body)
-{
-    char headers[256];
-
-    snprintf(headers, sizeof headers,
-             "Authorization: Bearer %s\r\nContent-Type: application/json\r\n", of);
-    return send_to(srv, method, target, headers, body);
-}
-
-static int status_of(struct response *res)
-{
-    int status = res->status;
-
-    response_free(&res);
-    return status;
 }
 
 /* What bytes come to, sent as they are. */
@@ -161,12 +91,12 @@ static void over_tls_all_of_it_works_and_cookies_are_secure(void **state)
     char headers[512], body[256], *answer, *cookie;
 
     (void)state;
-    snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token);
+    snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", admin_token);
     answer = ask_tls(c, "GET", "/api/v1/status", headers, "");
     assert_int_equal(tls_status(answer), 200);
     assert_non_null(strstr(answer, "Strict-Transport-Security: max-age=31536000"));
     free(answer);
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", token);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_token);
     answer = ask_tls(c, "POST", "/api/v1/session", "Content-Type: application/json\r\n", body);
     assert_int_equal(tls_status(answer), 200);
     cookie = strstr(answer, "Set-Cookie: __Host-bulkhead_admin_");
@@ -191,7 +121,7 @@ static void over_tls_all_of_it_works_and_cookies_are_secure(void **state)
 static void plain_http_on_the_tls_port_is_told_so(void **state)
 {
     struct server *srv = start_tls("");
-    struct response *res = send_to(srv, "GET", "/healthz", NULL, NULL);
+    struct response *res = admin_send(srv, "GET", "/healthz", NULL, NULL);
 
     (void)state;
     assert_int_equal(res->status, 400);
@@ -394,6 +324,44 @@ static void what_can_be_framed_in_two_ways_is_refused(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* -1: there is no such number. */
+static long long number_at(const struct server *srv, const char *object, const char *reason)
+{
+    struct response *res = admin_send_with(srv, "GET", "/api/v1/status", admin_reader, NULL);
+    json_t *json = json_loads(res->body, 0, NULL);
+    const json_t *from = object != NULL ? json_object_get(json, object) : json;
+    const json_t *n = json_object_get(json_object_get(from, "refusals"), reason);
+    long long is = json_is_integer(n) ? (long long)json_integer_value(n) : -1;
+
+    json_decref(json);
+    response_free(&res);
+    return is;
+}
+
+/* By reason, apart from what the workers' guard refuses; whichever process has counted. */
+static void what_the_guard_refuses_is_counted(void **state)
+{
+    struct server *srv = start("");
+    pid_t pid = admin_pid(srv);
+    struct response *res;
+
+    (void)state;
+    assert_int_equal(status_of_bytes(srv, "GET /healthz HTTP/1.1\r\n\r\n"), 400);
+    assert_int_equal(number_at(srv, "admin", "host_missing"), 1);
+    assert_int_equal(number_at(srv, "admin", "host_many"), 0);
+    assert_int_equal(number_at(srv, NULL, "host_missing"), 0);
+    kill(pid, SIGKILL);
+    eventually(admin_pid(srv) != 0 && admin_pid(srv) != pid);
+    assert_int_equal(status_of_bytes(srv, "GET /healthz HTTP/1.1\r\n\r\n"), 400);
+    res = admin_send_with(srv, "GET", "/metrics", admin_reader, NULL);
+    assert_non_null(
+        strstr(res->body, "\nbulkhead_admin_wire_refusals_total{reason=\"host_missing\"} 2\n"));
+    assert_non_null(
+        strstr(res->body, "\nbulkhead_wire_refusals_total{reason=\"host_missing\"} 0\n"));
+    response_free(&res);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void oversize_heads_get_an_answer(void **state)
 {
     struct server *srv = start("");
@@ -420,7 +388,7 @@ static void oversize_heads_get_an_answer(void **state)
     assert_true(asprintf(&bytes,
                          "GET /api/v1/session HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n"
                          "Authorization: Bearer %s\r\n\r\n",
-                         big, token) > 0);
+                         big, admin_token) > 0);
     assert_int_equal(status_of_bytes(srv, bytes), 200);
     free(bytes);
     free(big);
@@ -476,8 +444,8 @@ static void a_flood_displaces_itself(void **state)
         assert_string_equal(answer, "200");
         free(answer);
     }
-    res = with_token(srv, "GET", "/api/v1/status", token, NULL);
-    assert_int_equal(status_of(res), 200);
+    res = admin_send_with(srv, "GET", "/api/v1/status", admin_token, NULL);
+    assert_int_equal(admin_status(res), 200);
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         conn_close(&open[i]);
     assert_int_equal(server_stop(&srv), 0);
@@ -505,7 +473,8 @@ static void slow_attacks_starve_no_operator(void **state)
             for (int k = 0; k < 6; k++) /* readers have 50 requests a second */
                 harness_pause(INT64_MAX);
             /* 128 that come between a connection and its request displace it: then once more. */
-            eventually(status_of(with_token(srv, "GET", "/api/v1/session", reader, NULL)) == 200);
+            eventually(admin_status(admin_send_with(srv, "GET", "/api/v1/session", admin_reader,
+                                                    NULL)) == 200);
         }
         assert_true(n > 3); /* a loaded machine */
         assert_int_equal(admin_pid(srv), pid);
@@ -557,13 +526,14 @@ static void a_thousand_listeners_leave_room_for_operators(void **state)
 
     (void)state;
     for (int i = 0; i < N; i++) {
-        n_streams += stream(srv, i % 2 != 0 ? reader : "wrong-wrong-wrong", &open[i]) == 200;
+        n_streams += stream(srv, i % 2 != 0 ? admin_reader : "wrong-wrong-wrong", &open[i]) == 200;
         if (i >= 120)
             conn_close(&open[i]);
     }
     assert_int_equal(n_streams, 12);
-    assert_int_equal(stream(srv, token, &mine), 200);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/status", token, NULL)), 200);
+    assert_int_equal(stream(srv, admin_token, &mine), 200);
+    assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/status", admin_token, NULL)),
+                     200);
     assert_int_equal(admin_pid(srv), pid);
     assert_true(harness_is_sanitized() || memory_kib(pid) < 64 << 10);
     conn_close(&mine);
@@ -581,17 +551,20 @@ static void who_guesses_does_not_lock_operators_out(void **state)
 
     (void)state;
     for (int i = 0; i < 400; i++) { /* beyond the rate of an address, too */
-        status = status_of(with_token(srv, "GET", "/api/v1/status", "guess-guess-guess", NULL));
+        status = admin_status(
+            admin_send_with(srv, "GET", "/api/v1/status", "guess-guess-guess", NULL));
         n_wrong += status == 401;
         n_late += status == 429;
     }
     assert_true(n_wrong >= 10 && n_wrong <= 15);
     assert_int_equal(n_wrong + n_late, 400);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/status", token, NULL)), 200);
-    assert_int_equal(status_of(with_token(srv, "GET", "/api/v1/status", reader, NULL)), 200);
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", token);
-    eventually(status_of(send_to(srv, "POST", "/api/v1/session",
-                                 "Content-Type: application/json\r\n", body)) == 200);
+    assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/status", admin_token, NULL)),
+                     200);
+    assert_int_equal(
+        admin_status(admin_send_with(srv, "GET", "/api/v1/status", admin_reader, NULL)), 200);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_token);
+    eventually(admin_status(admin_send(srv, "POST", "/api/v1/session",
+                                       "Content-Type: application/json\r\n", body)) == 200);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -603,22 +576,23 @@ static void readers_push_no_operator_out(void **state)
     struct response *res;
 
     (void)state;
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", token);
-    res = send_to(srv, "POST", "/api/v1/session", "Content-Type: application/json\r\n", body);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_token);
+    res = admin_send(srv, "POST", "/api/v1/session", "Content-Type: application/json\r\n", body);
     assert_int_equal(res->status, 200);
     snprintf(cookie, sizeof cookie, "Cookie: %.*s\r\n",
              (int)strcspn(response_header(res, "Set-Cookie"), ";"),
              response_header(res, "Set-Cookie"));
     response_free(&res);
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", reader);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_reader);
     for (int i = 0; i < 100; i++) {
         char headers[512];
 
         snprintf(headers, sizeof headers,
-                 "Content-Type: application/json\r\nAuthorization: Bearer %s\r\n", reader);
-        assert_int_equal(status_of(send_to(srv, "POST", "/api/v1/session", headers, body)), 200);
+                 "Content-Type: application/json\r\nAuthorization: Bearer %s\r\n", admin_reader);
+        assert_int_equal(admin_status(admin_send(srv, "POST", "/api/v1/session", headers, body)),
+                         200);
     }
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", cookie, NULL)), 200);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -632,11 +606,11 @@ static void sessions_are_made_by_the_server_alone(void **state)
     const char *first;
 
     (void)state;
-    snprintf(body, sizeof body, "{\"token\":\"%s\"}", token);
+    snprintf(body, sizeof body, "{\"token\":\"%s\"}", admin_token);
     snprintf(name, sizeof name, "bulkhead_admin_%d", srv->port[1]);
     snprintf(headers, sizeof headers, "Content-Type: application/json\r\nCookie: %s=%048d\r\n",
              name, 7);
-    res = send_to(srv, "POST", "/api/v1/session", headers, body);
+    res = admin_send(srv, "POST", "/api/v1/session", headers, body);
     first = response_header(res, "Set-Cookie");
     assert_non_null(first);
     assert_null(strstr(first, "000000000000007"));
@@ -644,7 +618,7 @@ static void sessions_are_made_by_the_server_alone(void **state)
     response_free(&res);
     snprintf(headers, sizeof headers, "Cookie: %s=%048d\r\n", name,
              7); /* planted before the login */
-    assert_int_equal(status_of(send_to(srv, "GET", "/api/v1/status", headers, NULL)), 401);
+    assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/status", headers, NULL)), 401);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -666,11 +640,11 @@ static void no_path_leads_out_of_the_assets(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-        struct response *res = with_token(srv, "GET", paths[i], token, NULL);
+        struct response *res = admin_send_with(srv, "GET", paths[i], admin_token, NULL);
 
         if (res->status != 404 && res->status != 400)
             harness_fail(__FILE__, __LINE__, "%s: %d", paths[i], res->status);
-        assert_null(strstr(res->body, token));
+        assert_null(strstr(res->body, admin_token));
         assert_null(strstr(res->body, "root:"));
         response_free(&res);
     }
@@ -694,7 +668,7 @@ static void names_that_are_none_of_ours_are_not_served(void **state)
 
         snprintf(bytes, sizeof bytes,
                  "GET /api/v1/status HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n",
-                 hosts[i], token);
+                 hosts[i], admin_token);
         status = status_of_bytes(srv, bytes);
         if (status != 421)
             harness_fail(__FILE__, __LINE__, "%s: %d", hosts[i], status);
@@ -744,8 +718,8 @@ static void nonsense_in_shared_memory_takes_nobody_along(void **state)
         server_wait_log(srv, "admin interface on");
         eventually(admin_pid(srv) != 0 && server_children(srv, "bh-exporter", NULL, 0) == 1 &&
                    server_children(srv, "bh-recorder", NULL, 0) == 1);
-        free(token);
-        token = read_token(srv, "admin.token");
+        free(admin_token);
+        admin_token = admin_read_token(srv, "admin.token");
         pid[0] = admin_pid(srv);
         server_children(srv, "bh-exporter", &pid[1], 1);
         server_children(srv, "bh-recorder", &pid[2], 1);
@@ -761,7 +735,7 @@ static void nonsense_in_shared_memory_takes_nobody_along(void **state)
         for (int k = 0; k < 5; k++) {
             int64_t end = harness_now_ms() + 400;
 
-            res = with_token(srv, "GET", "/api/v1/status", token, NULL);
+            res = admin_send_with(srv, "GET", "/api/v1/status", admin_token, NULL);
             if (res->status != 200)
                 harness_fail(__FILE__, __LINE__, "%s: status %d: %s", target, res->status,
                              res->body);
@@ -774,7 +748,7 @@ static void nonsense_in_shared_memory_takes_nobody_along(void **state)
             run_command(&log,
                         "curl -s -m 100 -o /dev/null -w '%%{http_code} %%{size_download}'"
                         " -H 'Authorization: Bearer %s' http://127.0.0.1:%d/metrics",
-                        token, srv->port[1]),
+                        admin_token, srv->port[1]),
             0);
         /* All series that there is room for, with the longest numbers: 17 MB. */
         if (strncmp(log, "200 ", 4) != 0 || atoll(log + 4) > 24 << 20)
@@ -809,6 +783,7 @@ int main(void)
         cmocka_unit_test(a_renewed_certificate_is_noticed_and_a_bad_one_is_not_taken),
         cmocka_unit_test(neither_master_nor_workers_have_the_key),
         cmocka_unit_test(what_can_be_framed_in_two_ways_is_refused),
+        cmocka_unit_test(what_the_guard_refuses_is_counted),
         cmocka_unit_test(oversize_heads_get_an_answer),
         cmocka_unit_test(a_slow_head_is_told_that_its_time_is_over),
         cmocka_unit_test(a_flood_displaces_itself),

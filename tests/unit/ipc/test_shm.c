@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -306,7 +307,7 @@ static void connections_of_workers_do_not_overlap(void **state)
 {
     struct shm *shm = *state;
     int last = (int)shm->n_fds - 1;
-    const char *end = (const char *)shm + shm->size;
+    const char *end = (const char *)shm->admin; /* which is behind them */
 
     assert_true(shm->n_fds > 100);
     assert_non_null(shm_conn(shm, 0, last));
@@ -354,6 +355,20 @@ static void forgotten_connections_are_those_of_one_worker(void **state)
     assert_int_equal(*last_of_replay(shm, 1), 'x');
 }
 
+/* The admin process makes all else read-only for itself. */
+static void what_the_admin_process_counts_in_has_pages_of_its_own(void **state)
+{
+    struct shm *shm = *state;
+    char *admin = (char *)shm->admin;
+
+    assert_int_equal((uintptr_t)admin % SHM_PAGE, 0);
+    assert_ptr_equal(admin, (char *)shm + shm->size - SHM_PAGE);
+    assert_true(admin >= shm->handover + shm->n_workers * shm->handover_size);
+    assert_int_equal(mprotect(shm, (size_t)(admin - (char *)shm), PROT_READ), 0);
+    atomic_fetch_add(&shm->admin->refused[REFUSAL_COUNT - 1], 1);
+    assert_int_equal(atomic_load(&shm->admin->refused[REFUSAL_COUNT - 1]), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -372,6 +387,7 @@ int main(void)
         TEST(a_sink_that_its_worker_died_over_is_passed_by),
         TEST(connections_of_workers_do_not_overlap),
         TEST(forgotten_connections_are_those_of_one_worker),
+        TEST(what_the_admin_process_counts_in_has_pages_of_its_own),
         TEST(a_writer_killed_at_any_moment_leaves_whole_lines),
     };
 
