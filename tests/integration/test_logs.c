@@ -447,6 +447,7 @@ static void uncaught_exception_is_a_line_of_the_log(void **state)
                        "  - {match: {path: /talk}, chain: [talker]}\n"
                        "  - {chain: [thrower]}\n"
                        "crash: {dir: @DIR@/crashes}\n");
+    server_wait_log(srv, "serving on"); /* a line of the master's would come in between */
     ask(srv, "/talk", "ok\n");
     server_wait_log(srv, "said by the plugin\n");
     res = server_get(srv, "/");
