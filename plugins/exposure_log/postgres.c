@@ -43,13 +43,26 @@ struct libpq {
     PGresult *(*next)(PGconn *);
     char *(*quote)(PGconn *, const char *, size_t);
     void (*free)(void *);
+    PQconninfoOption *(*parse)(const char *, char **);
+    void (*free_parsed)(PQconninfoOption *);
 };
 
-static const char *const names[] = {"PQconnectdbParams",  "PQstatus",    "PQerrorMessage",
-                                    "PQfinish",           "PQexec",      "PQresultStatus",
-                                    "PQresultErrorField", "PQclear",     "PQputCopyData",
-                                    "PQputCopyEnd",       "PQgetResult", "PQescapeIdentifier",
-                                    "PQfreemem",          NULL};
+static const char *const names[] = {"PQconnectdbParams",
+                                    "PQstatus",
+                                    "PQerrorMessage",
+                                    "PQfinish",
+                                    "PQexec",
+                                    "PQresultStatus",
+                                    "PQresultErrorField",
+                                    "PQclear",
+                                    "PQputCopyData",
+                                    "PQputCopyEnd",
+                                    "PQgetResult",
+                                    "PQescapeIdentifier",
+                                    "PQfreemem",
+                                    "PQconninfoParse",
+                                    "PQconninfoFree",
+                                    NULL};
 
 struct postgres {
     struct libpq pq;
@@ -142,7 +155,7 @@ static int connect_to(struct postgres *p, char why[WHY_SIZE])
     disconnect(p);
     p->conn = p->pq.connect(keys, values, 1);
     if (p->pq.status(p->conn) != CONNECTION_OK) {
-        say(why, "PostgreSQL", p->pq.error(p->conn)); /* has no password in it */
+        say(why, "PostgreSQL", p->pq.error(p->conn)); /* of a sound string: no password */
         disconnect(p);
         return -EIO;
     }
@@ -224,6 +237,27 @@ static void postgres_close(void *state)
     free(state);
 }
 
+/* What libpq says of one that makes no sense quotes it, and so does the server of what is taken for the name of
+ * a database: with the password that may stand there. */
+static int check_conninfo(struct postgres *p, const char *text, char why[WHY_SIZE])
+{
+    char *said = NULL;
+    PQconninfoOption *parsed = p->pq.parse(text, &said);
+    int is_sound = parsed != NULL;
+
+    if (said != NULL)
+        p->pq.free(said);
+    if (parsed != NULL)
+        p->pq.free_parsed(parsed);
+    if (is_sound)
+        return 0;
+    snprintf(
+        why, WHY_SIZE,
+        "that is no connection string (it is not shown); one is: host=... dbname=... user=..., or "
+        "postgresql://...");
+    return -EINVAL;
+}
+
 int postgres_open(const struct postgres_options *o, struct backend *out, char why[WHY_SIZE])
 {
     struct postgres *p = calloc(1, sizeof *p);
@@ -236,6 +270,8 @@ int postgres_open(const struct postgres_options *o, struct backend *out, char wh
     _Static_assert(sizeof p->pq == (sizeof names / sizeof names[0] - 1) * sizeof(void *),
                    "a function for each name");
     r = backend_load("libpq.so.5", "libpq5", names, (void **)&p->pq, why);
+    if (r == 0)
+        r = check_conninfo(p, o->conninfo, why);
     if (r < 0) {
         free(p);
         return r;

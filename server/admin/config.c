@@ -142,6 +142,18 @@ static json_t *hidden_json(const struct yaml_node *map)
     return json;
 }
 
+/* Of a receiver of alerts: its path may be a key as well as its query. */
+static json_t *place_json(const char *text)
+{
+    const char *scheme = strstr(text, "://");
+    size_t n = scheme != NULL ? (size_t)(scheme + 3 - text) : 0;
+
+    n += strcspn(text + n, "/?#");
+    return text[n] == '\0' || strcmp(text + n, "/") == 0
+               ? text_json(text, strlen(text))
+               : json_sprintf("%.*s/%s", (int)n, text, hidden);
+}
+
 static json_t *scalar_json(const struct schema *s, const struct yaml_node *node)
 {
     const char *text = node != NULL ? node->text : s->def, *why;
@@ -151,8 +163,8 @@ static json_t *scalar_json(const struct schema *s, const struct yaml_node *node)
         return NULL;
     if (s->kind == SCHEMA_INT && value_int(text, &v, &why) == 0)
         return json_integer(v);
-    if (strcmp(s->key, "url") == 0 && strchr(text, '?') != NULL)
-        return json_sprintf("%.*s?%s", (int)strcspn(text, "?"), text, hidden);
+    if (strcmp(s->key, "url") == 0)
+        return place_json(text);
     if (sounds_secret(s->key) && s->kind == SCHEMA_STRING)
         return json_string(hidden);
     return text_json(text, strlen(text));

@@ -1,13 +1,16 @@
 #include "base/urgency.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SHORT_SLICE_NS 100000    /* the shortest there is; the kernel's own is 1 to 3 ms */
@@ -104,15 +107,22 @@ static void restore_children(pid_t pid, pid_t tid)
     fclose(f);
 }
 
-void urgency_restore(pid_t pid)
+/* -1: not known. The folder has two links of its own. */
+static int count_threads(pid_t pid)
+{
+    char path[32];
+    struct stat st;
+
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    return stat(path, &st) == 0 ? (int)st.st_nlink - 2 : -1;
+}
+
+static void restore_all(pid_t pid)
 {
     const struct dirent *entry;
     char path[32];
     DIR *dir;
 
-    /* One that the whole server was started with stays. */
-    if (pid == getpid() ? !has_yielded : sched_getscheduler(0) != SCHED_OTHER)
-        return;
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     dir = opendir(path);
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
@@ -125,6 +135,42 @@ void urgency_restore(pid_t pid)
     }
     if (dir != NULL)
         closedir(dir);
+}
+
+void urgency_restore(pid_t pid, int n_others)
+{
+    if (sched_getscheduler(0) != SCHED_OTHER)
+        return; /* the whole server was started with that, and nobody yields */
+    if (count_threads(pid) != 1 + n_others) {
+        restore_all(pid);
+        return;
+    }
+    restore_thread(pid);
+    restore_children(pid, pid);
+}
+
+bool urgency_has_yielded(void)
+{
+    return has_yielded;
+}
+
+static bool has_children(void)
+{
+    siginfo_t si;
+
+    return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+}
+
+void urgency_return(const pid_t *tid, int n, int n_others)
+{
+    if (!has_yielded)
+        return;
+    has_yielded = false;
+    restore_thread(0);
+    for (int i = 0; i < n; i++)
+        restore_thread(tid[i]);
+    if (count_threads(getpid()) != 1 + n + n_others || has_children())
+        restore_all(getpid());
 }
 
 void urgency_wake_last(void)

@@ -9,6 +9,7 @@
 #ifndef BASE_URGENCY_H
 #define BASE_URGENCY_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* As long as there are rights for it, before a change of user. */
@@ -18,9 +19,17 @@ void urgency_allow_return(void);
  * chosen another policy than the usual one for the whole server. */
 void urgency_yield(void);
 
-/* All threads of a process that has yielded, and its children, are as they were before. Who has not,
- * stays as it is. */
-void urgency_restore(pid_t pid);
+/* Has this process yielded, and so the threads that it makes without a policy of their own? */
+bool urgency_has_yielded(void);
+
+/* Another process that has yielded, all its threads and its children are as they were before. n_others: of
+ * its threads so many have a policy of their own. Only when there are more of them are they looked up.
+ * What a newcomer would get wrong: that is not free. The kernel keeps what was looked up below
+ * /proc/PID/task until the thread, and then the process, has ended, and throws it away each time: whoever
+ * collects the process spins until the thread is done, milliseconds where both want the same CPU. */
+void urgency_restore(pid_t pid, int n_others);
+/* This one: the calling thread, tid[n], and, if that and n_others is not all, whatever else there is. */
+void urgency_return(const pid_t *tid, int n, int n_others);
 
 /* The calling thread, and those that it makes, are woken ahead of others with the same share of the CPU
  * (Linux 6.12 or later; before, nothing happens). It gets no more of it than them. */

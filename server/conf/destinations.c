@@ -19,6 +19,9 @@ static void read_rule(struct schema_reader *r, struct destination *d, struct des
     if (e == -ERANGE)
         schema_error(r, node, "plugins.http.allow", NULL, "'%.60s' has bits set beyond its prefix",
                      node->text);
+    else if (e < 0 && strchr(node->text, '@') != NULL)
+        schema_error(r, node, "plugins.http.allow", "api.example.org:443",
+                     "a host, without a user and without a path; what stands there is not shown");
     else if (e < 0)
         schema_error(r, node, "plugins.http.allow",
                      "api.example.org:443, *.example.org, 10.0.0.0/8, [::1]:8080, public, any or "

@@ -23,6 +23,13 @@ int store_read_address(struct schema_reader *r, const struct yaml_node *node, co
         cfg->store.redis.path = host + 5; /* made absolute later */
         return 0;
     }
+    if (strpbrk(host, "@/") != NULL) { /* not shown: people put passwords there */
+        schema_error(
+            r, node, path, forms,
+            "is a host with a port, no URL; user, password and database have keys of their "
+            "own");
+        return -EINVAL;
+    }
     if (n == 0 || value_int(colon + 1, &port, &why) < 0 || port < 1 || port > 65535 || n > 255) {
         schema_error(r, node, path, forms, "'%.100s' is not a host with a port from 1 to 65535",
                      host);

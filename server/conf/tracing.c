@@ -97,7 +97,10 @@ int pairs_read(struct schema_reader *r, const struct yaml_node *map, const char 
         if (value->is_bad)
             continue;
         if (are_headers && !is_token(key->text))
-            schema_error(r, key, path, NULL, "'%.80s' is no name of a header field", key->text);
+            /* What follows a colon would be its value. */
+            schema_error(r, key, path, NULL, "'%.*s' is no name of a header field",
+                         (int)strcspn(key->text, ":=") < 80 ? (int)strcspn(key->text, ":=") : 80,
+                         key->text);
         else if (value->kind != YAML_SCALAR || value->is_null || !is_one_line(value->text))
             schema_error(r, value, path, NULL, "%.80s: expected a text of one line", key->text);
         else

@@ -13,6 +13,7 @@
 #include "base/curl.h"
 #include "base/list.h"
 #include "conf/config.h"
+#include "exporter/echo.h"
 #include "obs/log.h"
 
 #ifndef BULKHEAD_VERSION
@@ -45,7 +46,7 @@ struct mailbox {
     struct outbox *outbox;
     struct outbox_address is;
     struct curl_slist *headers;
-    char *url, *shown, *ca; /* shown: without its query */
+    char *url, *shown, *ca; /* shown: no more than the host */
     char what[64];
     struct list waiting, away;
     uint32_t n_away;
@@ -127,6 +128,15 @@ static bool make_headers(const struct curl *curl, const struct outbox_address *i
     return ok;
 }
 
+/* A path may be a key as well as a query. */
+static size_t count_shown(const char *url)
+{
+    const char *scheme = strstr(url, "://");
+    size_t n = scheme != NULL ? (size_t)(scheme + 3 - url) : 0;
+
+    return n + strcspn(url + n, "/?#");
+}
+
 struct mailbox *outbox_add(struct outbox *o, const struct outbox_address *what)
 {
     struct mailbox *a = calloc(1, sizeof *a);
@@ -139,7 +149,7 @@ struct mailbox *outbox_add(struct outbox *o, const struct outbox_address *what)
     list_init(&a->away);
     snprintf(a->what, sizeof a->what, "%s", what->what);
     a->url = strdup(what->url);
-    a->shown = strndup(what->url, strcspn(what->url, "?#"));
+    a->shown = strndup(what->url, count_shown(what->url));
     a->ca = what->ca != NULL ? strdup(what->ca) : NULL;
     if (a->url == NULL || a->shown == NULL || (what->ca != NULL && a->ca == NULL) ||
         !make_headers(o->curl, what, &a->headers)) {
@@ -413,6 +423,16 @@ static void tell_failure(const struct mailbox *a, int64_t delay)
                  (delay + 999) / 1000);
 }
 
+static bool repeats_a_secret(const struct mailbox *a, const char *text)
+{
+    if (echo_has_url(text, a->url))
+        return true;
+    for (const struct curl_slist *h = a->headers; h != NULL; h = h->next)
+        if (echo_has_header(text, h->data))
+            return true;
+    return false;
+}
+
 static void note_trouble(struct mailbox *a, const struct outbox_answer *answer, const char *why)
 {
     char status[32];
@@ -438,6 +458,8 @@ static void arrived(struct letter *l, CURLcode result, int64_t now_ms)
         answer.error = l->error[0] != '\0' ? l->error : curl->easy_strerror(result);
     verdict = a->is.judge != NULL && answer.status != 0 ? a->is.judge(&answer, why, sizeof why)
                                                         : outbox_judge(&answer);
+    if (why[0] != '\0' && (repeats_a_secret(a, why) || repeats_a_secret(a, l->answer)))
+        snprintf(why, sizeof why, "its answer repeats what it was sent, and is not shown");
     if (verdict == OUTBOX_TAKEN)
         a->trouble[0] = '\0';
     else

@@ -34,7 +34,7 @@ struct outbox_answer {
 
 struct outbox_address {
     const char *what; /* for the log: "traces", "alerts to 'ops'" */
-    const char *url;  /* its query is never told: it may hold a key */
+    const char *url;  /* its path and query are never told: they may hold a key */
     const char *ca;   /* a file; NULL: the system's */
     const char *content_type;
     const struct config_pair *header;

@@ -27,7 +27,9 @@
 #include "master/watch.h"
 
 #define MASTER_READY_MS 10000 /* from fork to "ready" */
-#define MASTER_YIELD_MS 50    /* so long one that nobody waits for leaves the CPU to others */
+#define CHILD_OWN_THREADS \
+    1 /* of a worker, or a preflight process, that yields: its watchdog does not */
+#define MASTER_YIELD_MS 50 /* so long one that nobody waits for leaves the CPU to others */
 
 /* What an event of the loop is about: a slot (its ready_fd), or one of these. */
 #define MASTER_CHANNEL_EVENT 0x10000u /* | slot */

@@ -90,7 +90,7 @@ json_t *kept_read(const char *path)
 }
 
 /* Of the server with this config. what: "variants.json". */
-static int path_of(const struct config *cfg, const char *what, char path[PATH_MAX])
+int kept_path(const struct config *cfg, const char *what, char *path)
 {
     char file[PATH_MAX + 256], hash[DIGEST_TEXT], name[40];
     const char *slash = strrchr(cfg->path, '/');
@@ -105,7 +105,7 @@ static int path_of(const struct config *cfg, const char *what, char path[PATH_MA
                : -ENAMETOOLONG;
 }
 
-static int make_folder(const char *path)
+int kept_make_folder(const char *path)
 {
     char dir[PATH_MAX];
 
@@ -147,9 +147,9 @@ int kept_object(const struct config *cfg, const char *from, const char *sha256, 
     int r;
 
     snprintf(what, sizeof what, "objects/%s.so", sha256);
-    r = path_of(cfg, what, path);
+    r = kept_path(cfg, what, path);
     if (r == 0)
-        r = make_folder(path);
+        r = kept_make_folder(path);
     if (r == 0 && (digest_file(path, is) < 0 || strcmp(is, sha256) != 0))
         r = strcmp(from, path) == 0 ? -EIO : copy(from, path);
     if (r < 0)
@@ -165,7 +165,7 @@ static void sweep(const struct config *cfg, const struct overlay *overlay, const
     const struct dirent *e;
     DIR *d;
 
-    if (path_of(cfg, "objects", dir) < 0 || (d = opendir(dir)) == NULL)
+    if (kept_path(cfg, "objects", dir) < 0 || (d = opendir(dir)) == NULL)
         return;
     while ((e = readdir(d)) != NULL) {
         bool is_used = e->d_name[0] == '.' || strncmp(e->d_name, other, 64) == 0;
@@ -216,13 +216,15 @@ int kept_save(struct master *m, const struct overlay *overlay, const char *rolli
     if (overlay->n == 0 && rolling == NULL && m->kept == NULL)
         return 0; /* nothing is to be kept, and nothing was */
     text = print(overlay, rolling);
-    r = text == NULL ? -ENOMEM : path_of(m->cfg, "variants.json", path);
+    r = text == NULL ? -ENOMEM : kept_claim(m, NULL);
+    if (r == 0)
+        r = kept_path(m->cfg, "variants.json", path);
     if (r == 0 && text_is_same(text, m->kept)) {
         free(text);
         return 0;
     }
     if (r == 0)
-        r = make_folder(path);
+        r = kept_make_folder(path);
     if (r == 0)
         r = kept_write(path, text);
     if (r < 0) {
@@ -287,7 +289,7 @@ void kept_load(const struct config *cfg, struct overlay *out, char *interrupted,
 
     memset(out, 0, sizeof *out);
     interrupted[0] = '\0';
-    if (path_of(cfg, "variants.json", path) < 0 || (json = kept_read(path)) == NULL)
+    if (kept_path(cfg, "variants.json", path) < 0 || (json = kept_read(path)) == NULL)
         return;
     list = json_object_get(json, "variants");
     json_array_foreach(list, i, item)

@@ -410,7 +410,7 @@ void posts_tick(struct master *m, int64_t now)
             /* Again and again: on a busy machine it may not have come to yield yet, and then would do so
              * for good. */
             c->hurry_ms = now + MASTER_YIELD_MS;
-            urgency_restore(c->pid);
+            urgency_restore(c->pid, CHILD_OWN_THREADS);
         }
         if (c->duty == DUTY_PARKED && c->is_surrendering && c->due_ms <= now) {
             log_error("worker %d did not hand over all its connections in time: killed", i);

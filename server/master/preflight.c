@@ -202,14 +202,16 @@ static bool step(struct preflight *p)
         continue;
     if (clock_mono_ms() >= p->hurry_ms) {
         p->hurry_ms += MASTER_YIELD_MS; /* again: see posts_tick() */
-        urgency_restore(p->pid);
+        urgency_restore(p->pid, CHILD_OWN_THREADS);
     }
     if (rep->total >= REPORT_MAX)
         p->ending = ENDED_TALKATIVE;
     else if (clock_mono_ms() >= p->end_ms)
         p->ending = ENDED_LATE;
     if (p->ending != ENDED_BY_ITSELF) {
-        urgency_restore(p->pid); /* to die takes time of the CPU, too, and it is waited for */
+        urgency_restore(
+            p->pid,
+            CHILD_OWN_THREADS); /* to die takes time of the CPU, too, and it is waited for */
         kill(p->pid, SIGKILL);
     }
     do {

@@ -190,7 +190,19 @@ static int prepare(struct master *m, struct draft *d, const char *by, struct ove
                    char *why, size_t size)
 {
     struct rollout_run *r = &m->rollout;
-    int result = rollout_keep(m, &d->stable);
+    pid_t other = 0;
+    int result = kept_claim(m, &other);
+
+    if (result == -EBUSY) {
+        snprintf(
+            why, size,
+            "another server, pid %d, runs with this config and has its state in %s: give one of "
+            "them another state.dir",
+            (int)other, m->cfg->state.dir);
+        return result;
+    }
+    if (result == 0)
+        result = rollout_keep(m, &d->stable);
 
     if (result < 0) {
         snprintf(why, size,

@@ -126,6 +126,20 @@ static int open_store(struct master *m)
     return r;
 }
 
+/* What is kept there is what another server runs. That it cannot be written to is told when it matters. */
+static int claim_state(struct master *m)
+{
+    pid_t other = 0;
+
+    if (m->kept == NULL || kept_claim(m, &other) != -EBUSY)
+        return 0;
+    master_say(m,
+               "another server, pid %d, runs with this config and has its state in %s: stop it, or "
+               "give this one another state.dir (in %s)",
+               (int)other, m->cfg->state.dir, m->cfg->path);
+    return -EBUSY;
+}
+
 int master_prepare(struct master *m)
 {
     const struct config *cfg = m->cfg;
@@ -149,6 +163,8 @@ int master_prepare(struct master *m)
     if (r < 0)
         return r;
     r = make_crash_dir(m);
+    if (r == 0)
+        r = claim_state(m);
     if (r < 0)
         return r;
     r = shm_create((uint32_t)m->n_slots, CONFIG_MAX_PLACES, &m->shm);

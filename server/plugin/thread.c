@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <threads.h>
 #include <unistd.h>
 
+#include "base/urgency.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
@@ -45,6 +47,7 @@ static struct {
     _Atomic(const void *) fn[SHM_THREADS]; /* that those began in which are shown */
     pthread_once_t once;
     pthread_key_t key;
+    int n_hosts; /* made while this process yields, and do not */
     int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int (*thrd_create)(thrd_t *, thrd_start_t, void *);
     struct {
@@ -459,6 +462,37 @@ static void *begin_hosts(void *arg)
     return h.fn(h.arg);
 }
 
+/* One of the host's does not yield with the thread that makes it: what plugins do in open() is watched in
+ * time, and whoever comes back has fewer threads to look for. */
+static int create_hosts(pthread_t *thread, struct hosts_thread *h)
+{
+    pthread_attr_t attr;
+    int r = EPERM;
+
+    if (urgency_has_yielded() && pthread_attr_init(&attr) == 0) {
+        pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+        pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
+        r = threads.pthread_create(thread, &attr, begin_hosts, h);
+        pthread_attr_destroy(&attr);
+        threads.n_hosts += r == 0;
+    }
+    return r != EPERM ? r : threads.pthread_create(thread, NULL, begin_hosts, h);
+}
+
+void thread_restore_urgency(void)
+{
+    pid_t tid[SHM_THREADS];
+    int n = 0;
+
+    for (int i = 0; threads.shared != NULL && i < SHM_THREADS; i++) {
+        int32_t shown = atomic_load(&threads.shared->thread[i].tid);
+
+        if (shown != 0)
+            tid[n++] = shown;
+    }
+    urgency_return(tid, n, threads.n_hosts);
+}
+
 int thread_start(const char *name, void *(*fn)(void *), void *arg)
 {
     struct hosts_thread *h = malloc(sizeof *h);
@@ -478,7 +512,7 @@ int thread_start(const char *name, void *(*fn)(void *), void *arg)
         if (sigismember(&faults, signo) == 1)
             sigdelset(&set, signo);
     pthread_sigmask(SIG_SETMASK, &set, &old);
-    r = threads.pthread_create(&thread, NULL, begin_hosts, h);
+    r = create_hosts(&thread, h);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (r != 0) {
         free(h);

@@ -53,6 +53,9 @@ bool thread_is_shown(int32_t tid);
 /* A thread of the host's: detached, not counted, no signals but those of faults. 0 or -errno. */
 int thread_start(const char *name, void *(*fn)(void *), void *arg);
 
+/* This process has yielded (base/urgency.h), and is as before; with all its threads, and its children. */
+void thread_restore_urgency(void);
+
 /* A place where the calling thread is shown, or NULL when there is none left. plugin: whose it is, 0 for
  * one of the pool. */
 struct shm_thread *thread_show(uint32_t plugin);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -35,18 +36,11 @@ struct left {
 
 /* ---- threads ---- */
 
-static int list_tasks(int32_t *task, int max)
+static int count_tasks(void)
 {
-    DIR *d = opendir("/proc/self/task");
-    const struct dirent *e;
-    int n = 0;
+    struct stat st;
 
-    while (d != NULL && n < max && (e = readdir(d)) != NULL)
-        if (e->d_name[0] != '.')
-            task[n++] = (int32_t)strtol(e->d_name, NULL, 10);
-    if (d != NULL)
-        closedir(d);
-    return n;
+    return stat("/proc/self/task", &st) == 0 ? (int)st.st_nlink - 2 : 0;
 }
 
 void leftovers_begin(struct leftovers *l)
@@ -54,7 +48,7 @@ void leftovers_begin(struct leftovers *l)
     memset(l, 0, sizeof *l);
     for (int signo = 1; signo < NSIG; signo++)
         sigaction(signo, NULL, &l->action[signo]);
-    l->n_tasks = list_tasks(l->task, LEFTOVERS_TASKS);
+    l->n_tasks = count_tasks();
 }
 
 static bool is_pinned(const struct plugins *plugins, uint32_t plugin)
@@ -126,20 +120,22 @@ static bool is_own(int32_t task, const char *name)
     return strncmp(comm, name, strlen(name)) == 0;
 }
 
-/* Those that nobody has started by pthread_create() have no name of the host's, which names its own. */
+/* Those that nobody has started by pthread_create() have no name of the host's, which names its own. They
+ * are looked for when there is one more than before: see urgency_restore() of what that costs. */
 static void note_strangers(const struct leftovers *l, int report_fd)
 {
-    int32_t task[LEFTOVERS_TASKS * 4];
-    int n_tasks = list_tasks(task, LEFTOVERS_TASKS * 4), n = 0;
+    DIR *d = count_tasks() > l->n_tasks ? opendir("/proc/self/task") : NULL;
+    const struct dirent *e;
     char line[256];
+    int n = 0;
 
-    for (int i = 0; i < n_tasks; i++) {
-        bool is_old = false;
+    while (d != NULL && (e = readdir(d)) != NULL) {
+        int32_t task = (int32_t)strtol(e->d_name, NULL, 10);
 
-        for (int k = 0; k < l->n_tasks; k++)
-            is_old |= l->task[k] == task[i];
-        n += !is_old && !thread_is_shown(task[i]) && is_own(task[i], "bh-preflight");
+        n += task > 0 && task != getpid() && !thread_is_shown(task) && is_own(task, "bh-preflight");
     }
+    if (d != NULL)
+        closedir(d);
     if (n == 0)
         return;
     snprintf(

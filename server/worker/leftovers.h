@@ -16,12 +16,9 @@
 struct config;
 struct diag;
 
-#define LEFTOVERS_TASKS 64
-
 struct leftovers {
     struct sigaction action[NSIG];
-    int32_t task[LEFTOVERS_TASKS]; /* threads that were there */
-    int n_tasks;
+    int n_tasks; /* threads that were there */
 };
 
 /* Before plugins are loaded. */

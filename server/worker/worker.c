@@ -226,7 +226,7 @@ static int start(const struct setup *setup, struct diag *diag)
     if (worker.seat->post >= 0)
         r = worker_prepare(worker.seat->post);
     /* Sooner than the master is told: its order is to be obeyed at once. */
-    urgency_restore(getpid());
+    thread_restore_urgency();
     urgency_wake_first();
     return r;
 }

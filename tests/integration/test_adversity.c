@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +239,56 @@ static void crashes_are_answered_without_a_disk_and_that_is_told_once(void **sta
     free(dir);
 }
 
+/* ---- two servers ---- */
+
+/* They can have one config: its address is a variable. */
+static void a_state_folder_is_of_one_server_and_the_other_is_told_which(void **state)
+{
+    struct server *srv = rollout_start("", "control: {socket: \"${CONTROL:-control}\"}\n");
+    char said[128], *out;
+    int other;
+
+    (void)state;
+    rollout_make(srv->dir, "v", "2", "");
+    /* Without anything kept they do not mind each other. The other one has another port. */
+    assert_int_equal(
+        run_command(NULL,
+                    "cd %s && sed 's/127.0.0.1:%d/${AT:-127.0.0.1:%d}/' bulkhead.yaml > "
+                    "next && cp next bulkhead.yaml",
+                    srv->dir, srv->port[0], srv->port[0]),
+        0);
+    assert_int_equal(
+        run_command(
+            &out,
+            "cd %s && AT=unix:%s/two.sock CONTROL=two %s run -c bulkhead.yaml > two.log 2>&1 & "
+            "echo $!",
+            srv->dir, srv->dir, getenv("BULKHEAD")),
+        0);
+    other = atoi(out);
+    free(out);
+    eventually(run_command(NULL, "grep -q 'serving on' %s/two.log", srv->dir) == 0);
+    rollout_expect(srv, 0, NULL, "rollout start v --manual --steps canary=50%");
+    snprintf(said, sizeof said, "another server, pid %d, runs with this config", (int)srv->pid);
+    assert_int_equal(run_command(&out, "cd %s && %s rollout start v --manual --socket %s/two",
+                                 srv->dir, getenv("BULKHEAD"), srv->dir),
+                     1);
+    assert_non_null(strstr(out, said));
+    free(out);
+    kill(other, SIGTERM);
+    eventually(kill(other, 0) < 0);
+    /* Now something is kept. */
+    assert_int_equal(run_command(&out,
+                                 "cd %s && AT=unix:%s/two.sock CONTROL=two %s run -c bulkhead.yaml",
+                                 srv->dir, srv->dir, getenv("BULKHEAD")),
+                     1);
+    assert_non_null(strstr(out, said));
+    free(out);
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
+    check_says(srv, "2 one");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 /* ---- files that change ---- */
 
 /* "2 sha256:0123...", as a reload has told it, is of the bytes of that version, and that is what answers. */
@@ -426,6 +477,7 @@ int main(void)
         cmocka_unit_test(a_quarantine_holds_without_a_disk),
         cmocka_unit_test(copies_that_do_not_fit_leave_what_serves),
         cmocka_unit_test(crashes_are_answered_without_a_disk_and_that_is_told_once),
+        cmocka_unit_test(a_state_folder_is_of_one_server_and_the_other_is_told_which),
         cmocka_unit_test(what_is_loaded_is_what_was_looked_at),
         cmocka_unit_test(steps_take_their_time_whatever_the_wall_clock_says),
         cmocka_unit_test(breakers_that_deaths_of_workers_open_are_events),

@@ -58,7 +58,7 @@ static bool comes_back(void)
         read(said[0], &tid, sizeof tid) != sizeof tid)
         return false;
     held = has_yielded(0) && has_yielded(tid);
-    urgency_restore(getpid());
+    urgency_return(NULL, 0, 0);
     held = held && sched_getscheduler(0) == SCHED_OTHER && sched_getscheduler(tid) == SCHED_OTHER;
     child = fork();
     if (child == 0)
@@ -73,12 +73,75 @@ static void who_yields_comes_back_with_all_its_threads(void **state)
     assert_true(in_process(comes_back));
 }
 
+/* How many of what is told to be there is not the truth: 0 or 1. */
+static bool knows_threads(int n_untold)
+{
+    pthread_t thread;
+    pid_t tid;
+    bool is_well;
+
+    urgency_yield();
+    if (pipe(said) < 0 || pipe(may_end) < 0 ||
+        pthread_create(&thread, NULL, wait_in_thread, NULL) != 0 ||
+        read(said[0], &tid, sizeof tid) != sizeof tid)
+        return false;
+    is_well = urgency_has_yielded() && has_yielded(tid);
+    urgency_return(&tid, 1 - n_untold, 0);
+    is_well = is_well && sched_getscheduler(0) == SCHED_OTHER &&
+              sched_getscheduler(tid) == SCHED_OTHER && !urgency_has_yielded();
+    return is_well && write(may_end[1], "", 1) == 1 && pthread_join(thread, NULL) == 0;
+}
+
+static bool knows_all(void)
+{
+    return knows_threads(0);
+}
+
+static bool knows_too_few(void)
+{
+    return knows_threads(1);
+}
+
+static void threads_that_are_known_come_back_and_others_are_looked_for(void **state)
+{
+    (void)state;
+    assert_true(in_process(knows_all));
+    assert_true(in_process(knows_too_few));
+}
+
+static bool has_a_child(void)
+{
+    pid_t child;
+    bool is_well;
+
+    urgency_yield();
+    if (pipe(said) < 0 || pipe(may_end) < 0)
+        return false;
+    child = fork();
+    if (child == 0) {
+        char c;
+
+        (void)!read(may_end[0], &c, 1);
+        _exit(0);
+    }
+    is_well = has_yielded(child);
+    urgency_return(NULL, 0, 0);
+    is_well = is_well && sched_getscheduler(child) == SCHED_OTHER;
+    return write(may_end[1], "", 1) == 1 && waitpid(child, NULL, 0) == child && is_well;
+}
+
+static void children_that_a_plugin_made_come_back_with_it(void **state)
+{
+    (void)state;
+    assert_true(in_process(has_a_child));
+}
+
 static bool keeps_policy(void)
 {
     if (sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) < 0)
         return false;
     urgency_yield();
-    urgency_restore(getpid());
+    urgency_return(NULL, 0, 0);
     urgency_wake_first();
     return sched_getscheduler(0) == SCHED_BATCH;
 }
@@ -98,7 +161,7 @@ static bool is_batch_without_rights(void)
     urgency_yield();
     if (sched_getscheduler(0) != SCHED_BATCH)
         return false;
-    urgency_restore(getpid());
+    urgency_return(NULL, 0, 0);
     return sched_getscheduler(0) == SCHED_OTHER;
 }
 
@@ -125,7 +188,7 @@ static bool parent_restores(void)
     }
     if (read(said[0], &c, 1) != 1)
         return false;
-    urgency_restore(pid);
+    urgency_restore(pid, 0);
     return write(may_end[1], "", 1) == 1 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
@@ -139,6 +202,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_yields_comes_back_with_all_its_threads),
+        cmocka_unit_test(threads_that_are_known_come_back_and_others_are_looked_for),
+        cmocka_unit_test(children_that_a_plugin_made_come_back_with_it),
         cmocka_unit_test(the_policy_that_somebody_chose_stays),
         cmocka_unit_test(who_could_not_come_back_is_never_idle),
         cmocka_unit_test(a_child_is_restored_by_its_parent),
