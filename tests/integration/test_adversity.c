@@ -50,9 +50,9 @@ static void make_room(const char *disk)
     assert_int_equal(run_command(NULL, "rm -f %s/filler %s/more", disk, disk), 0);
 }
 
-static void set_read_only(const char *disk, bool is_so)
+static void set_read_only(const char *disk)
 {
-    assert_int_equal(mount(NULL, disk, NULL, MS_REMOUNT | (is_so ? MS_RDONLY : 0), NULL), 0);
+    assert_int_equal(mount(NULL, disk, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
 }
 
 static void leave_disk(char *disk)
@@ -81,17 +81,23 @@ static int times_in_log(const struct server *srv, const char *what)
     return n;
 }
 
-static struct server *start_on(char **disk, const char *more)
+/* A server whose state is on a small disk of its own. */
+static void on_a_small_disk(void (*check)(struct server *, const char *disk))
 {
-    char *dir = tmp_dir();
     struct server *srv;
+    char *dir, *disk;
 
-    *disk = small_disk(dir);
+    if (!may_mount())
+        skip();
+    dir = tmp_dir();
+    disk = small_disk(dir);
     rollout_make(dir, "v", "1", "");
-    srv = server_start_in(dir, ROLLOUT_CONFIG, "", more);
+    srv = server_start_in(dir, ROLLOUT_CONFIG, "", "state: {dir: @DIR@/small/state}\n");
     server_wait_log(srv, "serving on");
+    check(srv, disk);
+    assert_int_equal(server_stop(&srv), 0);
+    leave_disk(disk);
     free(dir);
-    return srv;
 }
 
 static void check_rollout_without_a_disk(struct server *srv, const char *why)
@@ -107,15 +113,8 @@ static void check_rollout_without_a_disk(struct server *srv, const char *why)
     check_says(srv, "2 one");
 }
 
-static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **state)
+static void check_rollouts_on_a_full_disk(struct server *srv, const char *disk)
 {
-    struct server *srv;
-    char *disk;
-
-    (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
     fill_up(disk);
     check_rollout_without_a_disk(srv, "No space left on device");
     make_room(disk);
@@ -126,34 +125,28 @@ static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **
     rollout_expect(srv, 0, NULL, "rollout promote");
     eventually(rollout_is(srv, "phase", "idle"));
     check_says(srv, "3 one");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+}
+
+static void a_rollout_that_cannot_be_kept_is_refused_and_nothing_changes(void **state)
+{
+    (void)state;
+    on_a_small_disk(check_rollouts_on_a_full_disk);
+}
+
+static void check_read_only(struct server *srv, const char *disk)
+{
+    set_read_only(disk);
+    check_rollout_without_a_disk(srv, "Read-only file system");
 }
 
 static void a_state_folder_that_is_read_only_is_told(void **state)
 {
-    struct server *srv;
-    char *disk;
-
     (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
-    set_read_only(disk, true);
-    check_rollout_without_a_disk(srv, "Read-only file system");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+    on_a_small_disk(check_read_only);
 }
 
-static void a_quarantine_holds_without_a_disk(void **state)
+static void check_quarantine(struct server *srv, const char *disk)
 {
-    struct server *srv;
-    char *disk;
-
-    (void)state;
-    if (!may_mount())
-        skip();
-    srv = start_on(&disk, "state: {dir: @DIR@/small/state}\n");
     fill_up(disk);
     free(reload_make(srv->dir, "v", "2", "", "abort();"));
     rollout_expect(srv, 2, "open() crashed with SIGABRT", "reload --wait");
@@ -161,8 +154,12 @@ static void a_quarantine_holds_without_a_disk(void **state)
     server_wait_log(srv, "No space left on device; it holds as long as this server runs");
     rollout_expect(srv, 2, "is in quarantine since", "reload --wait");
     check_says(srv, "1 one");
-    assert_int_equal(server_stop(&srv), 0);
-    leave_disk(disk);
+}
+
+static void a_quarantine_holds_without_a_disk(void **state)
+{
+    (void)state;
+    on_a_small_disk(check_quarantine);
 }
 
 static void copies_that_do_not_fit_leave_what_serves(void **state)
