@@ -161,6 +161,23 @@ static void print_outcome(FILE *out, const json_t *record)
     }
 }
 
+/* How long it is; what is in it is a client's. */
+static void print_body(FILE *out, const json_t *record)
+{
+    long long recorded = crash_number(record, "body.recorded");
+    const char *came = crash_number(record, "body.received") == 1 ? "byte" : "bytes";
+    char kept[64] = "none is on record";
+
+    if (!json_is_object(find(record, "body")))
+        return;
+    if (recorded > 0 && json_is_true(find(record, "body.cut")))
+        snprintf(kept, sizeof kept, "the first %lld are on record", recorded);
+    else if (recorded > 0)
+        snprintf(kept, sizeof kept, "all are on record");
+    print(out, "  body      %lld %s had come, %s", crash_number(record, "body.received"), came,
+          kept);
+}
+
 static void print_request(FILE *out, const json_t *record)
 {
     const json_t *headers = find(record, "request.headers"), *header;
@@ -181,6 +198,7 @@ static void print_request(FILE *out, const json_t *record)
         print(out, "  %s: %s", or_dash(json_string_value(json_array_get(header, 0))),
               or_dash(json_string_value(json_array_get(header, 1))));
     }
+    print_body(out, record);
 }
 
 static void print_frame(FILE *out, size_t i, const json_t *f)

@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "cli/replay_gdb.h"
 #include "cli/replay_request.h"
 #include "cli/replay_server.h"
+#include "obs/record_dir.h"
 
 #define RECORD_MAX (4u << 20)
 
@@ -29,9 +31,9 @@ static const char help[] =
     "\n"
     "Sends the request of a crash record once more, through the plugin that crashed, and shows what\n"
     "happens: in a server of its own, which nobody else can reach, and which ends with it. The plugin\n"
-    "has the options of the config. A record has the request's line and headers; secrets in them are\n"
-    "redacted, and there is no body: what is sent instead is told. What the plugin had in memory is\n"
-    "not there either.\n"
+    "has the options of the config. A record has the request's line and headers, secrets in them\n"
+    "redacted, and the first bytes of its body if crash.record_body is set: what is sent instead of\n"
+    "what is not on record is told. What the plugin had in memory is not there either.\n"
     "\n"
     "      --last          the newest record\n"
     "  -c, --config FILE   the config that the server ran with; default:\n"
@@ -39,7 +41,7 @@ static const char help[] =
     "      --dir DIR       the folder of the records; default: crash.dir of the config\n"
     "      --chain         all plugins of the config, and its routes: with what they do to others, to\n"
     "                      log files and backends, say\n"
-    "      --body FILE     the request's body\n"
+    "      --body FILE     the request's body; default: what is on record of it\n"
     "      --module FILE   another object of the plugin: a build with the mistake mended, say\n"
     "      --gdb           stops in the debugger where it crashes, with no deadlines\n"
     "      --json          print JSON: result (same, other, none), status, notes, crash (the record)\n"
@@ -51,7 +53,8 @@ struct options {
     const char *config, *dir, *id, *body;
     struct replay_wish wish;
     bool is_last, as_json, in_gdb;
-    char **gdb; /* arguments, NULL-terminated */
+    char **gdb;             /* arguments, NULL-terminated */
+    char records[PATH_MAX]; /* the folder that the record is in */
 };
 
 /* ---- the record ---- */
@@ -71,18 +74,23 @@ static json_t *read_file(const char *command, const char *path)
 }
 
 /* NULL: it has been said why, and *status is what to exit with. */
-static json_t *read_record(const char *command, const struct options *o, int *status)
+static json_t *read_record(const char *command, struct options *o, int *status)
 {
     struct crash_records records;
     json_t *record = NULL;
-    char dir[PATH_MAX];
+    char *dir = o->records;
+    const char *slash;
     int r;
 
     *status = CLI_BAD_INPUT;
-    if (o->id != NULL && (strchr(o->id, '/') != NULL || strstr(o->id, ".json") != NULL))
+    if (o->id != NULL && (strchr(o->id, '/') != NULL || strstr(o->id, ".json") != NULL)) {
+        slash = strrchr(o->id, '/');
+        snprintf(dir, PATH_MAX, "%.*s", slash != NULL ? (int)(slash - o->id + 1) : 1,
+                 slash != NULL ? o->id : ".");
         return read_file(command, o->id);
+    }
     if (o->dir != NULL)
-        snprintf(dir, sizeof dir, "%s", o->dir);
+        snprintf(dir, PATH_MAX, "%s", o->dir);
     else if (crash_dir_of(command, o->config, dir) < 0)
         return NULL;
     *status = CLI_FAILED;
@@ -221,34 +229,59 @@ static int run(struct replay_server *s, const struct options *o, const json_t *r
         now = records.record[records.n - 1]; /* the first one; others followed from it */
     if (now != NULL)
         compare_objects(record, now, notes);
+    else if (status >= 500)
+        replay_print_log(s); /* says why */
     r = show(o, record, now, status, notes);
     crash_free(&records);
     return r;
+}
+
+/* A record's own body lies beside it. */
+static int read_body(const char *command, const struct options *o, const json_t *record,
+                     struct replay_body *out)
+{
+    const char *id = crash_text(record, "id");
+    char *bytes = NULL;
+    int r;
+
+    *out = (struct replay_body){.is_given = o->body != NULL};
+    if (o->body != NULL)
+        r = fd_read_file(o->body, REPLAY_BODY_MAX, &bytes, &out->n);
+    else if (id != NULL && json_is_object(json_object_get(record, "body")))
+        r = record_dir_read_body(o->records, id, &bytes, &out->n);
+    else
+        return 0;
+    if (r < 0 && o->body != NULL) {
+        fprintf(stderr, "%s: %s: %s\n", command, o->body, strerror(-r));
+        return r;
+    }
+    if (r < 0 && crash_number(record, "body.recorded") == 0)
+        bytes = strdup(""); /* nothing had come */
+    out->p = bytes;
+    return 0;
 }
 
 static int replay(const char *command, struct options *o)
 {
     struct replay_server server = {.command = command, .master = -1};
     json_t *notes = json_array(), *record;
-    char *body = NULL, *request = NULL;
-    size_t body_len = 0, len;
+    char *request = NULL;
+    struct replay_body body = {.p = NULL};
+    size_t len;
     int r, status;
 
     record = read_record(command, o, &status);
     if (record == NULL)
         goto out;
     status = CLI_BAD_INPUT;
-    r = o->body != NULL ? fd_read_file(o->body, REPLAY_BODY_MAX, &body, &body_len) : 0;
-    if (r < 0) {
-        fprintf(stderr, "%s: %s: %s\n", command, o->body, strerror(-r));
+    if (read_body(command, o, record, &body) < 0)
         goto out;
-    }
     o->wish.instance = crash_text(record, "plugin.instance");
     if (o->wish.instance == NULL) {
         fprintf(stderr, "%s: that crash was in no plugin\n", command);
         goto out;
     }
-    r = replay_request(record, body, body_len, notes, &request, &len);
+    r = replay_request(record, &body, notes, &request, &len);
     if (r < 0) {
         fprintf(stderr, "%s: that record has no request%s\n", command,
                 r == -ENOENT ? ": it crashed in a thread or a timer, or at the start"
@@ -266,7 +299,7 @@ static int replay(const char *command, struct options *o)
     replay_clean(&server);
 
 out:
-    free(body);
+    free((char *)(uintptr_t)body.p);
     free(request);
     json_decref(record);
     json_decref(notes);

@@ -86,39 +86,74 @@ static long long body_length(const json_t *headers, bool *is_chunked)
     return length;
 }
 
-/* Content-Length, the empty line, the body. */
-static void put_body(FILE *f, const json_t *headers, const char *body, size_t body_len,
-                     json_t *notes)
+static void note_body(json_t *notes, const json_t *record, const struct replay_body *body,
+                      long long length, long long filled)
 {
-    bool is_chunked;
-    long long length = body_length(headers, &is_chunked);
-    char text[160];
+    long long came = crash_number(record, "body.received"), n = (long long)body->n;
+    json_t *text = NULL;
 
-    if (body == NULL && length <= 0 && !is_chunked) {
+    if (body->p == NULL && json_is_object(json_object_get(record, "body")) && came > 0)
+        text = json_sprintf("the recorded body cannot be read: %lld bytes \"x\" are sent; --body "
+                            "FILE has another",
+                            filled);
+    else if (body->p == NULL)
+        text = json_sprintf("the body is not on record (crash.record_body): %lld bytes \"x\" are "
+                            "sent; --body FILE has another",
+                            filled);
+    else if (n < came)
+        text = json_sprintf(
+            "the body was cut for the record: its first %lld of %lld bytes are sent, "
+            "then %lld bytes \"x\"",
+            n, length > came ? length : came, filled);
+    else if (filled > 0)
+        text = json_sprintf(
+            "%lld of %lld bytes of the body had come when it crashed: they are sent, "
+            "then %lld bytes \"x\"",
+            n, length, filled);
+    if (text != NULL)
+        json_array_append_new(notes, text);
+}
+
+/* How it is framed, the empty line, the body. */
+static void put_body(FILE *f, const json_t *record, const struct replay_body *body, json_t *notes)
+{
+    const json_t *headers = json_object_get(json_object_get(record, "request"), "headers");
+    long long came = crash_number(record, "body.received"), filled;
+    bool is_chunked;
+    long long length = body_length(headers, &is_chunked), total = length;
+
+    if (!body->is_given && length <= 0 && !is_chunked) {
         fputs(length == 0 ? "Content-Length: 0\r\n\r\n" : "\r\n", f);
         return;
     }
-    if (body != NULL) {
-        fprintf(f, "Content-Length: %zu\r\n\r\n", body_len);
-        fwrite(body, 1, body_len, f);
+    if (body->is_given) {
+        fprintf(f, "Content-Length: %zu\r\n\r\n", body->n);
+        fwrite(body->p, 1, body->n, f);
         return;
     }
-    if (length <= 0)
-        length = 1;
-    if (length > REPLAY_BODY_MAX)
-        length = REPLAY_BODY_MAX;
-    snprintf(text, sizeof text,
-             "records have no bodies: %lld bytes \"x\" are sent; --body FILE has "
-             "another",
-             length);
-    note(notes, text);
-    fprintf(f, "Content-Length: %lld\r\n\r\n", length);
-    for (long long i = 0; i < length; i++)
+    if (is_chunked) /* how much there would have been nobody knows */
+        total = body->p != NULL ? came : 1;
+    if (total > REPLAY_BODY_MAX)
+        total = REPLAY_BODY_MAX;
+    filled = total > (long long)body->n ? total - (long long)body->n : 0;
+    total = (long long)body->n + filled;
+    note_body(notes, record, body, length, filled);
+    if (!is_chunked)
+        fprintf(f, "Content-Length: %lld\r\n\r\n", total);
+    else
+        fprintf(f, "Transfer-Encoding: chunked\r\n\r\n");
+    if (is_chunked && total > 0)
+        fprintf(f, "%llx\r\n", (unsigned long long)total);
+    if (body->n > 0)
+        fwrite(body->p, 1, body->n, f);
+    for (long long i = 0; i < filled; i++)
         fputc('x', f);
+    if (is_chunked)
+        fprintf(f, "%s0\r\n\r\n", total > 0 ? "\r\n" : "");
 }
 
-int replay_request(const json_t *record, const char *body, size_t body_len, json_t *notes,
-                   char **out, size_t *len)
+int replay_request(const json_t *record, const struct replay_body *body, json_t *notes, char **out,
+                   size_t *len)
 {
     const char *method = crash_text(record, "request.method");
     const char *target = crash_text(record, "request.target");
@@ -155,9 +190,9 @@ int replay_request(const json_t *record, const char *body, size_t body_len, json
     if (!has_host)
         fputs("Host: replay\r\n", f);
     fputs("Connection: close\r\n", f);
-    put_body(f, headers, body, body_len, notes);
+    put_body(f, record, body, notes);
     if (protocol == NULL || protocol[0] == '\0')
-        note(notes, "the worker died: of its request only method and path are on record");
+        note(notes, "the worker was killed: of its request only method and path are on record");
     if (is_redacted || strstr(target, REDACTED) != NULL)
         note(notes,
              "secrets were redacted when the record was made: they are sent as they stand there");

@@ -203,10 +203,38 @@ static void show_rollout(const json_t *r)
            json_is_true(json_object_get(r, "paused")) ? ", paused" : "");
 }
 
+/* The processes beside the master, but for workers that serve. The config may want no admin or exporter. */
+static void show_helpers(const json_t *status)
+{
+    static const char *const names[] = {"recorder", "admin", "exporter"};
+    const json_t *workers = json_object_get(status, "workers"), *w;
+    const char *comma = "";
+    size_t i;
+
+    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const json_t *helper = json_object_get(status, names[i]);
+
+        if (!json_is_object(helper))
+            continue;
+        if (json_is_true(json_object_get(helper, "running")))
+            printf("%s%s pid %lld", comma, names[i], number_of(helper, "pid"));
+        else
+            printf("%s%s not running", comma, names[i]);
+        comma = ", ";
+    }
+    json_array_foreach(workers, i, w)
+    {
+        if (strcmp(cli_text_of(w, "state"), "standby") == 0) {
+            printf("%sstandby pid %lld", comma, number_of(w, "pid"));
+            comma = ", ";
+        }
+    }
+    putchar('\n');
+}
+
 static void show(const json_t *status)
 {
     const json_t *problems = json_object_get(status, "problems"), *problem;
-    const json_t *recorder = json_object_get(status, "recorder");
     char up[32];
     size_t i;
 
@@ -215,8 +243,7 @@ static void show(const json_t *status)
            print_duration(number_of(status, "uptime_s"), up, sizeof up),
            number_of(status, "requests"), cli_text_of(status, "config"),
            number_of(status, "generation"));
-    if (json_is_true(json_object_get(recorder, "running")))
-        printf("recorder pid %lld\n", number_of(recorder, "pid"));
+    show_helpers(status);
     show_times(status);
     show_rollout(json_object_get(status, "rollout"));
     json_array_foreach(problems, i, problem)

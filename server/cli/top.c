@@ -186,6 +186,9 @@ static json_t *plugin_rates(const json_t *now, const json_t *before, double s)
     json_object_set_new(json, "failures", json_integer(since(now, before, "failures")));
     json_object_set_new(json, "deadlines", json_integer(since(now, before, "deadlines")));
     json_object_set(json, "breaker", json_object_get(json_object_get(now, "breaker"), "state"));
+    json_object_set_new(
+        json, "blocked_routes",
+        json_integer((json_int_t)json_array_size(json_object_get(now, "blocked_routes"))));
     json_object_set(json, "memory_kib", json_object_get(now, "memory_kib"));
     return json;
 }
@@ -247,10 +250,23 @@ static const char *show_us(const json_t *json, const char *name, char buf[32])
     return buf;
 }
 
+/* Its own breaker says more than those of routes, as in the dashboard. */
+static const char *show_breaker(const json_t *p, char buf[32])
+{
+    const char *breaker = json_string_value(json_object_get(p, "breaker"));
+    double n_blocked = number(p, "blocked_routes");
+
+    if (n_blocked == 0 || (breaker != NULL && strcmp(breaker, "closed") != 0))
+        return breaker;
+    snprintf(buf, 32, "%.0f blocked", n_blocked);
+    return buf;
+}
+
 /* What hurts comes first, then what takes time. */
 static double pain(const json_t *p)
 {
-    const char *breaker = json_string_value(json_object_get(p, "breaker"));
+    char buf[32];
+    const char *breaker = show_breaker(p, buf);
     bool is_out = breaker != NULL && strcmp(breaker, "closed") != 0 && strcmp(breaker, "off") != 0;
 
     return (is_out ? 1e12 : 0) + 1e9 * (number(p, "crashes") + number(p, "deadlines")) +
@@ -320,14 +336,13 @@ static void show_plugins(const json_t *r, int width, FILE *out)
               "LATE", "MEMORY");
     for (size_t i = 0; i < n; i++) {
         const json_t *p = sorted[i], *memory = json_object_get(p, "memory_kib");
-        char b[8][32], name[64];
+        char b[8][32], breaker[32], name[64];
 
         snprintf(b[6], 32, "%.1f MiB", json_number_value(memory) / 1024);
         snprintf(b[2], 32, "%.0f (%.0f)", number(p, "crashes"), number(p, "crashes_total"));
         table_row(&t,
                   cut_name(json_string_value(json_object_get(p, "name")), width, name, sizeof name),
-                  json_string_value(json_object_get(p, "breaker")),
-                  show_number(number(p, "calls_per_s"), b[0]),
+                  show_breaker(p, breaker), show_number(number(p, "calls_per_s"), b[0]),
                   show_number(number(p, "cpu_percent"), b[1]), show_us(p, "p50_us", b[3]),
                   show_us(p, "p99_us", b[4]), b[2], show_number(number(p, "failures"), b[5]),
                   show_number(number(p, "deadlines"), b[7]), json_is_null(memory) ? "-" : b[6]);

@@ -27,6 +27,8 @@ struct yaml_node;
 #define CONFIG_MAX_WORKERS 256
 #define CONFIG_MAX_CHAIN   64 /* plugins in one route's chain */
 
+#define CONFIG_RECORD_BODY_MAX (64 << 10) /* SHM_BODY_COPY */
+
 struct config_pos { /* where in the file */
     int line, column;
 };
@@ -302,8 +304,9 @@ struct config {
     } log;
 
     struct {
-        const char *dir; /* absolute */
-        uint32_t keep;   /* records; older ones are removed */
+        const char *dir;      /* absolute */
+        uint32_t keep;        /* records; older ones are removed */
+        uint64_t record_body; /* bytes of a request's body that go along; 0: none */
     } crash;
 
     struct {

@@ -62,6 +62,9 @@ static const struct schema crash_keys[] = {
      .help = "Where crash records are written; made when missing"},
     {"keep", SCHEMA_INT, OFF(struct config, crash.keep), .def = "100", .min = 1, .max = 1000000,
      .help = "Records to keep; older ones are removed"},
+    {"record_body", SCHEMA_SIZE, OFF(struct config, crash.record_body), .def = "0", .min = 0,
+     .max = CONFIG_RECORD_BODY_MAX,
+     .help = "First bytes of a request's body to keep with a record, secrets and all; 0: none"},
     {NULL, SCHEMA_END},
 };
 

@@ -9,6 +9,7 @@
 #include "http/peer.h"
 #include "ipc/shm.h"
 #include "plugin/chain.h"
+#include "plugin/evidence.h"
 #include "plugin/host.h"
 #include "plugin/stream.h"
 #include "plugin/trace.h"
@@ -214,6 +215,8 @@ static void begin(struct exchange *x, const char *method, const char *version)
     if (x->conn != NULL)
         note_head(x, method);
     peer_read_head(x);
+    if (req->has_body && x->listener->front->cfg->crash.record_body > 0)
+        evidence_begin(req, (uint32_t)x->listener->front->cfg->crash.record_body);
     if (__builtin_expect(trace_is_on, 0))
         trace_begin(req, x->conn != NULL && x->conn->is_proxy);
     if (!x->is_refused)
@@ -364,6 +367,8 @@ static void run_body(struct exchange *x, const char *data, size_t *size, bool en
         *size = 0;
         return;
     }
+    if (x->req.kept != NULL && x->chunk_len == 0)
+        evidence_body(&x->req, chunk, x->content_length);
     x->chunk_len = 0;
     switch (chain_body(&x->req, chunk, end)) {
     case CHAIN_PAUSED:

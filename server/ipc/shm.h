@@ -38,6 +38,7 @@
 #define SHM_MODULES      64
 #define SHM_PATH_STEPS   64
 #define SHM_REQUEST_TEXT 8192
+#define SHM_BODY_COPY    (64u << 10)
 #define SHM_LABEL        192
 #define SHM_LINE_MAX     65535 /* longer log lines are cut */
 #define SHM_FDS          (1u << 20)
@@ -173,6 +174,13 @@ struct shm_crash {
     int32_t status;       /* what the client saw; 0: nothing */
 
     uint32_t n_tries; /* recorder only: how often it began to symbolise this one */
+
+    /* Of a request with a body, where crash.record_body is on. Last, and not touched beyond body_len:
+     * pages that nobody has looked at cost no memory. */
+    uint32_t has_body;
+    uint32_t body_len;  /* bytes of body[] */
+    uint64_t body_seen; /* that plugins had been shown */
+    uint8_t body[SHM_BODY_COPY];
 };
 
 /* Repeats of a crash that has its record already. fp is written once by the worker. */

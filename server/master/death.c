@@ -164,7 +164,7 @@ static bool write_record(const struct master *m, int worker, pid_t pid, int stat
         return false; /* the recorder is behind; the log line has to do */
 
     memset((char *)slot + offsetof(struct shm_crash, id), 0,
-           sizeof *slot - offsetof(struct shm_crash, id));
+           offsetof(struct shm_crash, body) - offsetof(struct shm_crash, id));
     /* Only now: a slot that is being filled, of a process that is dead, would be taken as it is. */
     atomic_store(&slot->state, SHM_CRASH_FILLING);
     slot->time_ns = clock_real_ns();

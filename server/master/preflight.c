@@ -129,6 +129,12 @@ static void say(struct report *rep, const char *line)
         fprintf(stderr, "%s\n", line);
 }
 
+/* For the log, where that is not what has just been said. */
+static bool is_for_log(const struct report *rep)
+{
+    return rep->is_quiet || !log_is_stderr();
+}
+
 static void end_line(struct report *rep)
 {
     const char *line = rep->line;
@@ -152,7 +158,8 @@ static void end_line(struct report *rep)
     } else if (strstr(line, "error: ") != NULL || (rep->had_error && line[0] == ' ')) {
         rep->had_error = true; /* its hint is indented */
         say(rep, line);
-        log_error("preflight: %s", line);
+        if (is_for_log(rep))
+            log_error("preflight: %s", line);
     } else if (!rep->is_ok && line[0] != '\0') {
         log_debug("preflight: %s", line);
     }
@@ -286,7 +293,8 @@ static void tell(struct preflight *p)
     say(rep, line);
     diag_fini(&diag);
     memcpy(rep->culprit, rep->plugin, sizeof rep->culprit);
-    log_error("preflight: %s %s; %s", who, what, p->consequence);
+    if (is_for_log(rep))
+        log_error("preflight: %s %s; %s", who, what, p->consequence);
 }
 
 const char *preflight_culprit(const struct preflight *p)

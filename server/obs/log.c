@@ -98,6 +98,11 @@ static int open_file(const char *path)
     return fd >= 0 ? fd : -errno;
 }
 
+bool log_is_stderr(void)
+{
+    return log_to.is_stderr;
+}
+
 int log_open(const char *path, int level, enum log_format format)
 {
     bool is_stderr = strcmp(path, "-") == 0;

@@ -40,6 +40,9 @@ enum log_format {
 int log_open(const char *path, int level, enum log_format format);
 void log_set_role(const char *role); /* copied; after fork */
 
+/* Do its lines go to standard error? */
+bool log_is_stderr(void);
+
 /* Of equal lines, so many are written within ten seconds; 0: all, as it is until this is called. */
 void log_limit_repeats(uint32_t most);
 /* Tells of those that were not, once their ten seconds are over; all, when `at_end`. To be called once

@@ -130,6 +130,12 @@ void record_clean(struct shm_crash *crash, uint32_t worker, uint32_t slot)
         crash->module[i].path[sizeof crash->module[i].path - 1] = '\0';
     if (crash->request_len > SHM_REQUEST_TEXT)
         crash->request_len = SHM_REQUEST_TEXT;
+    if (crash->body_len > SHM_BODY_COPY)
+        crash->body_len = SHM_BODY_COPY;
+    if (crash->has_body == 0)
+        crash->body_len = 0;
+    if (crash->body_seen < crash->body_len || crash->body_seen > INT64_MAX)
+        crash->body_seen = crash->body_len;
     if (crash->n_steps > SHM_PATH_STEPS)
         crash->n_steps = SHM_PATH_STEPS;
     if (crash->time_ns <= 0)
@@ -322,6 +328,15 @@ static json_t *request_json(const struct shm_crash *crash)
                      text(last + 1, (size_t)(eol - last - 1)), "headers", headers);
 }
 
+/* How much of it there is; the bytes are in a file of their own (record_dir.h). */
+static json_t *body_json(const struct shm_crash *crash)
+{
+    if (crash->has_body == 0)
+        return json_null();
+    return json_pack("{sI sI sb}", "recorded", (json_int_t)crash->body_len, "received",
+                     (json_int_t)crash->body_seen, "cut", crash->body_len < crash->body_seen);
+}
+
 static json_t *instance_name(const struct record_source *src, uint32_t plugin)
 {
     const struct recorder_plugin *p = plugin_of(src, plugin);
@@ -376,6 +391,7 @@ struct json_t *record_to_json(const struct record_source *src)
                         has_fault_address(crash) ? address(crash->fault_addr) : json_null());
     json_object_set_new(root, "where", where_json(src->trace));
     json_object_set_new(root, "request", request_json(crash));
+    json_object_set_new(root, "body", body_json(crash));
     json_object_set_new(root, "error_path", error_path_json(src));
     json_object_set_new(root, "answered_by", answered_by_json(src));
     json_object_set_new(root, "status",

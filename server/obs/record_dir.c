@@ -18,8 +18,10 @@
 
 #define SUFFIX      ".json"
 #define TEMPORARY   ".json.tmp"
+#define BODY        ".body"
 #define MAX_RECORD  (4u << 20) /* bytes; they are 10 to 40 KiB */
 #define MAX_RECORDS 1000000
+#define MAX_BODY    (1u << 20)
 
 /* NAME must be "ID" + suffix; copies the id. */
 static bool parse_name(const char *name, const char *suffix, char id[RECORD_ID_SIZE])
@@ -40,6 +42,17 @@ static int make_path(char out[PATH_MAX], const char *dir, const char *id, const 
     return n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/* Is it a body whose record is gone? */
+static bool is_alone(DIR *d, const char *name)
+{
+    char id[RECORD_ID_SIZE], record[RECORD_ID_SIZE + sizeof SUFFIX];
+
+    if (!parse_name(name, BODY, id))
+        return false;
+    snprintf(record, sizeof record, "%s%s", id, SUFFIX);
+    return faccessat(dirfd(d), record, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 int record_dir_open(const char *dir)
 {
     int r = fd_make_dirs(dir, 0750);
@@ -53,7 +66,7 @@ int record_dir_open(const char *dir)
     if (d == NULL)
         return -errno;
     while ((e = readdir(d)) != NULL) {
-        if (parse_name(e->d_name, TEMPORARY, id))
+        if (parse_name(e->d_name, TEMPORARY, id) || is_alone(d, e->d_name))
             unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
@@ -93,6 +106,38 @@ out:
     fd_close(&fd);
     free(text);
     return r;
+}
+
+/* Whole or not at all is no concern here: the record, which comes after it, says how long it is. */
+int record_dir_write_body(const char *dir, const char *id, const void *body, size_t n)
+{
+    char path[PATH_MAX];
+    int fd, r;
+
+    if (!record_id_is_valid(id))
+        return -EINVAL;
+    r = make_path(path, dir, id, BODY);
+    if (r < 0)
+        return r;
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return -errno;
+    r = fd_write_all(fd, body, n);
+    if (r < 0)
+        unlink(path);
+    fd_close(&fd);
+    return r;
+}
+
+int record_dir_read_body(const char *dir, const char *id, char **out, size_t *n)
+{
+    char path[PATH_MAX];
+    int r;
+
+    if (!record_id_is_valid(id))
+        return -ENOENT;
+    r = make_path(path, dir, id, BODY);
+    return r < 0 ? r : fd_read_file(path, MAX_BODY, out, n);
 }
 
 int record_dir_read(const char *dir, const char *id, struct json_t **out)
@@ -193,6 +238,8 @@ int record_dir_prune(const char *dir, uint32_t keep)
     for (int i = (int)(keep < MAX_RECORDS ? keep : MAX_RECORDS); i < n; i++) {
         if (make_path(path, dir, list[i].id, SUFFIX) == 0 && unlink(path) == 0)
             gone++;
+        if (make_path(path, dir, list[i].id, BODY) == 0)
+            unlink(path); /* few have one */
     }
     free(list);
     return n < 0 ? n : gone;

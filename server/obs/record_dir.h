@@ -1,5 +1,6 @@
 /*
- * record_dir.h - the folder of crash records: one file ID.json each.
+ * record_dir.h - the folder of crash records: one file ID.json each, and ID.body beside it where bodies of
+ * requests are recorded. So a record can be shown, and sent to somebody, without what a client had sent.
  *
  * A file is written under another name and renamed, so that whoever reads it sees all of it. One
  * process writes, any number may read.
@@ -7,6 +8,7 @@
 #ifndef OBS_RECORD_DIR_H
 #define OBS_RECORD_DIR_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ipc/crash_id.h"
@@ -18,12 +20,17 @@ struct record_file {
     int64_t mtime_ns; /* also moved by a repeat */
 };
 
-/* The folder, mode 0750, with its parents; removes halves of files that a dead recorder left. 0 or
- * -errno. */
+/* The folder, mode 0750, with its parents; removes halves of files that a dead recorder left, and bodies
+ * without a record. 0 or -errno. */
 int record_dir_open(const char *dir);
 
 /* 0 or -errno; nothing half written stays. */
 int record_dir_write(const char *dir, const char *id, const struct json_t *record);
+
+/* The body that goes along with a record; before that. 0 or -errno. */
+int record_dir_write_body(const char *dir, const char *id, const void *body, size_t n);
+/* 0 and *out malloc'd, with a NUL behind; or -errno. */
+int record_dir_read_body(const char *dir, const char *id, char **out, size_t *n);
 
 /* -ENOENT: no such record. -EBADMSG: the file is not a record. The caller decrefs *out. */
 int record_dir_read(const char *dir, const char *id, struct json_t **out);
@@ -34,7 +41,7 @@ int record_dir_set_repeats(const char *dir, const char *id, uint64_t count, int6
 /* All records, latest first; *out is malloc'd. Their number or -errno. */
 int record_dir_list(const char *dir, struct record_file **out);
 
-/* Removes the oldest until at most keep are left; keep 0: keeps all. How many went, or -errno. */
+/* Removes the oldest, and their bodies, until at most keep are left; keep 0: keeps all. How many went, or -errno. */
 int record_dir_prune(const char *dir, uint32_t keep);
 
 #endif

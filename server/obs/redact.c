@@ -1,6 +1,5 @@
 #include "obs/redact.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -104,23 +103,32 @@ static void put_escaped(struct out *o, const char *p, size_t n)
     }
 }
 
+/* Not snprintf(): this may run in a fault handler. */
+static void put_number(struct out *o, size_t n)
+{
+    char digits[20], *p = digits + sizeof digits;
+
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    put(o, p, (size_t)(digits + sizeof digits - p));
+}
+
 static void put_value(struct out *o, const char *p, size_t n)
 {
-    char note[48];
-
     put_escaped(o, p, n < REDACT_VALUE_MAX ? n : REDACT_VALUE_MAX);
     if (n > REDACT_VALUE_MAX) {
-        snprintf(note, sizeof note, "[%zu more bytes]", n - REDACT_VALUE_MAX);
-        put_string(o, note);
+        put_string(o, "[");
+        put_number(o, n - REDACT_VALUE_MAX);
+        put_string(o, " more bytes]");
     }
 }
 
 static void put_redacted(struct out *o, size_t n)
 {
-    char note[48];
-
-    snprintf(note, sizeof note, "[redacted %zu bytes]", n);
-    put_string(o, note);
+    put_string(o, "[redacted ");
+    put_number(o, n);
+    put_string(o, " bytes]");
 }
 
 /* Length of the run without any of the characters in stop. */

@@ -3,7 +3,8 @@
  *
  * The worker calls these while it completes a record, so that secrets never reach shared memory.
  * All of them append whole lines to a buffer that the caller owns, escape control characters as
- * \xNN, cut long values, and allocate nothing. What does not fit is left out.
+ * \xNN, cut long values, and allocate nothing: a dying worker calls them in its
+ * fault handler. What does not fit is left out.
  */
 #ifndef OBS_REDACT_H
 #define OBS_REDACT_H

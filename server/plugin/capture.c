@@ -239,19 +239,17 @@ static struct shm_crash *claim_slot(bool is_last)
     return NULL;
 }
 
-/* Of a worker that goes on, the whole of it comes later (plugin/failure.c). What dies here leaves what
- * the loop thread's label says: method and path, and no protocol. */
-static uint32_t copy_label(const struct capture *c, struct shm_crash *s)
+void capture_label(struct shm_crash *s)
 {
     const char *label = capture.worker->call.request;
     size_t n = strnlen(label, sizeof capture.worker->call.request);
 
-    if (c->verdict != SHM_WORKER_DIED || s->tid != s->pid || n == 0 || n + 2 > sizeof s->request ||
-        c->hook < HOOK_REQUEST || c->hook > HOOK_DEFER)
-        return 0;
+    if (s->request_len > 0 || s->verdict != SHM_WORKER_DIED || s->tid != s->pid || n == 0 ||
+        n + 2 > sizeof s->request || !hook_is_for_request(s->hook))
+        return;
     memcpy(s->request, label, n);
     memcpy(s->request + n, " \n", 2);
-    return (uint32_t)n + 2;
+    s->request_len = (uint32_t)n + 2;
 }
 
 static void fill(struct shm_crash *s, const struct capture *c)
@@ -275,7 +273,10 @@ static void fill(struct shm_crash *s, const struct capture *c)
     s->stack_len = copy_stack(c->reg[SHM_RSP], s->stack, &s->stack_addr);
     s->n_modules = list->n;
     memcpy(s->module, list->module, list->n * sizeof s->module[0]);
-    s->request_len = copy_label(c, s);
+    s->request_len = 0; /* plugin/evidence.c */
+    s->has_body = 0;
+    s->body_len = 0;
+    s->body_seen = 0;
     s->n_steps = 0;
     s->answered_by = 0;
     s->status = 0;

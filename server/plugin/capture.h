@@ -39,4 +39,8 @@ uint64_t capture_fingerprint(const struct capture *c);
  * (40 bytes) names the record in both cases; empty when all slots were busy. */
 void capture_crash(const struct capture *c, struct shm_crash **record, char *id);
 
+/* For the last record of a worker which does not say of what request it died: what the loop thread's label
+ * says, method and path, and no protocol. */
+void capture_label(struct shm_crash *record);
+
 #endif

@@ -7,12 +7,13 @@
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "obs/log.h"
-#include "obs/redact.h"
 #include "plugin/admit.h"
 #include "plugin/alarm.h"
 #include "plugin/boundary.h"
 #include "plugin/chain.h"
+#include "plugin/evidence.h"
 #include "plugin/instance.h"
+#include "plugin/last_words.h"
 #include "plugin/meter.h"
 #include "plugin/pending.h"
 #include "plugin/recover.h"
@@ -20,22 +21,6 @@
 #include "plugin/trace.h"
 
 /* ---- the record ---- */
-
-static void describe_request(const struct bh_req *req, struct shm_crash *record)
-{
-    char *out = record->request;
-    size_t size = sizeof record->request, n;
-
-    n = redact_request_line(out, size, req->method.p, req->target.p, req->target.n,
-                            req->protocol.p);
-    for (uint32_t i = 0; i < req->hdr[BH_REQ].n; i++) {
-        const struct field *f = &req->hdr[BH_REQ].v[i];
-
-        if (f->name.p != NULL)
-            n += redact_header(out + n, size - n, f->name.p, f->name.n, f->value.p, f->value.n);
-    }
-    record->request_len = (uint32_t)n;
-}
 
 /* Takes over the record of the fault that just landed; NULL when it was folded. */
 static struct shm_crash *take_record(struct bh_req *req)
@@ -48,7 +33,7 @@ static struct shm_crash *take_record(struct bh_req *req)
         return record;
     memcpy(req->crash_id, fault->record_id, sizeof req->crash_id);
     if (record != NULL)
-        describe_request(req, record);
+        evidence_write(record, req);
     return record;
 }
 
@@ -80,6 +65,9 @@ static void say(const struct bh_req *req, const bh_inst *inst, enum hook hook,
                 req != NULL ? (int)req->method.n : 0, req != NULL ? req->method.p : "",
                 req != NULL ? (int)req->path.n : 0, req != NULL ? req->path.p : "",
                 fault->record_id[0] != '\0' ? fault->record_id : "not written, too many at once");
+    if (fault->record != NULL &&
+        strncmp(fault->record->message, LAST_WORDS_BEGIN, sizeof LAST_WORDS_BEGIN - 1) == 0)
+        request_log(req, LOG_ERROR, "plugin '%s': %s", inst->cfg->name, fault->record->message);
 }
 
 /* ---- on_error ---- */

@@ -37,6 +37,12 @@ const char *hook_name(unsigned hook);
 /* By its name; HOOK_NONE: there is none of that name. */
 enum hook hook_find(const char *name);
 
+/* Is it a call for a request, made on the loop thread? */
+static inline bool hook_is_for_request(unsigned hook)
+{
+    return (hook >= HOOK_REQUEST && hook <= HOOK_DEFER) || hook == HOOK_WRITABLE;
+}
+
 /* Is it a call that returns, and so can take too long? */
 static inline bool hook_is_call(unsigned hook)
 {

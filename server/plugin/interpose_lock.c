@@ -14,8 +14,10 @@
 #include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "plugin/hostfd.h"
+#include "plugin/last_words.h"
 #include "plugin/ration.h"
 #include "plugin/recover.h"
 
@@ -55,9 +57,7 @@ static inline void leave(void)
 #undef putchar
 
 LOCKED(int, vfprintf, (FILE * f, const char *fmt, va_list ap), (f, fmt, ap))
-LOCKED(int, fputs, (const char *s, FILE *f), (s, f))
 LOCKED(int, puts, (const char *s), (s))
-LOCKED(int, fputc, (int c, FILE *f), (c, f))
 LOCKED(int, putc, (int c, FILE *f), (c, f))
 LOCKED(int, putchar, (int c), (c))
 LOCKED(int, fgetc, (FILE * f), (f))
@@ -65,10 +65,28 @@ LOCKED(int, getc, (FILE * f), (f))
 LOCKED(int, fflush, (FILE * f), (f))
 LOCKED(int, fseek, (FILE * f, long off, int whence), (f, off, whence))
 LOCKED(char *, fgets, (char *s, int n, FILE *f), (s, n, f))
-LOCKED(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(size_t, fread, (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
 LOCKED(int, dl_iterate_phdr, (int (*fn)(struct dl_phdr_info *, size_t, void *), void *data),
        (fn, data))
+
+/* Of those that the C++ library calls at its end, some pieces are kept for the record. */
+#define WRITING(TYPE, NAME, PARAMS, ARGS, BYTES, LEN, DONE)                                 \
+    TYPE NAME PARAMS                                                                        \
+    {                                                                                       \
+        TYPE result;                                                                        \
+        REAL(NAME);                                                                         \
+        if (f == stderr && last_words_take((BYTES), (LEN), f, __builtin_return_address(0))) \
+            return (DONE);                                                                  \
+        enter();                                                                            \
+        result = real ARGS;                                                                 \
+        leave();                                                                            \
+        return result;                                                                      \
+    }
+
+WRITING(int, fputs, (const char *s, FILE *f), (s, f), s, strlen(s), 1)
+WRITING(int, fputc, (int c, FILE *f), (c, f), &(char){(char)c}, 1, c)
+WRITING(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *f), (p, size, n, f), p,
+        size *n, n)
 
 /* libc opens the descriptor by its own means, behind interpose_open.c. */
 #define COUNTED_FOPEN(NAME)                                          \

@@ -10,11 +10,14 @@
 
 #include "ipc/channel.h"
 #include "ipc/surrender.h"
+#include "plugin/capture.h"
+#include "plugin/evidence.h"
+#include "plugin/recover.h"
 
 #define LOOP_STOP_MS 50   /* for the loop thread to stand still */
 #define END_MS       5000 /* for the master to end us */
 
-enum stage { ON_ITS_WAY, STOPPING, NOTING, TELLING, WAITING, SURRENDERING };
+enum stage { ON_ITS_WAY, WITNESSING, STOPPING, NOTING, TELLING, WAITING, SURRENDERING };
 
 static struct {
     struct shm *shm;
@@ -22,6 +25,7 @@ static struct {
     int channel_fd, loop_tid, stop_signal;
     pid_t pid;
     void (*note)(void);
+    struct shm_crash *record;
     _Atomic int tid; /* of the thread that parks; 0: none */
     int stage;       /* that thread's */
     _Atomic int has_loop_stopped;
@@ -112,20 +116,38 @@ static bool wait_for_master(void)
     return park_is_wanted();
 }
 
-void park(void)
+static void give_record(struct shm_crash *record)
+{
+    if (record == NULL)
+        return;
+    capture_label(record);
+    recover_record_done(record);
+}
+
+void park(struct shm_crash *record)
 {
     int none = 0, self = (int)syscall(SYS_gettid);
 
-    if (lot.channel_fd < 0 || getpid() != lot.pid)
+    if (lot.channel_fd < 0 || getpid() != lot.pid) {
+        give_record(record);
         return;
+    }
     if (!atomic_compare_exchange_strong(&lot.tid, &none, self) && none != self) {
+        give_record(record);
         park_stand_still();
         return;
     }
     /* Each step is tried once: after a fault in one of them we are here again. */
+    if (lot.stage < WITNESSING) {
+        lot.stage = WITNESSING;
+        lot.record = record;
+        let_faults_in();
+        if (record != NULL && self == lot.loop_tid)
+            evidence_write_last(record);
+    }
     if (lot.stage < STOPPING) {
         lot.stage = STOPPING;
-        let_faults_in();
+        give_record(lot.record);
         stop_loop(self);
     }
     if (lot.stage < NOTING) {

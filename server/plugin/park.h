@@ -1,8 +1,8 @@
 /*
  * park.h - outcome X: a worker that cannot go on stands still, so that its connections can be saved.
  *
- * Dying would close the sockets. So the faulting thread stays in its handler: it notes which requests
- * could be run again, tells the master, and waits to be killed. The master takes the descriptors
+ * Dying would close the sockets. So the faulting thread stays in its handler: it completes the crash
+ * record, notes which requests could be run again, tells the master, and waits to be killed. The master takes the descriptors
  * meanwhile (master/escrow.c), or asks for them where it is not allowed to. What a newcomer would get wrong: anything in this process may be
  * broken by now, locks are held, the heap may be damaged. Only system calls and plain memory are
  * used, and a second fault in here is expected: it goes on with the next step.
@@ -14,15 +14,17 @@
 #include <stdint.h>
 
 struct shm;
+struct shm_crash;
 
 /* Called by the loop thread. slot: the worker's own in shm. channel_fd: to the master (ipc/channel.h); -1: there is none, nothing is
  * ever parked. note: writes down what the master needs; runs in a fault handler. stop_signal: makes
  * the loop thread call park_stand_still(). */
 void park_init(struct shm *shm, uint32_t slot, int channel_fd, void (*note)(void), int stop_signal);
 
-/* In a handler, or anywhere: any thread. Returns only where nothing can be parked, or when the master
+/* In a handler, or anywhere: any thread. record: of what happened, without the request yet; it is completed
+ * and given to the recorder in any case. NULL: there is none. Returns only where nothing can be parked, or when the master
  * has not ended this process within a few seconds: then it must end by itself. */
-void park(void);
+void park(struct shm_crash *record);
 
 /* The master wants this process parked though nothing here has failed: its loop does not turn. */
 bool park_is_wanted(void);

@@ -121,6 +121,11 @@ int recover_init(struct shm *shm, int worker)
     return recover_thread_init(&shm->worker[worker >= 0 ? worker : 0].call);
 }
 
+bool recover_is_worker(void)
+{
+    return recover.is_worker;
+}
+
 int recover_stop_signal(void)
 {
     return recover.deadline_signal;
@@ -387,7 +392,7 @@ static void describe(struct recover_thread *t, struct capture *c)
 static void die(struct recover_thread *t, struct capture *c)
 {
     bool was_armed = t->top != NULL;
-    struct shm_crash *record;
+    struct shm_crash *record = NULL;
     char id[40];
 
     /* Nothing lands any more, and our own signal() is not refused (or the fault would strike for
@@ -410,9 +415,7 @@ static void die(struct recover_thread *t, struct capture *c)
             atomic_fetch_add(&recover.shm->plugin[c->plugin - 1].crashes, 1);
         capture_crash(c, &record, id);
     }
-    if (record != NULL)
-        recover_record_done(record);
-    park();
+    park(record);
 }
 
 /* Out of a handler. Returns for the end of a thread only, whose last function runs as if the
@@ -448,7 +451,7 @@ static void on_fault(int signo, siginfo_t *si, void *ctx)
 
     if (park_has_begun()) {
         if (park_is_mine())
-            park();
+            park(NULL);
         else
             park_stand_still();
         signal(signo, SIG_DFL);

@@ -84,7 +84,8 @@ struct recover_thread {
     void *alt_stack;
     uint64_t signal_mask; /* the kernel's form; what a crash is left with */
     struct recover_fault fault;
-    char message[256]; /* of a failed assert and the like */
+    char message[256];      /* of a failed assert and the like */
+    uint32_t last_words_of; /* the call that it is of: last_words.h */
     /* Armed when the function of a plugin's thread has ended, while libc calls destructors: there is
      * no frame to come back to, a crash ends the thread through at_end(). See recover_arm_end(). */
     struct recover_frame end;
@@ -101,6 +102,9 @@ void recover_prepare(void);
 /* Once per process, before any plugin is loaded. worker: whose slots take crash records; -1: none are
  * kept (preflight). 0 or -errno. */
 int recover_init(struct shm *shm, int worker);
+
+/* Is this one, and not a trial run of the plugins? */
+bool recover_is_worker(void);
 
 /* The signal that makes a thread ask park.h whether to stand still. */
 int recover_stop_signal(void);

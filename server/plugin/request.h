@@ -16,6 +16,7 @@
 #include "plugin/hook.h"
 
 struct incarnation;
+struct kept_body;
 struct shm_crash;
 struct stream;
 struct trace;
@@ -122,6 +123,7 @@ struct bh_req {
     bh_str body[2];    /* REQ: buffered; RESP: the chunk or body that a hook looks at */
     size_t body_cap;   /* room behind body[BH_REQ].p while it is buffered */
     bool body_is_whole;
+    struct kept_body *kept; /* its first bytes, for a crash record: evidence.h; NULL: none are */
     const char *route, *listener;
     uint32_t route_number; /* config_route.number; 0: none */
 

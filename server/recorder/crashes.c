@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -91,18 +92,33 @@ static bool write_folds(struct shm_worker *w, bool is_last)
 
 /* ---- records ---- */
 
+static int write_files(const struct record_source *src)
+{
+    const char *dir = crashes.cfg->crash.dir;
+    const struct shm_crash *crash = src->crash;
+    json_t *record;
+    int r = 0;
+
+    if (crash->body_len > 0)
+        r = record_dir_write_body(dir, crash->id, crash->body, crash->body_len);
+    if (r == -ENOENT)
+        return r;
+    if (r < 0)
+        crashes.copy.body_len = 0; /* the record is worth more, and says that there is none */
+    record = record_to_json(src);
+    r = record != NULL ? record_dir_write(dir, crash->id, record) : -ENOMEM;
+    json_decref(record);
+    return r;
+}
+
 static void store(const struct record_source *src)
 {
     const char *dir = crashes.cfg->crash.dir;
-    json_t *record = record_to_json(src);
-    int r = record != NULL ? record_dir_write(dir, src->crash->id, record) : -ENOMEM;
+    int r = write_files(src);
 
-    json_decref(record);
     if (r == -ENOENT) { /* somebody has removed the folder */
         record_dir_open(dir);
-        record = record_to_json(src);
-        r = record_dir_write(dir, src->crash->id, record);
-        json_decref(record);
+        r = write_files(src);
     }
     if (r == 0)
         record_dir_prune(dir, crashes.cfg->crash.keep);
@@ -143,17 +159,27 @@ static const struct recorder_plugin *find_met(const struct shm_crash *crash)
     return crashes.met;
 }
 
+/* A worker may belong to an earlier config, which wanted more. */
+static void limit_body(struct shm_crash *crash)
+{
+    if (crash->body_len > crashes.cfg->crash.record_body)
+        crash->body_len = (uint32_t)crashes.cfg->crash.record_body;
+}
+
 static void write_slot(uint32_t worker, uint32_t slot)
 {
     struct shm_worker *w = &crashes.shm->worker[worker];
     struct shm_crash *crash = &w->crash[slot];
     struct record_source src = {
         .crash = &crashes.copy, .n_plugins = crashes.n_plugins, .worker = worker};
-    uint32_t n_tries = crash->n_tries++;
+    uint32_t n_tries = crash->n_tries++, body_len;
     const struct shm_fold *fold;
 
-    memcpy(&crashes.copy, crash, sizeof crashes.copy);
+    memcpy(&crashes.copy, crash, offsetof(struct shm_crash, body));
     record_clean(&crashes.copy, worker, slot);
+    body_len = crashes.copy.body_len;
+    limit_body(&crashes.copy);
+    memcpy(crashes.copy.body, crash->body, crashes.copy.body_len);
     src.plugin = find_met(&crashes.copy);
     src.hook = hook_name(crashes.copy.hook);
     fold = find_fold(w, crashes.copy.id);
@@ -178,6 +204,8 @@ static void write_slot(uint32_t worker, uint32_t slot)
         log_error("crash record %s cannot be written: the recorder dies over it", crashes.copy.id);
     tell(&src);
 
+    /* The client's, and of no more use here. */
+    memset(crash->body, 0, body_len);
     crash->n_tries = 0; /* pid and verdict stay: the master looks at them when a worker has died */
     atomic_store(&crash->state, SHM_CRASH_FREE);
 }

@@ -98,7 +98,7 @@ static void *serve(void *arg)
             watch.on_signal(signo);
         end_orphan();
         if (park_is_wanted())
-            park();
+            park(NULL);
         for (int i = 0; i < 1 + OFFLOAD_THREADS; i++) {
             int tid = atomic_load(&watch.thread[i].tid);
 

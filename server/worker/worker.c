@@ -440,7 +440,7 @@ int worker_run(const struct config *cfg, const struct setup *setup, struct shm *
         log_error("the event loop cannot go on: %s (a descriptor closed behind its back?)",
                   strerror(-r));
         chain_blame_last();
-        park();
+        park(NULL);
     }
     /* Connections that outlived the drain are cut by the end of the process; MHD_stop_daemon()
      * would abort on suspended ones. What plugins hold is given back in order all the same. */

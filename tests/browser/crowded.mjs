@@ -16,11 +16,12 @@ const [width, height] = rest.map(Number);
 const pictures = rest[2];
 const operator = tokenOf(dir);
 const longest = (letter) => letter.repeat(63);
-const ask = async (path, method = 'GET', json = undefined) => {
-  const answer = await asMachine(admin, operator, path, method, json);
-  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+const ask = async (path) => {
+  const answer = await asMachine(admin, operator, path);
+  assert.ok(answer.ok, `${path}: ${answer.status}`);
   return answer.json();
 };
+const act = (path, json = {}) => asMachine(admin, operator, path, 'POST', json); // what it came to is looked at
 
 // ---- what has happened ----
 
@@ -37,24 +38,24 @@ async function makeItHappen() {
   const rolloutNow = () => ask('/api/v1/rollout');
   copyFileSync(`${dir}/v2.so`, `${dir}/app.so.new`);
   renameSync(`${dir}/app.so.new`, `${dir}/app.so`);
-  await ask('/api/v1/rollout', 'POST', rollout);
+  await act('/api/v1/rollout', rollout);
   await eventually('the rollout has begun', async () => (await rolloutNow()).phase === 'stepping');
-  await ask('/api/v1/rollout/abort', 'POST', {});
+  await act('/api/v1/rollout/abort');
   await eventually('the rollout is over', async () => (await rolloutNow()).result === 'aborted');
   await eventually('another has begun', async () => { // when the first one is tidied up, and the admin process with it
-    await asMachine(admin, operator, '/api/v1/rollout', 'POST', rollout).catch(() => null);
+    await act('/api/v1/rollout', rollout);
     return (await rolloutNow()).phase === 'stepping';
   });
   // Two generations: the older one has a request that does not end before the pictures are taken.
   fetch(`${site}/h/hold`, { signal: held.signal }).catch(() => 0);
   const asAnother = () => new Promise((done) => { get(`${site}/h/held`, { agent: false }, (answer) => done(answer.statusCode)); });
   await eventually('a request is held', async () => await asAnother() === 200); // by some worker: so each time another connection
-  const { id } = await ask('/api/v1/reload', 'POST', {});
-  await eventually('it is reloaded', async () => {
-    const answer = await asMachine(admin, operator, `/api/v1/reload/${id}`);
-    return answer.ok && (await answer.json()).state === 'done';
+  const before = (await statusNow()).generation;
+  await eventually('a reload begins', async () => (await act('/api/v1/reload')).ok);
+  await eventually('it is done', async () => {
+    const { generation, workers } = await statusNow();
+    return generation > before && new Set(workers.map((w) => w.generation)).size === 2;
   });
-  assert.equal(new Set((await statusNow()).workers.map((w) => w.generation)).size, 2);
 }
 
 if ((await statusNow()).generation === 1) await makeItHappen();

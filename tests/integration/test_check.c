@@ -104,6 +104,46 @@ static void a_plugins_own_validation_is_part_of_it(void **state)
     free(out);
 }
 
+static int times_in(const char *text, const char *part)
+{
+    int n = 0;
+
+    for (; (text = strstr(text, part)) != NULL; text++)
+        n++;
+    return n;
+}
+
+/* On standard error in any case; once more in the log, where that is another place. */
+static void what_a_trial_finds_is_said_once(void **state)
+{
+    char *out, *log, path[PATH_MAX];
+
+    (void)state;
+    write_config(LISTEN "plugins: {a: {module: respond, config: {status: 204, body: x}}}\n"
+                        "routes: [{chain: [a]}]\n");
+    assert_int_equal(run_here(&out, "check -c c.yaml 2>&1"), 2);
+    assert_int_equal(times_in(out, "has no body"), 1);
+    free(out);
+    assert_int_equal(run_here(&out, "run -c c.yaml 2>&1"), 1);
+    assert_int_equal(times_in(out, "has no body"), 1);
+    free(out);
+    write_config(LISTEN "plugins: {a: {module: fault, config: {fault: exit_group, at: validate}}}\n"
+                        "routes: [{chain: [a]}]\n");
+    assert_int_equal(run_here(&out, "check -c c.yaml 2>&1"), 2);
+    assert_int_equal(times_in(out, "ended the process with exit"), 1);
+    free(out);
+    write_config(LISTEN "plugins: {a: {module: respond, config: {status: 204, body: x}}}\n"
+                        "routes: [{chain: [a]}]\nlogs: {error: {path: log}}\n");
+    assert_int_equal(run_here(&out, "run -c c.yaml 2>&1"), 1);
+    assert_int_equal(times_in(out, "has no body"), 1);
+    free(out);
+    snprintf(path, sizeof path, "%s/log", dir);
+    log = file_read(path);
+    assert_non_null(log);
+    assert_int_equal(times_in(log, "has no body"), 1);
+    free(log);
+}
+
 static void json_can_be_read_by_programs(void **state)
 {
     json_t *json, *first;
@@ -363,6 +403,7 @@ int main(void)
         TEST(good_config_is_ok),
         TEST(all_mistakes_are_listed_and_exit_is_2),
         TEST(a_plugins_own_validation_is_part_of_it),
+        TEST(what_a_trial_finds_is_said_once),
         TEST(json_can_be_read_by_programs),
         TEST(run_refuses_what_check_refuses),
         TEST(bad_objects_have_messages_of_their_own),

@@ -421,6 +421,50 @@ static void equal_lines_are_counted(void **state)
     server_stop(&srv);
 }
 
+/* libstdc++ writes it in pieces; and what a plugin writes by itself stays as it is. */
+static void uncaught_exception_is_a_line_of_the_log(void **state)
+{
+    static const char text[] = "terminate called after throwing an instance of "
+                               "'std::runtime_error', what(): thrown by a plugin";
+    struct server *srv;
+    struct response *res;
+    char *log, *record;
+
+    (void)state;
+    if (harness_is_sanitized()) {
+        print_message("skipped: stdio is not seen under a sanitizer\n");
+        skip();
+    }
+    srv = server_start("version: 1\n"
+                       "server: {workers: 1}\n"
+                       "listeners: [{name: a, address: \"127.0.0.1:@PORT@\"}]\n"
+                       "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+                       "logs: {error: {path: \"-\", format: json}}\n"
+                       "plugins:\n"
+                       "  thrower: {module: throw}\n"
+                       "  talker: {module: throw, config: {what: cerr}}\n"
+                       "routes:\n"
+                       "  - {match: {path: /talk}, chain: [talker]}\n"
+                       "  - {chain: [thrower]}\n"
+                       "crash: {dir: @DIR@/crashes}\n");
+    server_wait_log(srv, "serving on"); /* a line of the master's would come in between */
+    ask(srv, "/talk", "ok\n");
+    server_wait_log(srv, "said by the plugin\n");
+    res = server_get(srv, "/");
+    assert_int_equal(res->status, 500);
+    response_free(&res);
+    server_wait_log(srv, "plugin 'thrower': terminate called");
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, text));
+    free(record);
+    log = server_log(srv);
+    assert_non_null(strstr(log, text));
+    assert_null(strstr(log, "\nterminate called"));
+    assert_null(strstr(log, "what():  "));
+    free(log);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void all_logs_follow_a_rotation(void **state)
 {
     struct server *srv = start("{path: error.log}");
@@ -454,6 +498,7 @@ int main(void)
         cmocka_unit_test(no_text_of_an_event_breaks_a_format),
         cmocka_unit_test(a_flood_of_events_is_counted),
         cmocka_unit_test(equal_lines_are_counted),
+        cmocka_unit_test(uncaught_exception_is_a_line_of_the_log),
         cmocka_unit_test(all_logs_follow_a_rotation),
     };
 

@@ -182,6 +182,69 @@ static void status_tells_what_is_amiss(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+static void top_tells_of_blocked_routes(void **state)
+{
+    struct server *srv = start(1, "");
+    json_t *json;
+    char *text;
+
+    (void)state;
+    assert_int_equal(get(srv, "/a?fault=segv"), 500);
+    assert_int_equal(get(srv, "/a?fault=segv"), 500);
+    assert_int_equal(get(srv, "/a"), 503);
+    assert_int_equal(ask(srv, "top", "--once --interval 0.1", &text), 0);
+    if (strstr(text, "\nf       1 blocked") == NULL)
+        harness_fail(__FILE__, __LINE__, "no blocked route, or not first: %s", text);
+    free(text);
+    assert_int_equal(ask(srv, "top", "--json --interval 0.1", &text), 0);
+    json = json_loads(text, 0, NULL);
+    assert_string_equal(text_at(json, "plugins.0.breaker"), "closed");
+    assert_int_equal(number_at(json, "plugins.0.blocked_routes"), 1);
+    assert_int_equal(number_at(json, "plugins.1.blocked_routes"), 0);
+    json_decref(json);
+    free(text);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* "NAME pid 123" as the JSON has it. */
+static void assert_helper(const char *text, const char *name, long long pid)
+{
+    char part[64];
+
+    snprintf(part, sizeof part, "%s pid %lld", name, pid);
+    if (pid <= 0 || strstr(text, part) == NULL)
+        harness_fail(__FILE__, __LINE__, "no \"%s\" in: %s", part, text);
+}
+
+static void status_names_the_processes_beside_the_workers(void **state)
+{
+    struct server *srv = start(1, "escrow: {standby: 1}\n"
+                                  "admin: {listen: \"unix:@DIR@/admin.sock\"}\n"
+                                  "tracing: {endpoint: \"http://127.0.0.1:@PORT2@/v1/traces\"}\n");
+    json_t *json = NULL;
+    const json_t *w;
+    long long standby = 0;
+    char *text;
+    size_t i;
+
+    (void)state;
+    eventually((json_decref(json), json = status_of(srv, 0)) != NULL &&
+               json_array_size(at(json, "workers")) == 2);
+    json_array_foreach(at(json, "workers"), i, w)
+    {
+        if (strcmp(text_at(w, "state"), "standby") == 0)
+            standby = number_at(w, "pid");
+    }
+    assert_int_equal(ask(srv, "status", "", &text), 0);
+    assert_helper(text, "recorder", number_at(json, "recorder.pid"));
+    assert_helper(text, "admin", number_at(json, "admin.pid"));
+    assert_helper(text, "exporter", number_at(json, "exporter.pid"));
+    assert_helper(text, "standby", standby);
+    free(text);
+    json_decref(json);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 static void status_tells_how_workers_ended(void **state)
 {
     struct server *srv = start(1, "");
@@ -567,6 +630,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_tells_what_there_is),
         cmocka_unit_test(status_tells_what_is_amiss),
+        cmocka_unit_test(top_tells_of_blocked_routes),
+        cmocka_unit_test(status_names_the_processes_beside_the_workers),
         cmocka_unit_test(status_tells_how_workers_ended),
         cmocka_unit_test(without_a_server_it_says_so),
         cmocka_unit_test(a_broken_config_does_not_hide_the_server),

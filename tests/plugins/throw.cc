@@ -2,11 +2,12 @@
  * throw.cc - a plugin in C++ that throws, and lets its exceptions get away.
  *
  * Row 8 of the crash matrix. `what: nothing` is there to show that caught ones are no business of
- * the host; `terminate` that a destructor which throws is like any other way to std::terminate().
+ * the host, and `cerr` that neither is what the plugin itself writes; `terminate` that a destructor which throws is like any other way to std::terminate().
  */
 #include <bulkhead.h>
 
 #include <cstdlib>
+#include <iostream>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -31,7 +32,7 @@ enum {
     AT_THREAD
 };
 
-enum { WHAT_STD, WHAT_INT, WHAT_NOEXCEPT, WHAT_TERMINATE, WHAT_NOTHING };
+enum { WHAT_STD, WHAT_INT, WHAT_NOEXCEPT, WHAT_TERMINATE, WHAT_NOTHING, WHAT_CERR };
 
 struct config {
     uint8_t at, what, reply;
@@ -48,7 +49,7 @@ const bh_opt options[] = {
             "on_request|on_request_body|on_response|on_response_body|on_error|on_log|defer|open|"
             "validate|close|offload|post|thread",
             "Where to throw"),
-    BH_ENUM(config, what, "std", "std|int|noexcept|terminate|nothing", "What to throw"),
+    BH_ENUM(config, what, "std", "std|int|noexcept|terminate|nothing|cerr", "What to throw"),
     BH_BOOL(config, reply, "true", "Answer 200 \"ok\"; false: let requests pass"),
     BH_OPT_END,
 };
@@ -88,6 +89,10 @@ void commit(uint8_t what)
     case WHAT_INT: return throw_int();
     case WHAT_NOEXCEPT: return throw_noexcept();
     case WHAT_TERMINATE: return throw_and_terminate();
+    case WHAT_CERR:
+        std::cerr << "said by the "
+                  << "plugin\n";
+        return;
     default: return throw_and_catch();
     }
 }

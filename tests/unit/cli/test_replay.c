@@ -40,7 +40,11 @@ static int make(const char *request, const char *body)
     int r;
 
     assert_non_null(record);
-    r = replay_request(record, body, body != NULL ? strlen(body) : 0, notes, &bytes, &n_bytes);
+    r = replay_request(record,
+                       &(struct replay_body){.p = body,
+                                             .n = body != NULL ? strlen(body) : 0,
+                                             .is_given = body != NULL},
+                       notes, &bytes, &n_bytes);
     json_decref(record);
     return r;
 }
@@ -80,6 +84,60 @@ static void given_body_is_sent(void **state)
         0);
     assert_string_equal(strstr(bytes, "Content-Length"), "Content-Length: 4\r\n\r\nreal");
     assert_int_equal(json_array_size(notes), 0);
+}
+
+/* One whose body is on record: `recorded`, of `came` bytes that had come. */
+static void make_recorded(const char *framing, const char *recorded, int came)
+{
+    json_t *record = json_pack("{s:{s:s, s:s, s:s, s:[[s, s], o]}, s:{s:i}}", "request", "method",
+                               "POST", "target", "/", "protocol", "HTTP/1.1", "headers", "Host",
+                               "h", json_loads(framing, 0, NULL), "body", "received", came);
+
+    assert_non_null(record);
+    assert_int_equal(replay_request(record,
+                                    &(struct replay_body){.p = recorded, .n = strlen(recorded)},
+                                    notes, &bytes, &n_bytes),
+                     0);
+    json_decref(record);
+}
+
+static const char *only_note(void)
+{
+    assert_int_equal(json_array_size(notes), 1);
+    return json_string_value(json_array_get(notes, 0));
+}
+
+static void recorded_body_is_sent(void **state)
+{
+    (void)state;
+    make_recorded("[\"Content-Length\",\"4\"]", "real", 4);
+    assert_string_equal(strstr(bytes, "Content-Length"), "Content-Length: 4\r\n\r\nreal");
+    assert_int_equal(json_array_size(notes), 0);
+}
+
+static void chunked_body_is_sent_chunked(void **state)
+{
+    (void)state;
+    make_recorded("[\"Transfer-Encoding\",\"chunked\"]", "real", 4);
+    assert_string_equal(strstr(bytes, "Transfer"),
+                        "Transfer-Encoding: chunked\r\n\r\n4\r\nreal\r\n0\r\n\r\n");
+    assert_int_equal(json_array_size(notes), 0);
+}
+
+static void cut_body_is_filled_up_and_told(void **state)
+{
+    (void)state;
+    make_recorded("[\"Content-Length\",\"6\"]", "real", 6);
+    assert_string_equal(strstr(bytes, "Content-Length"), "Content-Length: 6\r\n\r\nrealxx");
+    assert_non_null(strstr(only_note(), "was cut for the record: its first 4 of 6 bytes"));
+}
+
+static void body_that_had_not_come_is_filled_up_and_told(void **state)
+{
+    (void)state;
+    make_recorded("[\"Content-Length\",\"6\"]", "real", 4);
+    assert_string_equal(strstr(bytes, "Content-Length"), "Content-Length: 6\r\n\r\nrealxx");
+    assert_non_null(strstr(only_note(), "4 of 6 bytes of the body had come when it crashed"));
 }
 
 static void redacted_parts_are_told(void **state)
@@ -122,6 +180,10 @@ int main(void)
         TEST(request_is_sent_as_it_was_but_for_the_connection),
         TEST(missing_body_is_made_up_and_told),
         TEST(given_body_is_sent),
+        TEST(recorded_body_is_sent),
+        TEST(chunked_body_is_sent_chunked),
+        TEST(cut_body_is_filled_up_and_told),
+        TEST(body_that_had_not_come_is_filled_up_and_told),
         TEST(redacted_parts_are_told),
         TEST(record_cannot_smuggle_a_second_request),
         TEST(what_is_no_request_is_refused),

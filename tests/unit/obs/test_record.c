@@ -219,6 +219,30 @@ static void nonsense_is_bounded(void **state)
     json_decref(r);
 }
 
+static void body_is_told_by_its_length(void **state)
+{
+    json_t *r = to_json();
+
+    (void)state;
+    assert_true(json_is_null(json_object_get(r, "body")));
+    json_decref(r);
+    crash.has_body = 1;
+    crash.body_len = 5;
+    crash.body_seen = 9;
+    r = to_json();
+    has_number(r, "body", "recorded", 5);
+    has_number(r, "body", "received", 9);
+    assert_true(json_is_true(json_object_get(json_object_get(r, "body"), "cut")));
+    json_decref(r);
+    crash.body_len = UINT32_MAX;
+    record_clean(&crash, 0, 0);
+    assert_int_equal(crash.body_len, SHM_BODY_COPY);
+    assert_int_equal(crash.body_seen, SHM_BODY_COPY);
+    crash.has_body = 0;
+    record_clean(&crash, 0, 0);
+    assert_int_equal(crash.body_len, 0);
+}
+
 static void ids_are_safe_file_names(void **state)
 {
     static const char *const bad[] = {"", "../x", "a/b", "-x", "a.json", "a b", "\xc3\xa9"};
@@ -361,6 +385,39 @@ static void the_oldest_records_make_room(void **state)
     free(list);
 }
 
+static bool has_body(const char *id)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/%s.body", sub_dir, id);
+    return access(path, F_OK) == 0;
+}
+
+static void bodies_go_with_their_records(void **state)
+{
+    char *text;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(record_dir_open(sub_dir), 0);
+    for (const char *id = "a"; id != NULL; id = *id == 'a' ? "b" : *id == 'b' ? "c" : NULL)
+        assert_int_equal(record_dir_write_body(sub_dir, id, "x\0y", 3), 0);
+    write_record("a", 1);
+    write_record("b", 2);
+    assert_int_equal(record_dir_read_body(sub_dir, "b", &text, &n), 0);
+    assert_int_equal(n, 3);
+    assert_memory_equal(text, "x\0y", 3);
+    free(text);
+    assert_int_equal(record_dir_prune(sub_dir, 1), 1);
+    assert_false(has_body("a"));
+    assert_true(has_body("b") && has_body("c"));
+    assert_int_equal(record_dir_open(sub_dir), 0); /* "c" never had one */
+    assert_true(has_body("b"));
+    assert_false(has_body("c"));
+    assert_int_equal(record_dir_write_body(sub_dir, "../x", "x", 1), -EINVAL);
+    assert_int_equal(record_dir_read_body(sub_dir, "../x", &text, &n), -ENOENT);
+}
+
 static void halves_of_a_dead_recorder_go(void **state)
 {
     char path[200];
@@ -400,12 +457,14 @@ int main(void)
         TEST(any_bytes_become_valid_json),
         TEST(every_request_text_is_survived),
         TEST(nonsense_is_bounded),
+        TEST(body_is_told_by_its_length),
         TEST(ids_are_safe_file_names),
         TEST(where_prefers_the_charged_plugin),
         FOLDER(the_folder_is_made_with_its_parents_and_is_private),
         FOLDER(what_is_written_can_be_read),
         FOLDER(repeats_are_counted_in_the_record),
         FOLDER(the_oldest_records_make_room),
+        FOLDER(bodies_go_with_their_records),
         FOLDER(halves_of_a_dead_recorder_go),
         FOLDER(a_damaged_record_is_told_apart),
     };
