@@ -9,7 +9,8 @@
  * operators' token or session, or by a session without a page of this server; every answer is whole and
  * has its security headers; and no secret of the config is in any. Seeds: tests/fuzz/corpus/admin.
  */
-#include "admin/auth.c" /* for what an address has left of its budget, and for a session of known id */
+/* For what an address has left of its budget, and for a session of known id. */
+#include "admin/auth.c" /* NOLINT(bugprone-suspicious-include) */
 
 #include <sys/socket.h>
 #include <sys/un.h>
