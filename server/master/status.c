@@ -169,20 +169,21 @@ static json_t *blocked_json(const struct master *m, const struct quarantine *q,
 /* Of all workers that there are. */
 static void add_usage(const struct master *m, int i, json_t *json)
 {
-    json_int_t bytes = 0, descriptors = 0;
+    uint64_t bytes = 0, descriptors = 0; /* any numbers, if a worker has gone mad */
 
     for (int k = 0; k < m->n_slots; k++) {
         const struct shm_worker *w = &m->shm->worker[k];
 
         if (!child_is_alive(&m->worker[k]))
             continue;
-        bytes += (json_int_t)atomic_load(&w->memory[i]);
-        descriptors += (json_int_t)atomic_load(&w->descriptors[i]);
+        bytes += (uint64_t)atomic_load(&w->memory[i]);
+        descriptors += (uint64_t)atomic_load(&w->descriptors[i]);
     }
     json_object_set_new(json, "memory_kib",
-                        m->cfg->plugin[i].heap == CONFIG_HEAP_PRIVATE ? json_integer(bytes / 1024)
-                                                                      : json_null());
-    json_object_set_new(json, "descriptors", json_integer(descriptors));
+                        m->cfg->plugin[i].heap == CONFIG_HEAP_PRIVATE
+                            ? json_integer((json_int_t)(bytes / 1024))
+                            : json_null());
+    json_object_set_new(json, "descriptors", json_integer((json_int_t)descriptors));
 }
 
 static json_t *plugin_json(const struct master *m, int i, int64_t now_ms)

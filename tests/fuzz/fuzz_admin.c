@@ -12,7 +12,9 @@
 /* For what an address has left of its budget, and for a session of known id. */
 #include "admin/auth.c" /* NOLINT(bugprone-suspicious-include) */
 
+#include <stdarg.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -84,15 +86,18 @@ static bool is_hush(const void *context, int i, const char *option)
     return i == 1 && strcmp(option, "hush") == 0;
 }
 
-static void write_file(const char *name, const char *fmt, const char *arg)
+__attribute__((format(printf, 2, 3))) static void write_file(const char *name, const char *fmt, ...)
 {
     char path[256];
+    va_list args;
     FILE *f;
 
     snprintf(path, sizeof path, "%s/%s", dir, name);
     f = fopen(path, "w");
-    if (f == NULL || fprintf(f, fmt, arg) < 0 || fclose(f) != 0)
+    va_start(args, fmt);
+    if (f == NULL || vfprintf(f, fmt, args) < 0 || fclose(f) != 0)
         is_wrong("no file");
+    va_end(args);
 }
 
 static void add_session(const struct auth *auth, struct session *s, const char *id,
