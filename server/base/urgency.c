@@ -8,10 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/tasks.h"
 
 #define SHORT_SLICE_NS 100000    /* the shortest there is; the kernel's own is 1 to 3 ms */
 #define LONG_SLICE_NS  100000000 /* the longest */
@@ -107,16 +108,6 @@ static void restore_children(pid_t pid, pid_t tid)
     fclose(f);
 }
 
-/* -1: not known. The folder has two links of its own. */
-static int count_threads(pid_t pid)
-{
-    char path[32];
-    struct stat st;
-
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    return stat(path, &st) == 0 ? (int)st.st_nlink - 2 : -1;
-}
-
 static void restore_all(pid_t pid)
 {
     const struct dirent *entry;
@@ -141,7 +132,7 @@ void urgency_restore(pid_t pid, int n_others)
 {
     if (sched_getscheduler(0) != SCHED_OTHER)
         return; /* the whole server was started with that, and nobody yields */
-    if (count_threads(pid) != 1 + n_others) {
+    if (tasks_count(pid) != 1 + n_others) {
         restore_all(pid);
         return;
     }
@@ -169,7 +160,7 @@ void urgency_return(const pid_t *tid, int n, int n_others)
     restore_thread(0);
     for (int i = 0; i < n; i++)
         restore_thread(tid[i]);
-    if (count_threads(getpid()) != 1 + n + n_others || has_children())
+    if (tasks_count(getpid()) != 1 + n + n_others || has_children())
         restore_all(getpid());
 }
 

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "base/tasks.h"
 #include "conf/config.h"
 #include "plugin/object.h"
 #include "plugin/ration.h"
@@ -36,19 +36,12 @@ struct left {
 
 /* ---- threads ---- */
 
-static int count_tasks(void)
-{
-    struct stat st;
-
-    return stat("/proc/self/task", &st) == 0 ? (int)st.st_nlink - 2 : 0;
-}
-
 void leftovers_begin(struct leftovers *l)
 {
     memset(l, 0, sizeof *l);
     for (int signo = 1; signo < NSIG; signo++)
         sigaction(signo, NULL, &l->action[signo]);
-    l->n_tasks = count_tasks();
+    l->n_tasks = tasks_count(getpid());
 }
 
 static bool is_pinned(const struct plugins *plugins, uint32_t plugin)
@@ -124,7 +117,7 @@ static bool is_own(int32_t task, const char *name)
  * are looked for when there is one more than before: see urgency_restore() of what that costs. */
 static void note_strangers(const struct leftovers *l, int report_fd)
 {
-    DIR *d = count_tasks() > l->n_tasks ? opendir("/proc/self/task") : NULL;
+    DIR *d = tasks_count(getpid()) > l->n_tasks ? opendir("/proc/self/task") : NULL;
     const struct dirent *e;
     char line[256];
     int n = 0;
