@@ -386,7 +386,7 @@ enum {
 
 /* Begins to load the config anew. reason: for the log. variants: NULL: as it is now. 0 and its number;
  * -EBUSY: not now; else it has failed, as reload_result() tells. Without id and variants, one that finds
- * another under way, or no room, comes after it. */
+ * another under way, no room, or that the server is starting, comes after that. */
 int reload_begin(struct master *m, const char *reason, unsigned flags,
                  const struct reload_variants *variants, uint32_t *id);
 void reload_tick(struct master *m, int64_t now_ms);

@@ -69,7 +69,7 @@ static void read_signals(struct master *m)
         case SIGQUIT: stop(m, (int)info.ssi_signo); break;
         case SIGHUP:
             if (reload_begin(m, "SIGHUP", RELOAD_ANYWAY, NULL, NULL) == -EBUSY)
-                log_warn("SIGHUP: no reload: the server is starting, stopping or being upgraded");
+                log_warn("SIGHUP: no reload: the server is stopping or being upgraded");
             break;
         case SIGUSR1: reopen_logs(m); break;
         case SIGUSR2: upgrade_begin(m); break;
@@ -108,6 +108,7 @@ static void do_what_is_due(struct master *m)
     if (m->phase == MASTER_STARTING && posts_count_ready(m) == m->cfg->n_workers) {
         phase_enter(m, MASTER_SERVING);
         posts_tick(m, now);
+        reload_tick(m, now); /* a signal may have come meanwhile */
     }
     if (m->phase >= MASTER_DRAINING && m->phase_end_ms <= now)
         phase_out_of_patience(m);

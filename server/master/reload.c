@@ -136,6 +136,14 @@ static int begin_trial(struct master *m, int state_fd)
     return 0;
 }
 
+/* Of a signal, or a file that changed, which nobody waits for an answer to. */
+static void come_again(struct reload *r, const char *reason, unsigned flags)
+{
+    r->is_wanted_again = true;
+    r->flags_again |= flags;
+    r->reason_again = reason;
+}
+
 /* Workers of earlier generations that finish what they have begun take up places, of which there are
  * so many: what a signal or a file asks for comes when there is room again, and who can be told is. */
 static bool has_room(struct master *m, unsigned flags, bool can_wait)
@@ -155,9 +163,7 @@ static bool has_room(struct master *m, unsigned flags, bool can_wait)
     if (!can_wait) {
         reload_finish(m, "failed", "prepare", text);
     } else {
-        r->is_wanted_again = true;
-        r->flags_again |= flags;
-        r->reason_again = r->reason;
+        come_again(r, r->reason, flags);
         log_warn("%s: put off: %s", r->reason, text);
     }
     return false;
@@ -172,16 +178,14 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
     char text[1024];
     int result;
 
-    if (m->phase != MASTER_SERVING || m->roles->load == NULL || m->upgrade.pid != 0)
+    if (m->phase > MASTER_SERVING || m->roles->load == NULL || m->upgrade.pid != 0)
         return -EBUSY;
-    if (r->state != RELOAD_IDLE) {
-        if (id == NULL) { /* a signal, or a file that changed: what it asks for comes next */
-            r->is_wanted_again = true;
-            r->flags_again |= flags;
-            r->reason_again = reason;
-            return 0;
-        }
-        return -EBUSY;
+    /* What the start has read of the file may be what it was before. */
+    if (m->phase == MASTER_STARTING || r->state != RELOAD_IDLE) {
+        if (id != NULL)
+            return -EBUSY;
+        come_again(r, reason, flags);
+        return 0;
     }
     reload_times_end(m); /* of the last one */
     memset(r->mark_ns, 0, sizeof r->mark_ns);
@@ -351,7 +355,8 @@ void reload_tick(struct master *m, int64_t now_ms)
     if (m->generation->older == NULL && !r->is_wanted_again)
         return;
     reload_sweep(m);
-    if (r->is_wanted_again && r->state == RELOAD_IDLE && posts_count_free(m) >= m->cfg->n_workers) {
+    if (r->is_wanted_again && r->state == RELOAD_IDLE && m->phase == MASTER_SERVING &&
+        posts_count_free(m) >= m->cfg->n_workers) {
         unsigned flags = r->flags_again;
 
         r->is_wanted_again = false;

@@ -60,6 +60,25 @@ static void sighup_reloads_and_the_master_stays(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* It has read the config by then, and serves nobody yet: open() takes its time in the trial and in each worker. */
+static void sighup_while_the_server_starts_is_done_when_it_serves(void **state)
+{
+    char *dir = tmp_dir(), *object = reload_make(dir, "v", "1", "", "usleep(400000);"), *log;
+    struct server *srv = server_start_in(dir, RELOAD_CONFIG, "", "one", "", "");
+
+    (void)state;
+    server_rewrite_config(srv, RELOAD_CONFIG, "", "two", "", "");
+    kill(srv->pid, SIGHUP);
+    server_wait_log(srv, "SIGHUP: generation 2 serves");
+    reload_check_says(srv, "1 two");
+    log = server_log(srv);
+    assert_null(strstr(log, "no reload"));
+    free(log);
+    assert_int_equal(server_stop(&srv), 0);
+    free(object);
+    free(dir);
+}
+
 static void a_reload_says_what_its_parts_took(void **state)
 {
     static const char *const parts[] = {"check", "preflight", "prepare", "swap"};
@@ -612,6 +631,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_changed_option_is_served_and_idle_connections_stay),
         cmocka_unit_test(sighup_reloads_and_the_master_stays),
+        cmocka_unit_test(sighup_while_the_server_starts_is_done_when_it_serves),
         cmocka_unit_test(a_reload_says_what_its_parts_took),
         cmocka_unit_test(an_object_moved_into_place_runs_new_code),
         cmocka_unit_test(an_object_copied_over_the_old_one_leaves_running_code_alone),
