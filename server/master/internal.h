@@ -593,7 +593,7 @@ int preflight_start(const struct config *cfg, const struct setup *setup, struct 
                     const struct user *user, struct listen_set *listeners, const char *consequence,
                     int state_fd, struct preflight **out);
 int preflight_step(struct preflight *p);
-/* The plugin that crashed, or did not come to an end; "": none did. */
+/* The plugin that crashed, or did not come to an end though it had the processor; "": none did. */
 const char *preflight_culprit(const struct preflight *p);
 /* What was wrong, a line each; "" when nothing was. */
 const char *preflight_said(const struct preflight *p);

@@ -22,6 +22,7 @@
 #include "base/diag.h"
 #include "base/fd.h"
 #include "base/must.h"
+#include "base/tasks.h"
 #include "base/urgency.h"
 #include "master/internal.h"
 #include "obs/log.h"
@@ -59,7 +60,8 @@ struct preflight {
     int fd; /* the report */
     int status;
     int64_t end_ms;
-    int64_t hurry_ms; /* until then it yields to those that serve; INT64_MAX: it does not */
+    int64_t waited_ms; /* for a processor, when its time was over; 0: it did not lack one */
+    int64_t hurry_ms;  /* until then it yields to those that serve; INT64_MAX: it does not */
 };
 
 /* ---- In the child ---- */
@@ -199,6 +201,20 @@ static bool is_stop_pending(void)
             sigismember(&pending, SIGQUIT) == 1);
 }
 
+/* For how long it could have run, had others not had the processors; 0: that is not why it is late. One that
+ * loops meets the limit of its processor time first, unless it lacks a third of the time. */
+static int64_t starved_ms(const struct preflight *p)
+{
+    struct tasks_time t;
+
+    if (tasks_time(p->pid, &t) < 0)
+        return 0;
+    if (t.is_ready &&
+        t.ran_ms < preflight_wall_ms / 10) /* it waits still, and that is not counted yet */
+        t.waited_ms = preflight_wall_ms - t.ran_ms;
+    return t.waited_ms >= preflight_wall_ms / 3 ? t.waited_ms : 0;
+}
+
 /* Takes what is there; true when the child is gone, by itself or otherwise. Its group goes with it. */
 static bool step(struct preflight *p)
 {
@@ -215,6 +231,8 @@ static bool step(struct preflight *p)
         p->ending = ENDED_TALKATIVE;
     else if (clock_mono_ms() >= p->end_ms)
         p->ending = ENDED_LATE;
+    if (p->ending == ENDED_LATE)
+        p->waited_ms = starved_ms(p);
     if (p->ending != ENDED_BY_ITSELF) {
         urgency_restore(
             p->pid,
@@ -250,11 +268,18 @@ static const char *describe_stage(const char *stage, char *buf, size_t size)
     return buf;
 }
 
-static void describe_end(enum ending ending, int status, const char *in, char *buf, size_t size)
+static void describe_end(const struct preflight *p, const char *in, char *buf, size_t size)
 {
-    int signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    int status = p->status, signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    enum ending ending = p->ending;
 
-    if (ending == ENDED_LATE)
+    if (ending == ENDED_LATE && p->waited_ms > 0)
+        snprintf(
+            buf, size,
+            "did not finish within %d s in %s: for %.1f s of them it waited for a processor, so "
+            "that nothing is known of it: try again when the machine is less busy",
+            preflight_wall_ms / 1000, in, (double)p->waited_ms / 1000);
+    else if (ending == ENDED_LATE)
         snprintf(buf, size, "did not finish within %d s in %s", preflight_wall_ms / 1000, in);
     else if (ending == ENDED_TALKATIVE)
         snprintf(buf, size, "wrote more than %u KiB to the report in %s", REPORT_MAX >> 10, in);
@@ -271,7 +296,7 @@ static void tell(struct preflight *p)
 {
     struct report *rep = &p->rep;
     const struct config_plugin *plugin = NULL;
-    char stage[48], what[160], who[PATH_MAX + 192] = "the trial of the plugins",
+    char stage[48], what[320], who[PATH_MAX + 192] = "the trial of the plugins",
                                               line[PATH_MAX + 768];
     const char *in = describe_stage(rep->stage, stage, sizeof stage);
     struct diag diag;
@@ -285,14 +310,15 @@ static void tell(struct preflight *p)
                  rep->object[0] != '\0' ? rep->object
                  : plugin != NULL       ? plugin->module
                                         : "?");
-    describe_end(p->ending, p->status, in, what, sizeof what);
+    describe_end(p, in, what, sizeof what);
     diag_init(&diag);
     diag_add(&diag, p->cfg->path, plugin != NULL ? plugin->pos.line : 0,
              plugin != NULL ? plugin->pos.column : 0, NULL, "%s %s; %s", who, what, p->consequence);
     diag_format(&diag, 0, line, sizeof line);
     say(rep, line);
     diag_fini(&diag);
-    memcpy(rep->culprit, rep->plugin, sizeof rep->culprit);
+    if (p->waited_ms == 0)
+        memcpy(rep->culprit, rep->plugin, sizeof rep->culprit);
     if (is_for_log(rep))
         log_error("preflight: %s %s; %s", who, what, p->consequence);
 }

@@ -5,9 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "base/tasks.h"
 #include "conf/config.h"
 #include "ipc/shm.h"
 #include "ipc/state.h"
@@ -23,6 +26,18 @@
 #include "worker/store.h"
 #include "worker/watchdog.h"
 
+/* When the stage that is under way began, and what this thread had waited for a processor by then. */
+static struct {
+    int64_t began_ms, waited_ms;
+} stage_now;
+
+static int64_t waited_ms(void)
+{
+    struct tasks_time t;
+
+    return tasks_time(getpid(), &t) < 0 ? 0 : t.waited_ms;
+}
+
 static void say_stage(void *arg, const char *plugin, const char *stage, const char *object)
 {
     char line[4400];
@@ -31,12 +46,23 @@ static void say_stage(void *arg, const char *plugin, const char *stage, const ch
 
     if (n > 0)
         fd_write_all(*(int *)arg, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+    stage_now.began_ms = clock_mono_ms();
+    stage_now.waited_ms = waited_ms();
 }
 
+/* One that ran past its deadline while others had the processor is refused, but not called bad for it. */
 static void say_crash(int report_fd, const char *plugin)
 {
-    char line[128];
-    int n = snprintf(line, sizeof line, "crash %s\n", plugin);
+    int64_t took_ms = clock_mono_ms() - stage_now.began_ms,
+            lacked_ms = waited_ms() - stage_now.waited_ms;
+    bool is_starved = recover_self.fault.is_deadline && lacked_ms >= took_ms / 3;
+    char line[256];
+    int n = is_starved
+                ? snprintf(line, sizeof line,
+                           "note plugin '%s' waited for a processor for %.1f of %.1f s: nothing is "
+                           "known of it; try again when the machine is less busy\n",
+                           plugin, (double)lacked_ms / 1000, (double)took_ms / 1000)
+                : snprintf(line, sizeof line, "crash %s\n", plugin);
 
     fd_write_all(report_fd, line, (size_t)n);
 }

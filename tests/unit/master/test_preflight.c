@@ -1,7 +1,10 @@
 #include "master/master.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -15,6 +18,24 @@ static const struct config cfg = {
     .path = "test.yaml", .plugin = plugin, .n_plugins = 2, .log = {.path = "-", .level = 3}};
 static char said[8192]; /* on stderr */
 static pid_t *left_running;
+
+/* Of the processor that it shares with a process that never waits, it gets three hundredths at most. */
+static void loop_beside_another(void)
+{
+    cpu_set_t here;
+
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    assert_int_equal(sched_setaffinity(0, sizeof here, &here), 0);
+    if (fork() == 0) { /* ends with the group */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            continue;
+    }
+    assert_int_equal(sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}), 0);
+    for (;;)
+        continue;
+}
 
 static void report(int fd, const char *text)
 {
@@ -47,6 +68,7 @@ static int preflight(const struct config *c, const struct setup *setup, struct s
     case 'a': report(fd, "ok\nplugin x stage close\n"); return 0;
     case 'm': report(fd, "f:1:2: error: the x is \033[31mwrong\n  hint: right it\n"); return 1;
     case 't': nanosleep(&for_ever, NULL); return 0;
+    case 'b': loop_beside_another(); return 0;
     case 'f':
         for (int i = 0; i < 1000000; i++)
             report(fd, "blah blah blah blah blah blah blah blah blah blah blah blah blah\n");
@@ -201,6 +223,34 @@ static void endless_stage_is_stopped_and_named(void **state)
     assert_said("did not finish within 1 s in open()");
 }
 
+/* The one whom a reload quarantines for it. */
+static const char *culprit_of(int mode)
+{
+    static char culprit[128];
+    struct preflight *p = NULL;
+
+    assert_int_equal(preflight_start(&cfg, NULL, NULL, NULL, &roles, mode, &(struct user){0}, NULL,
+                                     "nothing was changed", -1, &p),
+                     0);
+    while (preflight_step(p) == -EAGAIN)
+        scene_pause();
+    snprintf(culprit, sizeof culprit, "%s", preflight_culprit(p));
+    snprintf(said, sizeof said, "%s", preflight_said(p));
+    preflight_end(&p);
+    return culprit;
+}
+
+static void who_does_not_end_is_the_culprit_unless_he_lacked_the_processor(void **state)
+{
+    (void)state;
+    preflight_wall_ms = 1000;
+    assert_string_equal(culprit_of('t'), "x");
+    assert_string_equal(culprit_of('b'), "");
+    assert_said("did not finish within 1 s in open(): for ");
+    assert_said("it waited for a processor");
+    assert_said("nothing was changed");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +266,7 @@ int main(void)
         cmocka_unit_test(pipe_held_by_a_descendant_does_not_delay),
         cmocka_unit_test(pending_stop_ends_it),
         cmocka_unit_test(endless_stage_is_stopped_and_named),
+        cmocka_unit_test(who_does_not_end_is_the_culprit_unless_he_lacked_the_processor),
     };
 
     left_running = mmap(NULL, sizeof *left_running, PROT_READ | PROT_WRITE,
