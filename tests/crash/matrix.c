@@ -158,6 +158,11 @@ char matrix_expected(int row, const struct matrix_fault *f, char column)
     return f->instead == 'R' && column == 'c' ? 'T' : f->instead;
 }
 
+bool matrix_is_deadline(const struct matrix_fault *f)
+{
+    return f->cause != NULL && strcmp(f->cause, "deadline") == 0;
+}
+
 bool matrix_is_uncharged(int row, const char *place)
 {
     /* A lack of descriptors is noticed later, when the plugin that handled a request last is

@@ -44,6 +44,9 @@ extern const struct matrix_row matrix[MATRIX_ROWS];
 /* Of that fault in that column (but e and f, where all of a row are alike). */
 char matrix_expected(int row, const struct matrix_fault *f, char column);
 
+/* Does it end by the deadline of the call? */
+bool matrix_is_deadline(const struct matrix_fault *f);
+
 /* Is this death on record, but charged to nobody? */
 bool matrix_is_uncharged(int row, const char *place);
 

@@ -132,11 +132,6 @@ static bool is_hoarder(const struct probe *p)
     return p->row + 1 == 19;
 }
 
-static bool is_deadline(const struct probe *p)
-{
-    return p->fault->cause != NULL && strcmp(p->fault->cause, "deadline") == 0;
-}
-
 /* Of a request that was the one to pay. */
 static int expected_status(const struct probe *p)
 {
@@ -147,8 +142,10 @@ static int expected_status(const struct probe *p)
         if (strcmp(hook, after_the_answer[i]) == 0)
             return 200;
     /* on_error crashes on a failure's way to 500, close after a crash. */
-    return is_deadline(p) && strcmp(hook, "on_error") != 0 && strcmp(hook, "close") != 0 ? 504
-                                                                                         : 500;
+    return matrix_is_deadline(p->fault) && strcmp(hook, "on_error") != 0 &&
+                   strcmp(hook, "close") != 0
+               ? 504
+               : 500;
 }
 
 /* Some places have a function of their own that faults. */
@@ -166,6 +163,7 @@ static const char *expected_function(const struct probe *p)
 static void aim(struct probe *p)
 {
     const char *fault = p->fault->name, *place = p->place->name;
+    const char *soon = matrix_is_deadline(p->fault) ? "_soon" : "";
     char column = p->place->column;
 
     if (is_throw(p->fault)) {
@@ -173,19 +171,19 @@ static void aim(struct probe *p)
         snprintf(p->target, sizeof p->target, "/throw/%s/%s%s", place, fault + 6,
                  strcmp(place, "on_error") == 0 ? "/fail" : "");
     } else if (column == 'i' || column == 'j') {
-        strcpy(p->instance, "inside");
-        snprintf(p->target, sizeof p->target, "/inside?fault=%s&at=%s", fault, place);
+        snprintf(p->instance, sizeof p->instance, "inside%s", soon);
+        snprintf(p->target, sizeof p->target, "/inside%s?fault=%s&at=%s", soon, fault, place);
     } else if (column == 'g') { /* an instance that has crashed is closed */
         snprintf(p->instance, sizeof p->instance, "g_%s", fault);
         snprintf(p->target, sizeof p->target, "/g/%s?fault=segv&at=on_request", fault);
     } else if (strcmp(place, "on_error") == 0) {
-        strcpy(p->instance, "e");
-        snprintf(p->target, sizeof p->target, "/e/fail?fault=%s&at=on_error", fault);
+        snprintf(p->instance, sizeof p->instance, "e%s", soon);
+        snprintf(p->target, sizeof p->target, "/e%s/fail?fault=%s&at=on_error", soon, fault);
     } else {
         if (column == 'k') /* the faults bad_* call the host by themselves */
             place = strncmp(fault, "bad_", 4) == 0 ? "on_request" : "host_call";
-        strcpy(p->instance, "f");
-        snprintf(p->target, sizeof p->target, "/f/%s?fault=%s&at=%s%s", fault, fault, place,
+        snprintf(p->instance, sizeof p->instance, "f%s", soon);
+        snprintf(p->target, sizeof p->target, "/f%s/%s?fault=%s&at=%s%s", soon, fault, fault, place,
                  column == 'c' ? "&stream=1&chunk=3" : "");
     }
 }
