@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -359,14 +360,52 @@ static int free_port(int *reserve_fd)
     return ntohs(addr.sin_port);
 }
 
-static void choose_ports(struct server *srv, bool reserve)
+/* Other programs, which do not know SO_REUSEPORT, shall have it later: so no socket of the port's can be kept.
+ * A name that all tests of a machine agree on keeps these apart; the kernel forgets it with its socket. */
+static int claim(int port)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "bulkhead-test-port-%d", port);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&name,
+                        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+int free_port_claimed(int *claim_fd)
+{
+    for (int i = 0; i < 100; i++) {
+        int port = free_port(NULL);
+
+        *claim_fd = claim(port);
+        if (*claim_fd >= 0)
+            return port;
+    }
+    FAIL("no port that no other test has: %s", strerror(errno));
+}
+
+static void drop_ports(struct server *srv)
 {
     if (srv->reserve_fd >= 0)
         close(srv->reserve_fd);
     srv->reserve_fd = -1;
+    for (int i = 1; i < N_PORTS; i++) {
+        if (srv->claim_fd[i] >= 0)
+            close(srv->claim_fd[i]);
+        srv->claim_fd[i] = -1;
+    }
+}
+
+static void choose_ports(struct server *srv, bool reserve)
+{
+    drop_ports(srv);
     srv->port[0] = free_port(reserve ? &srv->reserve_fd : NULL);
     for (int i = 1; i < N_PORTS; i++)
-        srv->port[i] = free_port(NULL);
+        srv->port[i] = free_port_claimed(&srv->claim_fd[i]);
 }
 
 /* ---- Starting -------------------------------------------------------------------------------- */
@@ -450,6 +489,7 @@ static struct server *start(const char *dir, const char *template)
 
     clean_up_at_exit();
     srv->reserve_fd = -1;
+    memset(srv->claim_fd, -1, sizeof srv->claim_fd);
     srv->dir = dir != NULL ? harness_printf("%s", dir) : tmp_dir();
     srv->config = harness_printf("%s/bulkhead.yaml", srv->dir);
     srv->log = harness_printf("%s/server.log", srv->dir);
@@ -554,8 +594,7 @@ int server_stop(struct server **srvp)
             break;
         }
     }
-    if (srv->reserve_fd >= 0)
-        close(srv->reserve_fd);
+    drop_ports(srv);
     free(srv->dir);
     free(srv->config);
     free(srv->log);
@@ -675,6 +714,22 @@ __attribute__((noinline)) static char *ask_status(const struct server *srv)
     run_command(&text, "RUNTIME_DIRECTORY='%s' '%s' status --json -c '%s' | tr -d ' \\n'", srv->dir,
                 getenv("BULKHEAD"), srv->config);
     return text;
+}
+
+void server_wait_standby(const struct server *srv)
+{
+    int64_t end_ms = harness_deadline_ms(HARNESS_WAIT_MS);
+
+    for (;;) {
+        char *text = ask_status(srv);
+        bool is_there = strstr(text, "\"state\":\"standby\"") != NULL;
+
+        free(text);
+        if (is_there)
+            return;
+        if (!harness_pause(end_ms))
+            FAIL("no worker stands by");
+    }
 }
 
 long long server_limit(const struct server *srv, const char *name)

@@ -79,17 +79,22 @@ int run_command(char **out, const char *format, ...) __attribute__((format(print
  * caller. */
 char *plugin_build(const char *dir, const char *name, const char *source);
 
+/* A port of 127.0.0.1 that is free now, and that no other test is given while *claim_fd, closed by the caller,
+ * is open. */
+int free_port_claimed(int *claim_fd);
+
 /* ---- The server ------------------------------------------------------------------------------ */
 
 struct server {
-    pid_t pid;      /* the master; 0 once it is reaped */
-    int port[8];    /* what @PORT@, @PORT1@ ... @PORT7@ became */
-    char *dir;      /* @DIR@: everything of this server; it is its working folder, too, and its
+    pid_t pid;       /* the master; 0 once it is reaped */
+    int port[8];     /* what @PORT@, @PORT1@ ... @PORT7@ became */
+    char *dir;       /* @DIR@: everything of this server; it is its working folder, too, and its
                        RUNTIME_DIRECTORY */
-    char *config;   /* DIR/bulkhead.yaml */
-    char *log;      /* DIR/server.log: stdout and stderr */
-    int status;     /* as from waitpid, once pid is 0 */
-    int reserve_fd; /* keeps other tests from being given port[0] */
+    char *config;    /* DIR/bulkhead.yaml */
+    char *log;       /* DIR/server.log: stdout and stderr */
+    int status;      /* as from waitpid, once pid is 0 */
+    int reserve_fd;  /* keeps everybody else from being given port[0] */
+    int claim_fd[8]; /* keep other tests from being given these ports */
     struct server *next;
 };
 
@@ -124,6 +129,9 @@ void server_wait_log(const struct server *srv, const char *text);
 /* The master's children whose command line or thread name contains `kind` (NULL: all). At most max
  * go to pids (may be NULL, with max 0); returns how many there are. */
 size_t server_children(const struct server *srv, const char *kind, pid_t *pids, size_t max);
+
+/* Waits until the worker that stands by has loaded the plugins, and is ready: it is there before that. */
+void server_wait_standby(const struct server *srv);
 
 /* How often a limit has struck: a counter of `bulkhead status --json`, under "limits". */
 long long server_limit(const struct server *srv, const char *name);

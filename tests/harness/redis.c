@@ -1,13 +1,11 @@
 #include "redis.h"
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,18 +14,6 @@
 bool redis_is_there(void)
 {
     return run_command(NULL, "command -v redis-server || command -v redis-check-rdb") == 0;
-}
-
-static int free_port(void)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof in;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)(void *)&in, sizeof in), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)(void *)&in, &len), 0);
-    close(fd);
-    return ntohs(in.sin_port);
 }
 
 void redis_restart(struct redis_server *r)
@@ -61,7 +47,7 @@ struct redis_server *redis_start(void)
     assert_non_null(r);
     r->dir = tmp_dir();
     assert_int_equal(run_command(NULL, "chmod 755 %s", r->dir), 0);
-    r->port = free_port();
+    r->port = free_port_claimed(&r->claim_fd);
     redis_restart(r);
     return r;
 }
@@ -79,6 +65,7 @@ void redis_kill(struct redis_server *r)
 void redis_stop(struct redis_server **rp)
 {
     redis_kill(*rp);
+    close((*rp)->claim_fd);
     free((*rp)->dir);
     free(*rp);
     *rp = NULL;

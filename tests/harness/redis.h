@@ -9,7 +9,7 @@
 
 struct redis_server {
     pid_t pid;
-    int port;
+    int port, claim_fd;
     char *dir; /* its socket is DIR/redis.sock */
 };
 

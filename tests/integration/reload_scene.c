@@ -44,7 +44,7 @@ struct server *reload_start(const char *more)
     struct server *srv = server_start_in(dir, RELOAD_CONFIG, "", "one", "", more);
 
     server_wait_log(srv, "serving on");
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     free(object);
     free(dir);
     return srv;

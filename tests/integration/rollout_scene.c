@@ -48,7 +48,7 @@ struct server *rollout_start(const char *does, const char *more)
 
     rollout_make(dir, "v", "1", does);
     srv = server_start_in(dir, ROLLOUT_CONFIG, "", more);
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     free(dir);
     return srv;
 }

@@ -120,8 +120,12 @@ static void wrong_tokens_are_slowed_down(void **state)
     for (int i = 0; i < 10; i++)
         assert_int_equal(admin_status(admin_send_with(srv, "GET", "/api/v1/status", "guess", NULL)),
                          401);
-    res = admin_send_with(srv, "GET", "/api/v1/status", "guess", NULL);
-    assert_int_equal(res->status, 429);
+    /* One is forgotten every six seconds. */
+    for (int i = 0;
+         (res = admin_send_with(srv, "GET", "/api/v1/status", "guess", NULL))->status != 429; i++) {
+        assert_true(res->status == 401 && i < 10);
+        response_free(&res);
+    }
     assert_non_null(response_header(res, "Retry-After"));
     response_free(&res);
     assert_int_equal(admin_status(admin_send(srv, "GET", "/healthz", NULL, NULL)), 200);
@@ -632,16 +636,12 @@ static bool says_new(struct server *srv)
     return is_so;
 }
 
-static void events_tell_the_status_once_a_second(void **state)
+/* How many of twenty more listeners are turned away. */
+static int count_refused(const struct server *srv)
 {
-    struct server *srv = start("");
     struct conn *conn[20];
-    int n_refused = 0;
+    int n = 0;
 
-    (void)state;
-    assert_true(hears(srv, "", "\nevent: status\ndata: {\"version\"", "\nevent: status\n"));
-    assert_true(hears(srv, "", "\nevent: numbers\ndata: {\"requests\":", "\"plugins\":{\"f\":{"));
-    /* Listeners have a bound; those who leave make room. */
     for (size_t i = 0; i < 20; i++) {
         char head[64] = "";
 
@@ -651,12 +651,24 @@ static void events_tell_the_status_once_a_second(void **state)
                    "%s\r\n\r\n",
                    admin_reader);
         eventually(recv(conn_fd(conn[i]), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
-        n_refused += strncmp(head, "HTTP/1.1 503", 12) == 0;
+        n += strncmp(head, "HTTP/1.1 503", 12) == 0;
     }
-    /* Readers leave four to operators; the first one may not have been missed yet. */
-    assert_in_range(n_refused, 8, 9);
     for (size_t i = 0; i < 20; i++)
         conn_close(&conn[i]);
+    return n;
+}
+
+static void events_tell_the_status_once_a_second(void **state)
+{
+    struct server *srv = start("");
+    int n_refused;
+
+    (void)state;
+    assert_true(hears(srv, "", "\nevent: status\ndata: {\"version\"", "\nevent: status\n"));
+    assert_true(hears(srv, "", "\nevent: numbers\ndata: {\"requests\":", "\"plugins\":{\"f\":{"));
+    /* Listeners have a bound, readers leave four to operators; those who leave make room, once they are missed. */
+    eventually((n_refused = count_refused(srv)) <= 8);
+    assert_int_equal(n_refused, 8);
     assert_int_equal(server_stop(&srv), 0);
 }
 

@@ -446,7 +446,7 @@ static void breakers_that_deaths_of_workers_open_are_events(void **state)
         pid_t before = 0, after = 0;
         struct response *res;
 
-        eventually(server_children(srv, "standby", NULL, 0) == 1);
+        server_wait_standby(srv);
         assert_int_equal(server_children(srv, "bh-worker", &before, 1), 1);
         snprintf(target, sizeof target, "%s?at=gone", paths[i]);
         res = server_get(srv, target);

@@ -15,7 +15,7 @@ static struct server *start(void)
     return server_start("version: 1\n"
                         "server: {workers: 1}\n"
                         "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-                        "limits: {timeouts: {request: 5s}}\n"
+                        "limits: {timeouts: {request: 50s}}\n"
                         "modules: {path: [@PLUGINS@, @MODULES@]}\n"
                         "plugins:\n"
                         "  outer: {module: probe, config: {file: @DIR@/trace}}\n"
@@ -322,12 +322,15 @@ static void other_requests_are_served_while_one_is_held(void **state)
     pid_t worker = worker_of(srv);
     struct conn *held = conn_open(srv->port[0]);
     struct response *res;
+    char go[512];
 
     (void)state;
-    conn_sendf(held, "GET /?do=continue&delay=400 HTTP/1.1\r\nHost: a\r\n\r\n");
+    snprintf(go, sizeof go, "%s/go", srv->dir);
+    conn_sendf(held, "GET /?do=continue&until=%s HTTP/1.1\r\nHost: a\r\n\r\n", go);
     for (int i = 0; i < 20; i++)
         expect(srv, "/", 200, "next");
     assert_true(conn_is_idle(held)); /* still held */
+    file_write(go, "%s", "");
     res = conn_response(held, "GET");
     assert_int_equal(res->status, 200);
     response_free(&res);
@@ -344,8 +347,9 @@ static void many_held_requests_all_end(void **state)
     (void)state;
     for (int i = 0; i < 50; i++) {
         conn[i] = conn_open(srv->port[0]);
-        conn_sendf(conn[i], "GET /?do=%s&delay=%d&timeout=150 HTTP/1.1\r\nHost: a\r\n\r\n",
-                   i % 5 == 0 ? "never" : "reply", 1 + i % 7);
+        /* Who gets a reply has the time of a request: on a busy machine forty threads take long to begin. */
+        conn_sendf(conn[i], "GET /?do=%s&delay=%d HTTP/1.1\r\nHost: a\r\n\r\n",
+                   i % 5 == 0 ? "never&timeout=150" : "reply", 1 + i % 7);
     }
     for (int i = 0; i < 50; i++) {
         struct response *res = conn_response(conn[i], "GET");
@@ -382,7 +386,6 @@ static void a_client_that_sends_no_more_gets_its_answer(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         struct conn *conn = conn_open(srv->port[0]);
-        int64_t begin = harness_now_ms();
         struct response *res;
         char *rest;
 
@@ -391,9 +394,9 @@ static void a_client_that_sends_no_more_gets_its_answer(void **state)
         res = conn_response(conn, "GET");
         assert_true(res->status == 200 || res->status == 201);
         assert_false(res->truncated);
-        rest = conn_read_all(conn, NULL); /* and it is not kept open for nothing */
+        rest = conn_read_all(conn,
+                             NULL); /* or its deadline fails: it is not kept open for nothing */
         assert_string_equal(rest, "");
-        assert_true(harness_now_ms() - begin < harness_deadline_ms(3000) - harness_now_ms());
         free(rest);
         response_free(&res);
         conn_close(&conn);

@@ -27,7 +27,7 @@ enum { CLIENTS = 8, RATE = 200, BURST = 400, LOAD_MS = 2500, IDS = 100 };
 static struct redis_server *redis;
 static struct server *srv[2];
 static pid_t balancer;
-static int front;
+static int front, front_claim_fd;
 
 /* ---- what runs ------------------------------------------------------------------------------ */
 
@@ -67,18 +67,6 @@ static struct server *start_server(void)
     return s;
 }
 
-static int free_port(void)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof in;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)(void *)&in, sizeof in), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)(void *)&in, &len), 0);
-    close(fd);
-    return ntohs(in.sin_port);
-}
-
 static void set_port(const char *name, const char *prefix, int port)
 {
     char text[32];
@@ -91,7 +79,7 @@ static void start_balancer(void)
 {
     char *dir = tmp_dir(), *text = example("haproxy.cfg"), path[512], log[512];
 
-    front = free_port();
+    front = free_port_claimed(&front_claim_fd);
     snprintf(path, sizeof path, "%s/haproxy.cfg", dir);
     snprintf(log, sizeof log, "%s/haproxy.log", dir);
     file_write(path, "%s", text);
@@ -176,6 +164,7 @@ static int tear_down(void **state)
         return 0;
     kill(balancer, SIGKILL);
     waitpid(balancer, NULL, 0);
+    close(front_claim_fd);
     for (int i = 0; i < 2; i++)
         assert_int_equal(server_stop(&srv[i]), 0);
     redis_stop(&redis);

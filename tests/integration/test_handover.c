@@ -49,7 +49,7 @@ static struct server *start_in(const char *dir, int workers, const char *more, c
         workers, more, modules);
 
     server_wait_log(srv, "serving on");
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     return srv;
 }
 
@@ -216,7 +216,7 @@ static void they_do_so_again_and_again(void **state)
         response_free(&res);
         check_usable(conn, 50);
         eventually(kill(before, 0) < 0);
-        eventually(server_children(srv, "standby", NULL, 0) == 1);
+        server_wait_standby(srv);
     }
     close_all(conn, 50);
     assert_int_equal(server_stop(&srv), 0);

@@ -25,7 +25,7 @@ static struct server *start_module(const char *module, const char *limits)
                                       module, limits);
 
     server_wait_log(srv, "serving on");
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     return srv;
 }
 

@@ -32,7 +32,7 @@ static struct server *start(void)
         "breaker: {crashes: 0}\n"
         "crash: {dir: @DIR@/crashes}\n");
 
-    eventually(server_children(srv, "bh-standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     return srv;
 }
 

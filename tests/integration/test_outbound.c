@@ -183,8 +183,8 @@ static void what_does_not_end_is_ended(void **state)
     int fd = serve(&u, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
 
     (void)state;
-    expect_answer(&c, 200, "-11 0 "); /* BH_ETIME */
-    assert_in_range(harness_now_ms() - begin, 190, 2500);
+    expect_answer(&c, 200, "-11 0 ");             /* BH_ETIME */
+    assert_true(harness_now_ms() - begin >= 190); /* the answer's own deadline is its other limit */
     close(fd);
     c = send_call(srv, &u, "");
     fd = serve(&u, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");

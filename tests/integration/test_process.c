@@ -16,6 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* What would wait for it does not end before the harness' deadline. */
+#define A_LONG_TIME_MS 3600000
+
 /* Returns when all workers serve: the port takes connections before. */
 static struct server *start_draining(int workers, int drain_ms)
 {
@@ -207,7 +210,7 @@ static void access_log_lines_of_a_killed_worker_are_not_lost(void **state)
 
 static void sigterm_lets_a_slow_request_finish(void **state)
 {
-    struct server *srv = start(2);
+    struct server *srv = start_draining(2, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res;
 
@@ -228,7 +231,7 @@ static void sigterm_lets_a_slow_request_finish(void **state)
 
 static void what_was_sent_before_sigterm_is_answered(void **state)
 {
-    struct server *srv = start(1);
+    struct server *srv = start_draining(1, A_LONG_TIME_MS);
     struct conn *conn[60];
 
     (void)state;
@@ -252,18 +255,16 @@ static void what_was_sent_before_sigterm_is_answered(void **state)
 
 static void sigterm_closes_idle_connections_at_once(void **state)
 {
-    struct server *srv = start(1);
+    struct server *srv = start_draining(1, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res = conn_request(conn, "GET", "/", NULL, NULL, 0);
-    int64_t begin = harness_now_ms();
     char *rest;
 
     (void)state;
     response_free(&res);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
-    rest = conn_read_all(conn, NULL);
+    rest = conn_read_all(conn, NULL); /* not at the end of the drain: its deadline is sooner */
     assert_string_equal(rest, "");
-    assert_true(harness_now_ms() - begin < 2500); /* not after the 3 s of the drain */
     free(rest);
     conn_close(&conn);
     assert_int_equal(server_wait_exit(srv), 0);
@@ -294,7 +295,7 @@ static bool is_refused(int port)
 
 static void after_sigterm_new_connections_are_refused_and_old_ones_served(void **state)
 {
-    struct server *srv = start(1);
+    struct server *srv = start_draining(1, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res;
 
@@ -314,40 +315,34 @@ static void after_sigterm_new_connections_are_refused_and_old_ones_served(void *
 
 static void sigquit_does_not_wait(void **state)
 {
-    struct server *srv = start(2);
+    struct server *srv = start_draining(2, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
-    int64_t begin;
     struct response *res;
 
     (void)state;
     conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
     res = server_get(srv, "/");
     response_free(&res);
-    begin = harness_now_ms();
     assert_int_equal(kill(srv->pid, SIGQUIT), 0);
     assert_int_equal(server_wait_exit(srv), 0);
-    assert_true(harness_now_ms() - begin < 2500);
     conn_close(&conn);
     server_stop(&srv);
 }
 
 static void a_second_sigterm_does_not_wait(void **state)
 {
-    struct server *srv = start(2);
+    struct server *srv = start_draining(2, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
-    int64_t begin;
     struct response *res;
 
     (void)state;
     conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
     res = server_get(srv, "/");
     response_free(&res);
-    begin = harness_now_ms();
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     server_wait_log(srv, "SIGTERM: stopping");
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     assert_int_equal(server_wait_exit(srv), 0);
-    assert_true(harness_now_ms() - begin < 2500);
     conn_close(&conn);
     server_stop(&srv);
 }

@@ -130,6 +130,17 @@ static void an_object_copied_over_the_old_one_leaves_running_code_alone(void **s
     free(two);
 }
 
+static bool is_in_flight(const struct server *srv)
+{
+    char *out;
+    bool is;
+
+    reload_ask(srv, "metrics", &out);
+    is = strstr(out, "\nbulkhead_requests_in_flight{listener=\"a\"} 1\n") != NULL;
+    free(out);
+    return is;
+}
+
 static void a_request_that_sleeps_ends_in_its_own_version(void **state)
 {
     struct server *srv = reload_start("");
@@ -141,6 +152,7 @@ static void a_request_that_sleeps_ends_in_its_own_version(void **state)
 
     (void)state;
     conn_sendf(slow, "GET /wait/1500 HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually(is_in_flight(srv)); /* or the new version may have it */
     reload_put_object(srv, "mv", two);
     reload_now(srv, 0, NULL);
     reload_check_says(srv, "2 one");
@@ -333,7 +345,8 @@ static void check_refused(const char *version, const char *globals, const char *
     reload_put_object(srv, "mv", bad);
     reload_now(srv, 2, said);
     reload_check_says(srv, "1 one");
-    assert_int_equal(server_children(srv, "bh-worker", after, 8), n);
+    eventually(server_children(srv, "bh-worker", after, 8) ==
+               n); /* the others may be ending still */
     assert_memory_equal(before, after, n * sizeof before[0]);
     assert_int_equal(reload_generation(srv), 1);
     assert_int_equal(server_stop(&srv), 0);

@@ -76,11 +76,13 @@ static void reloads_close_to_each_other_cost_few_recorders(void **state)
 {
     struct server *srv = reload_start("");
     struct conn *conn = conn_open(srv->port[0]);
+    int64_t began_ms = harness_now_ms();
     pid_t last = 0, pid;
-    int n_recorders = 0;
+    int n_recorders = 0, n_slow = 0;
 
     (void)state;
     for (int i = 0; i < 40; i++) {
+        int64_t before_ms = harness_now_ms();
         char text[32];
 
         snprintf(text, sizeof text, "%d", i);
@@ -88,14 +90,16 @@ static void reloads_close_to_each_other_cost_few_recorders(void **state)
         kill(srv->pid, SIGHUP);
         snprintf(text, sizeof text, "1 %d", i);
         eventually(reload_conn_says(conn, text));
+        n_slow += harness_now_ms() - before_ms >=
+                  250; /* the series may have seemed to be over: follow.c */
         if (server_children(srv, "bh-recorder", &pid, 1) == 1 && pid != last) {
             n_recorders++;
             last = pid;
         }
     }
     conn_close(&conn);
-    /* At the first, and every two seconds; on a slow machine some come later than others can be waited for. */
-    assert_true(n_recorders < 20);
+    /* The one before, one for the first reload, and one every two seconds. */
+    assert_in_range(n_recorders, 1, 2 + (harness_now_ms() - began_ms) / 2000 + n_slow);
     server_rewrite_config(srv, RELOAD_CONFIG, "", "last", "", "");
     reload_now(srv, 0, NULL);
     eventually(server_children(srv, "bh-recorder", &pid, 1) == 1 && pid != last);

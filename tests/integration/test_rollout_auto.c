@@ -31,7 +31,7 @@ static struct server *start(const char *does, const char *plan, const char *plan
     rollout_make(dir, "v", "1", does);
     rollout_make(dir, "w", "1", "");
     srv = server_start_in(dir, CONFIG, "one", plan, plan_of_w, "");
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     free(dir);
     return srv;
 }

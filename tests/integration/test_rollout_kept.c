@@ -18,7 +18,7 @@ static void kill_and_start_again(struct server **srvp, const char *more)
     kill((*srvp)->pid, SIGKILL);
     server_wait_exit(*srvp);
     *srvp = server_start_in(dir, ROLLOUT_CONFIG, "", more);
-    eventually(server_children(*srvp, "standby", NULL, 0) == 1);
+    server_wait_standby(*srvp);
     free(dir);
 }
 

@@ -28,7 +28,7 @@ static struct server *start(void)
 {
     struct server *srv = server_start(CONFIG, "");
 
-    eventually(server_children(srv, "bh-standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     return srv;
 }
 

@@ -39,7 +39,7 @@ static struct server *start(void)
 {
     struct server *srv = server_start(config);
 
-    eventually(server_children(srv, "standby", NULL, 0) == 1);
+    server_wait_standby(srv);
     return srv;
 }
 
