@@ -227,10 +227,12 @@ static void decode(char *to, size_t size, const char *from)
 static bool is_refused(struct request *req)
 {
     enum http_refusal why = req->visitor != NULL ? visitor_refusal(req->visitor) : REFUSAL_NONE;
+    unsigned status;
 
     if (why == REFUSAL_NONE || refusal_status(why) == 0)
         return false;
-    reply_problem(req, (unsigned)refusal_status(why), "Bad Request", "%s", refusal_detail(why));
+    status = (unsigned)refusal_status(why);
+    reply_problem(req, status, MHD_get_reason_phrase_for(status), "%s", refusal_detail(why));
     reply_header(req, "Connection", "close");
     return true;
 }

@@ -61,7 +61,8 @@ int alert_read_url(struct schema_reader *r, const struct yaml_node *node, const 
     const char *why;
 
     if (!url_is_sound(node->text, &why)) {
-        schema_error(r, node, path, NULL, "%s", why); /* not the value: it may hold a key */
+        schema_error(r, node, path, "https://alerts.example.org:8443/hook", "%s",
+                     why); /* not the value: it may hold a key */
         return -EINVAL;
     }
     ((struct config_receiver *)receiver)->url = node->text;

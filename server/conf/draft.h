@@ -76,8 +76,11 @@ int alert_read_url(struct schema_reader *r, const struct yaml_node *node, const 
 int alerts_settle(struct schema_reader *r, struct draft *d);
 /* Headers, attributes. 0 or -ENOMEM. */
 int tracing_settle(struct schema_reader *r, struct draft *d);
-/* An http:// or https:// URL with a host, and without a user in it; else false, and why. */
+/* An http:// or https:// URL with a host, and without a user in it; else false, and why. url.c */
 bool url_is_sound(const char *url, const char **why);
+/* A name, an IPv4 address, or an IPv6 address with or without brackets. */
+bool host_is_sound(const char *host, size_t n);
+bool port_is_sound(const char *port, size_t n); /* 1 to 65535 */
 /* A mapping of texts, each on one line; names are tokens of HTTP where `are_headers`. 0 or -ENOMEM. */
 int pairs_read(struct schema_reader *r, const struct yaml_node *map, const char *path,
                bool are_headers, struct config_pair **out, int *n);

@@ -29,7 +29,8 @@ int route_read_path(struct schema_reader *r, const struct yaml_node *node, const
     size_t n = node->len;
 
     if (s[0] != '/') {
-        schema_error(r, node, path, NULL, "'%.100s' does not begin with '/'", s);
+        schema_error(r, node, path, "/api/** is /api and all below it, /** is everything",
+                     "'%.100s' does not begin with '/'", s);
         return -EINVAL;
     }
     if (stars != NULL && (stars[2] != '\0' || stars[-1] != '/')) {

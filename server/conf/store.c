@@ -15,9 +15,8 @@ int store_read_address(struct schema_reader *r, const struct yaml_node *node, co
     static const char forms[] =
         "10.0.0.5:6379, redis.example.org:6379, [::1]:6379 or unix:/run/redis.sock";
     struct config *cfg = config;
-    const char *host = node->text, *colon = strrchr(host, ':'), *why;
+    const char *host = node->text, *colon = strrchr(host, ':');
     size_t n = colon != NULL ? (size_t)(colon - host) : 0;
-    long long port;
 
     if (strncmp(host, "unix:", 5) == 0 && host[5] != '\0') {
         cfg->store.redis.path = host + 5; /* made absolute later */
@@ -30,7 +29,8 @@ int store_read_address(struct schema_reader *r, const struct yaml_node *node, co
             "own");
         return -EINVAL;
     }
-    if (n == 0 || value_int(colon + 1, &port, &why) < 0 || port < 1 || port > 65535 || n > 255) {
+    if (n == 0 || (memchr(host, ':', n) != NULL && host[0] != '[') || !host_is_sound(host, n) ||
+        !port_is_sound(colon + 1, strlen(colon + 1))) {
         schema_error(r, node, path, forms, "'%.100s' is not a host with a port from 1 to 65535",
                      host);
         return -EINVAL;

@@ -10,29 +10,6 @@
 #include "conf/draft.h"
 #include "conf/yaml.h"
 
-bool url_is_sound(const char *url, const char **why)
-{
-    const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
-                       : strncmp(url, "https://", 8) == 0 ? url + 8
-                                                          : NULL;
-    size_t n;
-
-    *why = "expected http:// or https:// and a host";
-    if (host == NULL)
-        return false;
-    n = strcspn(host, "/?#");
-    if (n == 0 || host[0] == ':')
-        return false;
-    *why = "has a user in it; put what the other end asks for into a header";
-    if (memchr(host, '@', n) != NULL)
-        return false;
-    *why = "has blanks or control characters in it";
-    for (const char *p = url; *p != '\0'; p++)
-        if ((unsigned char)*p <= ' ' || *p == 0x7f)
-            return false;
-    return true;
-}
-
 /* As with OTEL_EXPORTER_OTLP_ENDPOINT: a URL without a path is that of the collector as a whole. */
 int tracing_read_endpoint(struct schema_reader *r, const struct yaml_node *node, const char *path,
                           void *draft)

@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "conf/yaml_guess.h"
 #include "conf/yaml_text.h"
 
 struct anchor {
@@ -74,8 +75,7 @@ static int syntax_error(struct builder *b)
 {
     const yaml_parser_t *p = &b->parser;
     yaml_mark_t mark = p->problem_mark;
-    const char *line, *end, *hint = NULL;
-    char what[256];
+    char what[256], hint[128];
 
     if (p->error == YAML_MEMORY_ERROR)
         return out_of_memory(b);
@@ -84,22 +84,7 @@ static int syntax_error(struct builder *b)
                  (int)p->context_mark.line + 1);
     else
         snprintf(what, sizeof what, "not YAML: ");
-    /* The commonest of all: '{' ends a plain scalar within brackets. */
-    line = b->text;
-    for (size_t i = 0; i < mark.line && line != NULL; i++) {
-        line = strchr(line, '\n');
-        line = line != NULL ? line + 1 : NULL;
-    }
-    if (line != NULL) {
-        char *dollar = strstr(line, "${"), *tab = strchr(line, '\t');
-
-        end = strchrnul(line, '\n');
-        if (dollar != NULL && dollar < end)
-            hint = "within [] or {}, ${...} needs double quotes";
-        else if (tab != NULL && tab < end)
-            hint = "YAML is indented with spaces, not with tabs";
-    }
-    diag_add(b->diag, b->file, AT(mark), hint, "%s%s", what,
+    diag_add(b->diag, b->file, AT(mark), yaml_guess(p, b->text, hint, sizeof hint), "%s%s", what,
              p->problem != NULL ? p->problem : "it cannot be read");
     return -EINVAL;
 }

@@ -249,8 +249,13 @@ static const struct problem {
                 PROBLEM(400, "Bad Request"),
                 PROBLEM(404, "Not Found"),
                 PROBLEM(405, "Method Not Allowed"),
+                PROBLEM(408, "Request Timeout"),
                 PROBLEM(413, "Content Too Large"),
-                PROBLEM(501, "Not Implemented")};
+                PROBLEM(414, "URI Too Long"),
+                PROBLEM(417, "Expectation Failed"),
+                PROBLEM(431, "Request Header Fields Too Large"),
+                PROBLEM(501, "Not Implemented"),
+                PROBLEM(505, "HTTP Version Not Supported")};
 
 void chain_host_reply(struct bh_req *req, int status, const char *detail)
 {

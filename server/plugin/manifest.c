@@ -406,7 +406,12 @@ int manifest_read(const char *path, struct diag *diag, struct manifest **out)
             diag_add(diag, path, 0, 0, NULL, "cannot be read: %s", strerror(-r));
         return r;
     }
-    r = manifest_parse(file, n, path, diag, out);
+    if (n == 0) {
+        diag_add(diag, path, 0, 0, NULL, "is empty, and so is not an ELF file");
+        r = -ENOEXEC;
+    } else {
+        r = manifest_parse(file, n, path, diag, out);
+    }
     free(file);
     return r;
 }

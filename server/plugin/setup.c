@@ -22,35 +22,74 @@
 /* Values of options are built to be checked, and thrown away. */
 #define SCRATCH_LIMIT (16u << 20)
 
+/* What stands where an object should be, and is none. False: nothing does. */
+static bool explain(const char *path, char *why, size_t size)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return false;
+    if (!S_ISLNK(st.st_mode))
+        snprintf(why, size, "%.300s is %s, not an object", path,
+                 S_ISDIR(st.st_mode) ? "a folder" : "something else");
+    else if (stat(path, &st) == 0)
+        snprintf(why, size, "%.300s leads to a folder, not to an object", path);
+    else
+        snprintf(why, size, "%.300s is a symbolic link that cannot be followed: %s", path,
+                 strerror(errno));
+    return true;
+}
+
+/* The first of these in the folders that are searched is the one that somebody meant. */
+static bool explain_any(const struct config *cfg, const struct config_plugin *p, char *why,
+                        size_t size)
+{
+    char path[PATH_MAX];
+    const char *module;
+
+    if (strchr(p->module, '/') != NULL)
+        return (module = config_path(cfg, p->module)) != NULL && explain(module, why, size);
+    for (int i = 0; i < cfg->n_module_paths; i++)
+        if ((size_t)snprintf(path, sizeof path, "%s/%s.so", cfg->module_path[i], p->module) <
+                sizeof path &&
+            explain(path, why, size))
+            return true;
+    return false;
+}
+
 static void report_not_found(const struct config *cfg, const struct config_plugin *p,
                              struct diag *diag)
 {
     char **names = manifest_list(cfg->module_path, cfg->n_module_paths);
+    bool is_path = strchr(p->module, '/') != NULL;
     const char *near = NULL;
-    char hint[1024];
-    struct stat st;
+    char hint[1024], why[512];
     size_t len = 0;
     int n = 0;
 
     while (names != NULL && names[n] != NULL)
         n++;
-    if (names != NULL && strchr(p->module, '/') == NULL)
+    if (explain_any(cfg, p, why, sizeof why)) {
+        diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column,
+                 is_path ? "DIR/NAME.so" : NULL, "plugins.%s.module: %s", p->name, why);
+        manifest_list_free(&names);
+        return;
+    }
+    if (names != NULL && !is_path)
         near = value_nearest(p->module, (const char *const *)names, n);
     hint[0] = '\0';
     if (near != NULL)
         len = (size_t)snprintf(hint, sizeof hint, "did you mean '%s'? ", near);
-    if (strchr(p->module, '/') == NULL) {
+    if (is_path)
+        snprintf(hint, sizeof hint, "relative paths are meant from the folder of the config");
+    else {
         len += (size_t)snprintf(hint + len, sizeof hint - len, "looked in");
         for (int i = 0; i < cfg->n_module_paths && len < sizeof hint; i++)
             len += (size_t)snprintf(hint + len, sizeof hint - len, "%s %s", i > 0 ? "," : "",
                                     cfg->module_path[i]);
     }
-    diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column,
-             hint[0] != '\0' ? hint : NULL, "plugins.%s.module: %s '%.200s'", p->name,
-             strchr(p->module, '/') != NULL && stat(p->module, &st) == 0
-                 ? "not an object but a folder is"
-                 : "there is no module",
-             p->module);
+    diag_add(diag, cfg->path, p->module_pos.line, p->module_pos.column, hint,
+             "plugins.%s.module: there is no module '%.200s'", p->name, p->module);
     manifest_list_free(&names);
 }
 

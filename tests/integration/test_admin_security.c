@@ -56,6 +56,8 @@ static int status_of_bytes(const struct server *srv, const char *bytes)
     conn_send(conn, bytes, strlen(bytes));
     res = conn_response(conn, "GET");
     status = res->status;
+    if (status != 400 && strstr(res->body, "\"title\":\"Bad Request\"") != NULL)
+        harness_fail(__FILE__, __LINE__, "%d: %s", status, res->body);
     response_free(&res);
     conn_close(&conn);
     return status;

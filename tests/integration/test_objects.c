@@ -207,12 +207,47 @@ static void a_folder_is_refused(void **state)
     (void)state;
     assert_int_equal(mkdir(object, 0755), 0);
     assert_int_equal(command("check", &said), 2);
-    expect_says("check", said,
-                "c.yaml:5:15: error: plugins.p.module: not an object but a folder is");
+    expect_says("check", said, "c.yaml:5:15: error: plugins.p.module: ");
+    expect_says("check", said, "x.so is a folder, not an object\n");
     free(said);
     assert_int_equal(run_command(&said, "\"$BULKHEAD\" inspect %s", object), 2);
     expect_says("inspect", said, "Is a directory");
     free(said);
+}
+
+/* Asked for by name, in modules.path: "there is no module 'x', did you mean 'x'?" helps nobody. */
+static void what_stands_there_and_is_no_object_is_named(void **state)
+{
+    static const struct {
+        const char *make, *says;
+    } rows[] = {
+        {"mkdir x.so", "x.so is a folder, not an object\n"},
+        {"mkdir f && ln -s f x.so", "x.so leads to a folder, not to an object\n"},
+        {"ln -s nowhere x.so",
+         "x.so is a symbolic link that cannot be followed: No such file or directory\n"},
+        {"ln -s x.so x.so",
+         "x.so is a symbolic link that cannot be followed: Too many levels of symbolic links\n"},
+        {"mkfifo x.so", "x.so: is empty, and so is not an ELF file\n"},
+    };
+    char config[512], *said;
+
+    (void)state;
+    snprintf(config, sizeof config, "%s/c.yaml", dir);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(run_command(NULL, "cd %s && rm -rf x.so f && %s", dir, rows[i].make), 0);
+        file_write(config,
+                   "version: 1\n"
+                   "listeners: [{name: l, address: \"unix:%s/sock\"}]\n"
+                   "modules: {path: [.]}\n"
+                   "plugins: {p: {module: x}}\n"
+                   "routes: [{chain: [p]}]\n",
+                   dir);
+        assert_int_equal(
+            run_command(&said, "cd %s && timeout 20 \"$BULKHEAD\" check -c c.yaml", dir), 2);
+        expect_says("check", said, "c.yaml:4:23: error: plugins.p.module: ");
+        expect_says("check", said, rows[i].says);
+        free(said);
+    }
 }
 
 static void a_missing_file_is_refused(void **state)
@@ -345,6 +380,7 @@ int main(void)
         T(an_empty_file_is_no_elf_file),
         T(a_text_file_is_no_elf_file),
         T(a_folder_is_refused),
+        T(what_stands_there_and_is_no_object_is_named),
         T(a_missing_file_is_refused),
         T(another_machine_is_refused),
         T(a_32_bit_object_is_refused),

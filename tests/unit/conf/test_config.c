@@ -18,6 +18,7 @@
 
 #include "base/address.h"
 #include "base/diag.h"
+#include "conf/draft.h"
 #include "conf/schema.h"
 #include "conf/yaml.h"
 
@@ -736,6 +737,71 @@ static void table_is_sound(const struct schema *keys)
     assert_true(n > 0 && n < 32);
 }
 
+/* One place for the `tracing:` endpoint and receivers of alerts; hosts and ports for Redis, too. */
+static void a_url_that_cannot_be_asked_is_a_mistake(void **state)
+{
+    static const struct {
+        const char *url, *why; /* NULL: sound */
+    } cases[] = {
+        {"http://c", NULL},
+        {"http://c:1", NULL},
+        {"https://c-1.example.org:65535/a:b@c?d=e:f", NULL},
+        {"http://[::1]", NULL},
+        {"http://[2001:db8::1]:8080/x", NULL},
+        {"http://127.0.0.1:80?x", NULL},
+        {"http://my_service.", NULL},
+        {"http://b\xc3\xbc"
+         "cher.example",
+         NULL},
+        {"http://3com.example", NULL},
+        {"http://h:abc/s3cret", "port"},
+        {"http://h:/s3cret", "port"},
+        {"http://h:0/s3cret", "port"},
+        {"http://h:65536/s3cret", "port"},
+        {"http://h:-1/s3cret", "port"},
+        {"http://h:+80/s3cret", "port"},
+        {"http://h:0x50/s3cret", "port"},
+        {"http://[::1]:/s3cret", "port"},
+        {"http://h:80:90/s3cret", "host"},
+        {"http://::1/s3cret", "host"},
+        {"http://[::1/s3cret", "host"},
+        {"http://[::1]x/s3cret", "host"},
+        {"http://[]/s3cret", "host"},
+        {"http://[127.0.0.1]/s3cret", "host"},
+        {"http://a..b/s3cret", "host"},
+        {"http://.a/s3cret", "host"},
+        {"http://256.1.1.1/s3cret", "host"},
+        {"http://127.1/s3cret", "host"},
+        {"http://a,b/s3cret", "host"},
+        {"http://a%20b/s3cret", "host"},
+        {"http://${HOST}/s3cret", "host"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *why = NULL;
+        bool is_sound = url_is_sound(cases[i].url, &why);
+
+        if (is_sound != (cases[i].why == NULL) || (!is_sound && strstr(why, cases[i].why) == NULL))
+            fail_msg("%s: %s", cases[i].url, is_sound ? "sound" : why);
+    }
+    assert_mistake(BASE PLUGINS ROUTES
+                   "alerts: {receivers: [{name: r, url: \"http://host:abc/s3cret\"}]}\n",
+                   "5:37: alerts.receivers[1].url: has a port that is not a number from 1 to 65535",
+                   "https://alerts.example.org:8443/hook");
+    assert_mistake(BASE PLUGINS ROUTES "tracing: {endpoint: \"http://a b:4318\"}\n",
+                   "5:21: tracing.endpoint: has blanks or control characters in it",
+                   "http://127.0.0.1:4318");
+    assert_mistake(
+        BASE PLUGINS ROUTES "store: {backend: redis, redis: {address: \"a b:6379\"}}\n",
+        "5:42: store.redis.address: 'a b:6379' is not a host with a port from 1 to 65535", NULL);
+    assert_mistake(
+        BASE PLUGINS ROUTES "store: {backend: redis, redis: {address: \"::1:6379\"}}\n",
+        "5:42: store.redis.address: '::1:6379' is not a host with a port from 1 to 65535", NULL);
+    load_well(BASE PLUGINS ROUTES "store: {backend: redis, redis: {address: \"[::1]:6379\"}}\n");
+    assert_string_equal(cfg->store.redis.host, "::1");
+}
+
 static void a_collector_gets_a_path_and_no_password(void **state)
 {
     (void)state;
@@ -867,6 +933,7 @@ int main(void)
         TEST(all_mistakes_come_in_one_run_in_order),
         TEST(empty_sections_are_as_good_as_absent),
         TEST(missing_file_and_directory_say_so),
+        TEST(a_url_that_cannot_be_asked_is_a_mistake),
         TEST(a_collector_gets_a_path_and_no_password),
         TEST(rules_of_alerts_are_judged),
         TEST(every_key_has_help_and_a_form),

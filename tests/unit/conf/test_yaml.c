@@ -210,6 +210,37 @@ static void variables_in_brackets_get_a_hint_about_quotes(void **state)
     assert_non_null(strstr(diag.item[0].hint, "double quotes"));
 }
 
+/* The parser's own words ("did not find expected key") help nobody who has lost two blanks. */
+static void syntax_errors_say_what_people_mostly_did(void **state)
+{
+    static const struct {
+        const char *text, *hint;
+    } cases[] = {
+        {"a:\n  b: 1\n   c: 2\n", "a line above is indented otherwise"},
+        {"a:\n    b: 1\n  c: 2\n",
+         "the indentation: what began in line 1 stands in column 1, this in column 3"},
+        {"a:\n  - b\n   - c\nd:\n - e\n  f: 1\n", "a line above is indented otherwise"},
+        {"a:\n  b: \"${HOME}\"\n c: 1\n",
+         "the indentation: what began in line 1 stands in column 1, this in column 2"},
+        {"a: \"x\"y\n", "a value ends with its quotes or brackets"},
+        {"a: b: c\n", "a value with ': ' in it needs quotes"},
+        {"a: 1\nb: \"c\nd: 2\n", "the quote of line 2 is not closed"},
+        {"a: @b\n", "a value that begins with one of %@`|> needs quotes"},
+        {"a: [b, c\nd: e\n", "each [ needs its ]"},
+        {"a: {b: \"${HOME}\" c}\n", "each { its }"},
+        {"a:\n  - b\n  c: 1\n", "a list has '- ' before each of its items"},
+        {"a: ['${x}', ${HOME}]\n", "double quotes"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(parse(cases[i].text), -EINVAL);
+        if (diag.item[0].hint == NULL || strstr(diag.item[0].hint, cases[i].hint) == NULL)
+            fail_msg("%s%s: %s", cases[i].text, diag.item[0].what, diag.item[0].hint);
+        end(NULL), begin(NULL);
+    }
+}
+
 static void variables_cannot_grow_a_value_without_end(void **state)
 {
     char big[60001], text[2000];
@@ -341,6 +372,7 @@ int main(void)
         TEST(environment_is_expanded_outside_single_quotes),
         TEST(missing_variables_are_all_reported),
         TEST(variables_in_brackets_get_a_hint_about_quotes),
+        TEST(syntax_errors_say_what_people_mostly_did),
         TEST(variables_cannot_grow_a_value_without_end),
         TEST(hostile_mebibytes_are_cheap),
         TEST(billion_laughs_are_counted_at_full_size),
