@@ -221,6 +221,7 @@ struct master {
     struct user user;
     enum master_phase phase;
     int64_t phase_end_ms; /* DRAINING, FORCING, FLUSHING: patience ends */
+    int64_t flush_end_ms; /* FLUSHING: that with the recorder */
     int exit_status;
     int epoll_fd, signal_fd;
     struct child recorder, admin_child, exporter;

@@ -13,7 +13,10 @@
 
 #define FORCE_MS       1000 /* from SIGQUIT to SIGKILL */
 #define DRAIN_EXTRA_MS 2000 /* beyond limits.drain_ms, which is the workers' own */
-#define FLUSH_MS       5000 /* for the recorder's last lines */
+#define FLUSH_MS       5000 /* for what exporter and admin process have begun */
+/* For the recorder's last lines and records, whose symbols take long where others have the processor. Together
+ * with a drain of 30 s this is still less than the 45 s after which the packaged service is killed. */
+#define RECORDER_FLUSH_MS 12000
 
 static const char *const phase_names[] = {
     [MASTER_STARTING] = "starting", [MASTER_SERVING] = "serving",   [MASTER_DRAINING] = "draining",
@@ -97,6 +100,7 @@ void phase_enter(struct master *m, enum master_phase phase)
         admin_stop(m);
         exporter_stop(m);
         m->phase_end_ms = now + FLUSH_MS;
+        m->flush_end_ms = now + RECORDER_FLUSH_MS;
         break;
     case MASTER_ENDED:
         log_tell_repeats(true);
@@ -120,12 +124,20 @@ void phase_fail_start(struct master *m)
 void phase_out_of_patience(struct master *m)
 {
     if (m->phase == MASTER_FLUSHING) {
-        log_warn(
-            "the recorder, the exporter or the admin process did not finish within %d ms: killed",
-            FLUSH_MS);
+        bool is_recorders = !child_is_alive(&m->exporter) && !child_is_alive(&m->admin_child);
+
+        if (!is_recorders)
+            log_warn("the exporter or the admin process did not finish within %d ms: killed",
+                     FLUSH_MS);
         child_kill(&m->exporter, SIGKILL);
-        child_kill(&m->recorder, SIGKILL);
         child_kill(&m->admin_child, SIGKILL);
+        if (child_is_alive(&m->recorder) && clock_mono_ms() < m->flush_end_ms) {
+            m->phase_end_ms = m->flush_end_ms;
+            return;
+        }
+        if (is_recorders)
+            log_warn("the recorder did not finish within %d ms: killed", RECORDER_FLUSH_MS);
+        child_kill(&m->recorder, SIGKILL);
     }
     for (int i = 0; i < m->n_slots; i++) {
         char where[512];

@@ -166,7 +166,7 @@ static void limit_body(struct shm_crash *crash)
         crash->body_len = (uint32_t)crashes.cfg->crash.record_body;
 }
 
-static void write_slot(uint32_t worker, uint32_t slot)
+static void write_slot(uint32_t worker, uint32_t slot, bool is_last)
 {
     struct shm_worker *w = &crashes.shm->worker[worker];
     struct shm_crash *crash = &w->crash[slot];
@@ -190,6 +190,11 @@ static void write_slot(uint32_t worker, uint32_t slot)
     if (crashes.copy.n_modules == 0) {
         src.trace_missing = "the worker was killed and left no registers";
     } else if (n_tries == 0) {
+        if (is_last) { /* nobody comes after us, should this one be killed over it */
+            src.trace_missing = "the server ended before there was one";
+            store(&src);
+            src.trace_missing = NULL;
+        }
         alarm(SYMBOLISE_MAX_S);
         symbolise(&crashes.copy, src.plugin, crashes.n_plugins, &crashes.trace);
         alarm(0);
@@ -287,7 +292,7 @@ bool crashes_write(uint32_t worker, bool is_last)
             (is_fresh_death(&w->crash[slot]) || is_of_successor(&w->crash[slot])))
             continue; /* a later pass takes it */
         if (state != SHM_CRASH_FILLING || is_last || is_orphan(worker, slot)) {
-            write_slot(worker, slot);
+            write_slot(worker, slot, is_last);
             crashes.orphan_ms[worker * SHM_CRASH_SLOTS + slot] = 0;
         }
     }

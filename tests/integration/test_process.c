@@ -206,6 +206,31 @@ static void access_log_lines_of_a_killed_worker_are_not_lost(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* Stopped as one is that gets no processor: longer than the master waits for the others. */
+static void the_last_record_is_waited_for_though_its_writer_is_slow(void **state)
+{
+    struct server *srv = start(1);
+    struct response *res;
+    pid_t recorder = 0;
+    int64_t until_ms;
+
+    (void)state;
+    eventually(server_children(srv, "bh-recorder", &recorder, 1) == 1);
+    assert_int_equal(kill(recorder, SIGSTOP), 0);
+    res = server_get(srv, "/bad?fault=segv");
+    assert_int_equal(res->status, 500);
+    response_free(&res);
+    assert_int_equal(kill(srv->pid, SIGTERM), 0);
+    eventually(server_children(srv, "bh-worker", NULL, 0) == 0);
+    until_ms = harness_now_ms() + 6000;
+    while (harness_now_ms() < until_ms)
+        harness_pause(until_ms + 1000);
+    kill(recorder, SIGCONT);
+    assert_int_equal(server_wait_exit(srv), 0);
+    assert_int_equal(server_crash_count(srv), 1);
+    server_stop(&srv);
+}
+
 /* ---- SIGTERM, SIGINT, SIGQUIT ---- */
 
 static void sigterm_lets_a_slow_request_finish(void **state)
@@ -456,6 +481,7 @@ int main(void)
         cmocka_unit_test(the_master_names_the_dead_worker),
         cmocka_unit_test(a_plugin_that_kills_the_worker_is_charged),
         cmocka_unit_test(access_log_lines_of_a_killed_worker_are_not_lost),
+        cmocka_unit_test(the_last_record_is_waited_for_though_its_writer_is_slow),
         cmocka_unit_test(sigterm_lets_a_slow_request_finish),
         cmocka_unit_test(what_was_sent_before_sigterm_is_answered),
         cmocka_unit_test(sigterm_closes_idle_connections_at_once),
