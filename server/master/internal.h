@@ -243,6 +243,8 @@ struct master {
         pid_t pid;      /* 0: there is none */
         int channel_fd; /* to it; -1: none */
         int64_t due_ms;
+        /* In the new one, when the old one has gone: the state folder is to be claimed; 0: it is not. */
+        int64_t claim_ms, claim_until_ms;
     } upgrade;
     bool is_succeeded; /* it serves: this one finishes */
     struct inherit inherited;
@@ -541,6 +543,7 @@ void upgrade_begin(struct master *m);
 /* True when the new master has ended before it served. */
 bool upgrade_reap(struct master *m);
 void upgrade_tick(struct master *m, int64_t now_ms);
+int64_t upgrade_next_ms(const struct master *m);
 /* Something came from the other master. */
 void upgrade_read(struct master *m);
 /* Is this the new one? Reads what it inherits. 0 or -errno. */

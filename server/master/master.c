@@ -144,6 +144,8 @@ static int time_left_ms(const struct master *m)
         at_ms = helper_next_ms(&m->recorder);
     if (helper_next_ms(&m->admin_child) < at_ms)
         at_ms = helper_next_ms(&m->admin_child);
+    if (upgrade_next_ms(m) < at_ms)
+        at_ms = upgrade_next_ms(m);
     if (admin_keys_next_ms(m) < at_ms)
         at_ms = admin_keys_next_ms(m);
     if (helper_next_ms(&m->exporter) < at_ms)

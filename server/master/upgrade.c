@@ -25,7 +25,9 @@
 #include "obs/log.h"
 #include "store/memory.h"
 
-#define PATIENCE_MS 60000 /* from the signal to "serving" */
+#define PATIENCE_MS    60000 /* from the signal to "serving" */
+#define CLAIM_RETRY_MS 20
+#define CLAIM_MS       5000 /* for the end of a process that has closed its descriptors */
 
 /* ---- the old master ---- */
 
@@ -125,8 +127,38 @@ bool upgrade_reap(struct master *m)
     return true;
 }
 
+/* What the old one has kept is ours now. Its lock ends with it, a moment after its end of the channel. */
+static void claim(struct master *m, int64_t now_ms)
+{
+    pid_t other = 0;
+
+    if (m->upgrade.claim_ms == 0 || now_ms < m->upgrade.claim_ms)
+        return;
+    m->upgrade.claim_ms = 0;
+    if (m->kept == NULL || kept_claim(m, &other) != -EBUSY)
+        return; /* nothing is kept: the first who keeps something claims it */
+    if (now_ms < m->upgrade.claim_until_ms)
+        m->upgrade.claim_ms = now_ms + CLAIM_RETRY_MS;
+    else
+        log_error("another server, pid %d, has taken the state of this one in %s: stop it",
+                  (int)other, m->cfg->state.dir);
+}
+
+static void predecessor_is_gone(struct master *m)
+{
+    fd_close(&m->predecessor_fd);
+    m->upgrade.claim_ms = clock_mono_ms();
+    m->upgrade.claim_until_ms = m->upgrade.claim_ms + CLAIM_MS;
+}
+
+int64_t upgrade_next_ms(const struct master *m)
+{
+    return m->upgrade.claim_ms != 0 ? m->upgrade.claim_ms : INT64_MAX;
+}
+
 void upgrade_tick(struct master *m, int64_t now_ms)
 {
+    claim(m, now_ms);
     if (m->upgrade.pid == 0 || m->is_succeeded || now_ms < m->upgrade.due_ms)
         return;
     kill(m->upgrade.pid, SIGQUIT);
@@ -154,7 +186,7 @@ void upgrade_announce(struct master *m)
               &(struct epoll_event){.events = EPOLLIN, .data.u32 = MASTER_UPGRADE_EVENT});
     if (channel_send(m->predecessor_fd, &msg, NULL, NULL) < 0) {
         log_warn("the old master is gone already");
-        fd_close(&m->predecessor_fd);
+        predecessor_is_gone(m);
     }
 }
 
@@ -204,7 +236,7 @@ static void read_from_predecessor(struct master *m)
     }
     if (r < 0 && r != -EBADMSG) {
         log_info("the old master is gone");
-        fd_close(&m->predecessor_fd);
+        predecessor_is_gone(m);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "rollout_scene.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -287,6 +288,45 @@ static void a_state_folder_is_of_one_server_and_the_other_is_told_which(void **s
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* Whoever writes there next might be another server, if nobody had the lock meanwhile. */
+static void an_upgrade_hands_the_state_folder_over(void **state)
+{
+    struct server *srv = rollout_start("", "");
+    struct flock lock;
+    char *out, *at;
+    char command[512];
+    pid_t heir;
+    int fd;
+
+    (void)state;
+    rollout_make(srv->dir, "w", "2", "");
+    snprintf(command, sizeof command, "rollout start v --manual --module %s/w.so", srv->dir);
+    rollout_expect(srv, 0, NULL, command);
+    rollout_expect(srv, 0, NULL, "rollout promote");
+    eventually(rollout_is(srv, "phase", "idle"));
+    kill(srv->pid, SIGUSR2);
+    server_wait_log(srv, "the old master is gone");
+    assert_int_equal(server_wait_exit(srv), 0);
+    out = server_log(srv);
+    at = strstr(out, "the new master (pid ");
+    assert_non_null(at);
+    heir = (pid_t)strtol(strchr(at, '(') + strlen("(pid "), NULL, 10);
+    free(out);
+    assert_true(heir > 0);
+    assert_int_equal(run_command(&out, "find %s -name lock", srv->dir), 0);
+    *strchrnul(out, '\n') = '\0';
+    fd = open(out, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    free(out);
+    eventually((lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET},
+                fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid == heir));
+    close(fd);
+    check_says(srv, "2 one");
+    kill(heir, SIGTERM);
+    eventually(kill(heir, 0) < 0);
+    server_stop(&srv);
+}
+
 /* ---- files that change ---- */
 
 /* "2 sha256:0123...", as a reload has told it, is of the bytes of that version, and that is what answers. */
@@ -476,6 +516,7 @@ int main(void)
         cmocka_unit_test(copies_that_do_not_fit_leave_what_serves),
         cmocka_unit_test(crashes_are_answered_without_a_disk_and_that_is_told_once),
         cmocka_unit_test(a_state_folder_is_of_one_server_and_the_other_is_told_which),
+        cmocka_unit_test(an_upgrade_hands_the_state_folder_over),
         cmocka_unit_test(what_is_loaded_is_what_was_looked_at),
         cmocka_unit_test(steps_take_their_time_whatever_the_wall_clock_says),
         cmocka_unit_test(breakers_that_deaths_of_workers_open_are_events),
