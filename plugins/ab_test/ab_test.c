@@ -294,9 +294,11 @@ static void report_fallback(struct ab_test *self, int64_t skew_ms)
     if (self->report_ms != 0 && now_ms - self->report_ms < REPORT_MS)
         return;
     snprintf(text, sizeof text,
-             "experiment '%s': %llu requests were split by session id: their time is off by more "
-             "than %lld ms (the last by %lld ms)",
-             self->cfg->name, (unsigned long long)self->fallbacks, (long long)self->cfg->tolerance,
+             "experiment '%s': %llu request%s split by session id: %s is off by more than %lld ms "
+             "(the last by %lld ms)",
+             self->cfg->name, (unsigned long long)self->fallbacks,
+             self->fallbacks == 1 ? " was" : "s were",
+             self->fallbacks == 1 ? "its time" : "their time", (long long)self->cfg->tolerance,
              (long long)skew_ms);
     bh_log(self->inst, BH_LOG_WARN, text);
     (void)bh_event(self->inst, "ab_fallback", text);

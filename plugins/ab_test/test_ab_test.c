@@ -216,13 +216,13 @@ static void a_time_that_is_off_falls_back_to_the_session_id(void **state)
         assert_non_null(strstr(bht_var(r, "ab_exposures"), reason));
     }
     /* Reported at once, then every ten seconds at most. */
-    assert_non_null(strstr(bht_log_text(t), "experiment 'colour': 1 requests were split by session "
-                                            "id: their time is off by more than 200 ms (the last "
-                                            "by 201 ms)"));
+    assert_non_null(strstr(bht_log_text(t), "experiment 'colour': 1 request was split by session "
+                                            "id: its time is off by more than 200 ms (the last by "
+                                            "201 ms)"));
     assert_null(strstr(strchr(bht_log_text(t), '\n') + 1, "split by session id"));
     assert_string_equal(bht_events_text(t),
-                        "ab_fallback: experiment 'colour': 1 requests were split by session id: "
-                        "their time is off by more than 200 ms (the last by 201 ms)\n");
+                        "ab_fallback: experiment 'colour': 1 request was split by session id: "
+                        "its time is off by more than 200 ms (the last by 201 ms)\n");
     bht_advance(11 * 1000000000LL);
     {
         bh_req *r = request(t, "1299", NULL, NULL);
