@@ -11,6 +11,7 @@
 #include "cli/roles.h"
 #include "conf/config.h"
 #include "conf/overlay.h"
+#include "master/environment.h"
 #include "plugin/object.h"
 #include "plugin/recover.h"
 #include "plugin/setup.h"
@@ -70,6 +71,8 @@ int cli_run(int argc, char **argv)
     }
     if (optind < argc)
         return cli_usage_error(argv);
+    if (environment_prepare() < 0)
+        return CLI_FAILED;
     diag_init(&diag);
     r = cli_load_kept(path, &diag, &overlay, interrupted, sizeof interrupted, &cfg, &setup);
     if (r < 0) {

@@ -118,7 +118,7 @@ bool child_look_stopped(struct child *c)
 
 static void set_signals(bool ignore_quit)
 {
-    static const int of_master[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
+    static const int of_master[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ};
     struct sigaction sa = {.sa_handler = SIG_DFL};
     sigset_t none;
 

@@ -50,8 +50,8 @@ struct recorder_view {
  * The roles that main.c hands in: what a forked child runs. The master knows no upper layer.
  *
  * They start with an empty signal mask, PR_SET_PDEATHSIG SIGTERM, and as cfg->user when the server
- * was started as root. SIGINT, SIGHUP, SIGPIPE and SIGUSR1 are ignored (a terminal sends Ctrl-C to
- * the whole group, but stopping is the master's business), in the recorder SIGQUIT as well; all
+ * was started as root. SIGINT, SIGHUP, SIGPIPE, SIGXFSZ and SIGUSR1 are ignored (a terminal sends Ctrl-C
+ * to the whole group, but stopping is the master's business), in the recorder SIGQUIT as well; all
  * others have their default action. SIGUSR1 asks for log_reopen().
  */
 struct master_roles {

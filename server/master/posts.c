@@ -173,7 +173,8 @@ static void put_off(struct post *p, int64_t now, bool was_serving, int slot, con
                   slot, delay_ms, p->respawn.restarts, p->respawn.window_ms);
 }
 
-static void fill(struct master *m, int post, int64_t now)
+/* 0: there is somebody, or it is tried again soon; or why nobody could be started. */
+static int fill(struct master *m, int post, int64_t now)
 {
     struct post *p = &m->post[post];
     struct child *c = posts_find_standby(m);
@@ -183,29 +184,33 @@ static void fill(struct master *m, int post, int64_t now)
     /* A stopped one would take over the clients as well, and leave them waiting. */
     if (c != NULL && c->state == CHILD_RUNNING && !child_look_stopped(c) &&
         appoint_standby(m, c, post))
-        return;
+        return 0;
     c = posts_find_free_slot(m);
     if (c == NULL) { /* those that leave have a deadline */
         p->due_ms = now + 50;
-        return;
+        return 0;
     }
     r = child_start(m, c, post, m->generation);
     if (r < 0) {
         put_off(p, now, false, c->index, strerror(-r));
-        return;
+        return r;
     }
     p->holder = c->index;
     posts_set_duty(c, DUTY_SERVING);
     if (m->phase == MASTER_SERVING)
         log_info("worker %d is started", c->index);
+    return 0;
 }
 
 bool posts_start(struct master *m)
 {
     for (int i = 0; i < m->cfg->n_workers; i++) {
-        fill(m, i, clock_mono_ms());
+        int r = fill(m, i, clock_mono_ms());
+
         if (m->post[i].holder < 0) {
-            master_say(m, "cannot start worker %d: fork failed; nothing was started", i);
+            master_say(m, "cannot start worker %d: %s; nothing was started%s", i, strerror(-r),
+                       r == -EMFILE ? "; raise the limit of descriptors (ulimit -n, LimitNOFILE)"
+                                    : "");
             return false;
         }
     }

@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/diag.h"
 #include "base/fd.h"
 #include "ipc/shm.h"
+#include "master/environment.h"
 #include "master/internal.h"
 #include "obs/log.h"
 #include "store/memory.h"
@@ -69,17 +69,6 @@ void master_announce(const struct master *m)
     if (strcmp(m->cfg->log.path, "-") != 0)
         log_info("bulkhead %s serving on %s (%d workers)", BULKHEAD_VERSION, all,
                  m->cfg->n_workers);
-}
-
-/* Sockets: one per worker and listener here, one per connection in the workers. */
-static void raise_fd_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max)
-        return;
-    limit.rlim_cur = limit.rlim_max < (1u << 20) ? limit.rlim_max : 1u << 20;
-    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int make_crash_dir(struct master *m)
@@ -146,7 +135,7 @@ int master_prepare(struct master *m)
     struct diag diag;
     int r;
 
-    raise_fd_limit();
+    environment_raise_descriptors(cfg);
     diag_init(&diag);
     r = upgrade_inherit(m);
     if (r == 0)

@@ -127,7 +127,9 @@ int object_copy_to(const char *dir, unsigned long serial, const char *path, cons
     r = copy_file(from, copy);
     if (r < 0) {
         unlink(copy); /* a part of it, when the disk is full */
-        diag_add(diag, path, 0, 0, "TMPDIR names where private copies go",
+        diag_add(diag, path, 0, 0,
+                 r == -EMFILE ? "raise the limit of descriptors (ulimit -n, LimitNOFILE)"
+                              : "TMPDIR names where private copies go",
                  "cannot make a private copy in %s: %s", dir, strerror(-r));
         free(copy);
         return r;
