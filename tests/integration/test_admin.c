@@ -161,7 +161,9 @@ static int act(const struct server *srv, const char *cookie, const char *more)
 static void a_cookie_works_for_our_pages_and_for_nobody_elses(void **state)
 {
     struct server *srv = start("");
-    char *cookie = log_in(srv), headers[512];
+    static const char *const foreign[] = {"Sec-Fetch-Site: same-site", "Sec-Fetch-Site: cross-site",
+                                          "Origin: http://localhost:1", "Origin: null"};
+    char *cookie = log_in(srv), headers[512], head[64] = "";
     struct conn *conn;
     struct response *res;
     json_t *json;
@@ -178,6 +180,20 @@ static void a_cookie_works_for_our_pages_and_for_nobody_elses(void **state)
     assert_int_equal(act(srv, cookie, ""), 403);
     assert_int_equal(
         act(srv, cookie, "Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n"), 202);
+    /* An event stream is a place that is taken: a page of this host on another port has none. */
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        snprintf(headers, sizeof headers, "%s%s\r\n", cookie, foreign[i]);
+        assert_int_equal(admin_status(admin_send(srv, "GET", "/api/v1/events", headers, NULL)),
+                         403);
+    }
+    conn = conn_open(srv->port[1]);
+    conn_sendf(conn,
+               "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n%s"
+               "Sec-Fetch-Site: same-origin\r\n\r\n",
+               cookie);
+    eventually(recv(conn_fd(conn), head, sizeof head - 1, MSG_PEEK | MSG_DONTWAIT) > 12);
+    assert_memory_equal(head, "HTTP/1.1 200", 12);
+    conn_close(&conn);
     /* A name of somebody else's that leads here. */
     conn = conn_open(srv->port[1]);
     conn_sendf(conn, "GET /healthz HTTP/1.1\r\nHost: evil.example:%d\r\n\r\n", srv->port[1]);
