@@ -15,6 +15,7 @@
 #include "admin/internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/urgency.h"
 #include "conf/config.h"
 #include "ipc/beat.h"
 #include "ipc/shm.h"
@@ -185,6 +186,7 @@ int admin_run(const struct admin_view *view, struct shm *shm, const struct admin
         log_error("the admin interface does not start: %s", strerror(-r));
         return 1;
     }
+    urgency_be_usual();
     log_debug("the admin interface is ready");
     loop(&admin);
     return 0;

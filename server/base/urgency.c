@@ -26,6 +26,24 @@ struct attr {
     uint64_t runtime, deadline, period;
 };
 
+#define MODEST_NICE 10 /* where one other wants all of the CPU, a tenth of it */
+
+/* Of this process, and of those it makes, which know by it what they were made from. */
+static struct {
+    bool has_been, is_now;
+    int usual; /* nice value, otherwise */
+} modesty;
+
+static int modest_nice(void)
+{
+    return modesty.usual + MODEST_NICE < 19 ? modesty.usual + MODEST_NICE : 19; /* the most */
+}
+
+static int usual_nice(void)
+{
+    return modesty.has_been ? modesty.usual : getpriority(PRIO_PROCESS, 0);
+}
+
 /* slice_ns: of the CPU at a time, 0: the kernel's own. Linux 6.12 or later heeds it: of two that want the
  * CPU, and of which neither has had more than the other, the one with the shorter slice goes first, and
  * takes it even from one that runs. */
@@ -50,7 +68,7 @@ static bool has_yielded;
 /* What it takes to come back is what it takes to have that nice value, or CAP_SYS_NICE. */
 static rlim_t needed_limit(void)
 {
-    return (rlim_t)(20 - getpriority(PRIO_PROCESS, 0));
+    return (rlim_t)(20 - usual_nice());
 }
 
 void urgency_allow_return(void)
@@ -90,6 +108,9 @@ static void restore_thread(pid_t tid)
 
     if (policy == SCHED_IDLE || policy == SCHED_BATCH)
         (void)change(tid, SCHED_OTHER, 0);
+    if (!modesty.is_now && modesty.has_been &&
+        getpriority(PRIO_PROCESS, (id_t)tid) == modest_nice())
+        (void)setpriority(PRIO_PROCESS, (id_t)tid, modesty.usual);
 }
 
 /* What a plugin has started. The kernel need not have that list; then those stay as they are. */
@@ -154,9 +175,9 @@ static bool has_children(void)
 
 void urgency_return(const pid_t *tid, int n, int n_others)
 {
-    if (!has_yielded)
+    if (!has_yielded && !modesty.is_now)
         return;
-    has_yielded = false;
+    has_yielded = modesty.is_now = false;
     restore_thread(0);
     for (int i = 0; i < n; i++)
         restore_thread(tid[i]);
@@ -174,4 +195,25 @@ void urgency_wake_first(void)
 {
     if (sched_getscheduler(0) == SCHED_OTHER)
         (void)change(0, SCHED_OTHER, SHORT_SLICE_NS);
+}
+
+void urgency_be_modest(void)
+{
+    if (modesty.is_now || sched_getscheduler(0) != SCHED_OTHER || !may_return())
+        return;
+    modesty.usual = usual_nice();
+    modesty.has_been = modesty.is_now = setpriority(PRIO_PROCESS, 0, modest_nice()) == 0;
+}
+
+void urgency_be_usual(void)
+{
+    if (modesty.is_now)
+        urgency_thread_be_usual();
+    modesty.is_now = false;
+}
+
+void urgency_thread_be_usual(void)
+{
+    if (modesty.has_been)
+        (void)setpriority(PRIO_PROCESS, 0, modesty.usual);
 }

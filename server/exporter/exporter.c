@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/urgency.h"
 #include "conf/config.h"
 #include "exporter/alerts.h"
 #include "exporter/outbox.h"
@@ -103,6 +104,7 @@ int exporter_run(const struct config *cfg, struct shm *shm)
         log_error("out of memory");
         return 1;
     }
+    urgency_be_usual();
     while (end_ms == 0) {
         turn(cfg, outbox, false);
         outbox_wait(outbox, fds, 1, wait_ms(cfg), clock_mono_ms());

@@ -247,6 +247,11 @@ static struct guard_limits guard_limits_of(const struct config *cfg)
                                  .body = body};
 }
 
+size_t front_conn_memory(const struct config *cfg)
+{
+    return front_pool_size(cfg->limits.head) + 1024;
+}
+
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out)
 {

@@ -26,6 +26,9 @@ struct front_ops {
     void (*unwatch)(int fd);
 };
 
+/* What a connection takes of the heap, in bytes: about that. */
+size_t front_conn_memory(const struct config *cfg);
+
 /* 0, or -errno after a log line. Takes listen_fds over. slot: of this process in shm. */
 int front_create(const struct config *cfg, const struct front_ops *ops, const int *listen_fds,
                  struct shm *shm, uint32_t slot, struct front **out);

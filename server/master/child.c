@@ -215,8 +215,13 @@ static _Noreturn void run_role(struct master *m, struct child *c, int post, pid_
     char role[32];
     int status;
 
-    if (stands_by)
+    if (is_worker(c) && !stands_by) {
+        urgency_be_usual();
+    } else {
         urgency_allow_return();
+        if (!stands_by)
+            urgency_be_modest(); /* until it has begun, and whatever we are */
+    }
     child_name(c, role, sizeof role);
     if (is_admin(c)) {
         admin = admin_take_seat(&m->admin, channel_fd);

@@ -458,6 +458,9 @@ void reap_late_worker(struct master *m, struct child *c);
 
 /* ---- follow.c ---- */
 
+/* Each turn of the loop: give_way.c. */
+void give_way(const struct master *m, int64_t now_ms);
+
 /* A reload has been committed; m->reload.changes are what it changed. */
 void follow_commit(struct master *m);
 /* Those beside the workers that have an older generation may be replaced now. */

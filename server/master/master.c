@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -171,6 +172,7 @@ static void loop(struct master *m)
         if (getpid() !=
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
+        give_way(m, clock_mono_ms());
         do_what_is_due(m);
         followers_push(m);
         admin_tell_news(m);
@@ -333,6 +335,7 @@ int master_run(const struct config *cfg, const struct setup *setup,
     }
     log_set_role("master");
     log_limit_repeats(cfg->log.repeats);
+    tzset(); /* or the first Date of each worker does, and reads a file */
     r = master_init(&m, cfg, setup, roles);
     if (r < 0)
         return MASTER_FAILED;

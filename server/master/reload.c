@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fd.h"
+#include "base/urgency.h"
 #include "ipc/shm.h"
 #include "master/internal.h"
 #include "master/notify.h"
@@ -187,6 +188,7 @@ int reload_begin(struct master *m, const char *reason, unsigned flags,
         come_again(r, reason, flags);
         return 0;
     }
+    urgency_be_modest();
     reload_times_end(m); /* of the last one */
     memset(r->mark_ns, 0, sizeof r->mark_ns);
     reload_mark(m, RELOAD_BEGUN);
@@ -296,7 +298,9 @@ static void commit(struct master *m)
     r->listeners = (struct listen_set){0};
     r->next = NULL;
     listen_shut_door(&old, &m->listeners);
+    urgency_be_usual();
     posts_change_generation(m); /* before all that can wait: who is on the way waits for it */
+    urgency_be_modest();
     reopen_log(m);
     listen_share_paths(&old, &m->listeners);
     listen_close(&old);

@@ -459,6 +459,7 @@ static void *begin_hosts(void *arg)
 
     free(arg);
     prctl(PR_SET_NAME, h.name);
+    urgency_thread_be_usual();
     return h.fn(h.arg);
 }
 

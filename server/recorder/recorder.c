@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/urgency.h"
 #include "conf/config.h"
 #include "ipc/beat.h"
 #include "ipc/shm.h"
@@ -142,6 +143,7 @@ int recorder_run(const struct config *cfg, struct shm *shm, const struct recorde
     }
     unsetenv("DEBUGINFOD_URLS"); /* debug information is looked for on this machine only */
     crashes_init(cfg, shm, plugin, n, n_older);
+    urgency_be_usual();
     do {
         beat();
         atomic_store(&shm->asleep, SHM_AWAKE);

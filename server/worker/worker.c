@@ -41,6 +41,7 @@
 #include "worker/sinks.h"
 #include "worker/store.h"
 #include "worker/succession.h"
+#include "worker/warm.h"
 #include "worker/watchdog.h"
 
 #define EVENTS        64
@@ -225,6 +226,8 @@ static int start(const struct setup *setup, struct diag *diag)
     }
     if (worker.seat->post >= 0)
         r = worker_prepare(worker.seat->post);
+    if (r == 0)
+        warm_up(cfg, worker.shm, (uint32_t)worker.seat->slot);
     /* Sooner than the master is told: its order is to be obeyed at once. */
     thread_restore_urgency();
     urgency_wake_first();

@@ -33,6 +33,7 @@ static bool has_yielded(pid_t tid)
     return policy == SCHED_IDLE || policy == SCHED_BATCH;
 }
 
+static int started_with, most; /* nice values; and how much more there can be, up to 10 */
 static int said[2], may_end[2];
 
 static void *wait_in_thread(void *arg)
@@ -198,6 +199,91 @@ static void a_child_is_restored_by_its_parent(void **state)
     assert_true(in_process(parent_restores));
 }
 
+/* Against what this process was started with. */
+static int nice_of(pid_t tid)
+{
+    return getpriority(PRIO_PROCESS, (id_t)tid) - started_with;
+}
+
+static bool is_modest_for_a_while(void)
+{
+    urgency_be_modest();
+    urgency_be_modest(); /* not twice */
+    if (nice_of(0) != most || sched_getscheduler(0) != SCHED_OTHER)
+        return false;
+    urgency_be_usual();
+    return nice_of(0) == 0;
+}
+
+static void who_is_modest_is_as_usual_afterwards(void **state)
+{
+    (void)state;
+    assert_true(in_process(is_modest_for_a_while));
+}
+
+/* As a candidate: made by a modest master, it yields, is hurried, and comes back. */
+static bool child_of_the_modest_comes_back(void)
+{
+    pthread_t thread;
+    pid_t pid, tid;
+    int status;
+    char c;
+    bool is_well;
+
+    urgency_be_modest();
+    if (pipe(said) < 0 || pipe(may_end) < 0)
+        return false;
+    pid = fork();
+    if (pid == 0) {
+        urgency_yield();
+        if (pthread_create(&thread, NULL, wait_in_thread, NULL) != 0 ||
+            read(said[0], &tid, sizeof tid) != sizeof tid)
+            _exit(1);
+        urgency_return(&tid, 1, 0);
+        is_well = sched_getscheduler(0) == SCHED_OTHER && nice_of(0) == 0 &&
+                  sched_getscheduler(tid) == SCHED_OTHER && nice_of(tid) == 0;
+        (void)!write(may_end[1], "", 1);
+        _exit(is_well ? 0 : 1);
+    }
+    if (waitpid(pid, &status, 0) != pid || status != 0)
+        return false;
+    pid = fork();
+    if (pid == 0) {
+        urgency_yield();
+        if (write(said[1], "", 1) != 1 || read(may_end[0], &c, 1) != 1)
+            _exit(1);
+        is_well = sched_getscheduler(0) == SCHED_OTHER &&
+                  nice_of(0) == most; /* hurried, not more */
+        urgency_return(NULL, 0, 0);
+        _exit(is_well && nice_of(0) == 0 ? 0 : 1);
+    }
+    if (read(said[0], &c, 1) != 1)
+        return false;
+    urgency_restore(pid, 0);
+    return write(may_end[1], "", 1) == 1 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static void who_was_made_by_a_modest_one_comes_back_with_its_threads(void **state)
+{
+    (void)state;
+    assert_true(in_process(child_of_the_modest_comes_back));
+}
+
+static bool is_not_modest_without_rights(void)
+{
+    if (setrlimit(RLIMIT_NICE, &(struct rlimit){0, 0}) < 0 ||
+        (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+        return false;
+    urgency_be_modest();
+    return nice_of(0) == 0;
+}
+
+static void who_could_not_come_back_is_never_modest(void **state)
+{
+    (void)state;
+    assert_true(in_process(is_not_modest_without_rights));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,7 +293,12 @@ int main(void)
         cmocka_unit_test(the_policy_that_somebody_chose_stays),
         cmocka_unit_test(who_could_not_come_back_is_never_idle),
         cmocka_unit_test(a_child_is_restored_by_its_parent),
+        cmocka_unit_test(who_is_modest_is_as_usual_afterwards),
+        cmocka_unit_test(who_was_made_by_a_modest_one_comes_back_with_its_threads),
+        cmocka_unit_test(who_could_not_come_back_is_never_modest),
     };
 
+    started_with = getpriority(PRIO_PROCESS, 0);
+    most = started_with < 9 ? 10 : 19 - started_with;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
