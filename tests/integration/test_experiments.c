@@ -137,10 +137,9 @@ static void a_clock_that_is_wrong_is_split_by_session_id(void **state)
         assert_string_equal(response_header(res, "X-Experiment"), cases[i][1]);
         response_free(&res);
     }
-    server_wait_log(srv,
-                    "requests were split by session id: their time is off by more than 5000 ms");
+    server_wait_log(srv, "split by session id: ");
     eventually(
-        has_event(srv, "\"name\":\"ab_fallback\",\"text\":\"experiment 'colour': 1 requests "));
+        has_event(srv, "\"name\":\"ab_fallback\",\"text\":\"experiment 'colour': 1 request "));
     eventually(log_has(srv, "\"target\":\"/off\"", "\"trace_time.source\":\"gateway\""));
     eventually(metric_is(srv, "ab_fallbacks_total{", "experiment=\"colour\"", " 4"));
     eventually(metric_is(srv, "ab_fallback_rate{", "experiment=\"colour\"", " 1"));

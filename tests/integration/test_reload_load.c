@@ -76,22 +76,22 @@ static void reloads_close_to_each_other_cost_few_recorders(void **state)
 {
     struct server *srv = reload_start("");
     struct conn *conn = conn_open(srv->port[0]);
-    int64_t began_ms = harness_now_ms();
+    int64_t began_ms = harness_now_ms(), asked_ms = began_ms;
     pid_t last = 0, pid;
     int n_recorders = 0, n_slow = 0;
 
     (void)state;
     for (int i = 0; i < 40; i++) {
-        int64_t before_ms = harness_now_ms();
         char text[32];
 
         snprintf(text, sizeof text, "%d", i);
         server_rewrite_config(srv, RELOAD_CONFIG, "", text, "", "");
+        /* 250 ms after a commit the series is over (follow.c), and a busy master may look only then. */
+        n_slow += harness_now_ms() - asked_ms >= 125;
+        asked_ms = harness_now_ms();
         kill(srv->pid, SIGHUP);
         snprintf(text, sizeof text, "1 %d", i);
         eventually(reload_conn_says(conn, text));
-        n_slow += harness_now_ms() - before_ms >=
-                  250; /* the series may have seemed to be over: follow.c */
         if (server_children(srv, "bh-recorder", &pid, 1) == 1 && pid != last) {
             n_recorders++;
             last = pid;
