@@ -178,12 +178,15 @@ bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms)
     return t;
 }
 
+/* From then on it is the loop's, which may have given it back before this returns. */
 static void push_fired(bh_ticket *t)
 {
-    t->next = atomic_load(&async.fired);
-    while (!atomic_compare_exchange_weak(&async.fired, &t->next, t))
-        ;
-    if (t->next == NULL)
+    bh_ticket *before = atomic_load(&async.fired);
+
+    do {
+        t->next = before;
+    } while (!atomic_compare_exchange_weak(&async.fired, &before, t));
+    if (before == NULL)
         wake();
 }
 

@@ -72,6 +72,17 @@ static bool was_out(const struct soak_story *s, const struct soak_event *e)
     return false;
 }
 
+/* A worker says that a plugin is out when its loop comes round, and refuses requests from the fault on.
+ * One that is parked in between never comes to say it. */
+static bool was_parked_at_once(const struct soak_story *s, const struct soak_event *e)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->v[i].kind == STORY_PARKED && s->v[i].pid == e->worker &&
+            s->v[i].from_ms >= e->end_ms - EARLY_MS && s->v[i].from_ms <= e->end_ms + EARLY_MS)
+            return true;
+    return false;
+}
+
 static bool is_near_death(const struct soak_story *s, const struct soak_event *e)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -133,7 +144,7 @@ static bool is_explained(const struct soak_story *s, const struct soak_event *e)
     case RESULT_REFUSED:
         if (e->status != 503 || !e->has_retry)
             return false;
-        return e->is_bare ? has_died(s, e, parked) : was_out(s, e);
+        return e->is_bare ? has_died(s, e, parked) : was_out(s, e) || was_parked_at_once(s, e);
     case RESULT_CUT:
         if (e->n_bytes > 0 || e->n_before > 0)
             return has_died(s, e, parked | killed);
