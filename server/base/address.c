@@ -42,7 +42,7 @@ void address_from_sockaddr(struct address *a, const struct sockaddr *sa, size_t 
     }
 }
 
-static bool parse_port(const char *p, size_t n, uint16_t *port)
+bool address_parse_port(const char *p, size_t n, uint16_t *port)
 {
     uint32_t v = 0;
 
@@ -86,12 +86,13 @@ bool address_parse(struct address *a, const char *p, size_t n, bool with_port)
             memchr(p, ':', (size_t)(close - p)) == NULL)
             return false;
         if (close + 1 != end &&
-            (close[1] != ':' || !parse_port(close + 2, (size_t)(end - close) - 2, &out.port)))
+            (close[1] != ':' ||
+             !address_parse_port(close + 2, (size_t)(end - close) - 2, &out.port)))
             return false;
     } else {
         colon = with_port && n > 0 ? memchr(p, ':', n) : NULL;
         if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon) - 1) == NULL) {
-            if (!parse_port(colon + 1, (size_t)(end - colon) - 1, &out.port))
+            if (!address_parse_port(colon + 1, (size_t)(end - colon) - 1, &out.port))
                 return false;
             end = colon;
         }
@@ -136,7 +137,7 @@ int address_net_parse(struct address_net *net, const char *text)
         return -EINVAL;
     is_short = a.family == AF_INET && memchr(text, ':', n) == NULL;
     if (slash != NULL) {
-        if (strlen(slash + 1) > 3 || !parse_port(slash + 1, strlen(slash + 1), &bits) ||
+        if (strlen(slash + 1) > 3 || !address_parse_port(slash + 1, strlen(slash + 1), &bits) ||
             bits > (is_short ? 32 : 128))
             return -EINVAL;
         bits = (uint16_t)(bits + (is_short ? 96 : 0));

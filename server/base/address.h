@@ -33,6 +33,9 @@ void address_from_sockaddr(struct address *a, const struct sockaddr *sa, size_t 
 void address_from_ipv4(struct address *a, const uint8_t ip[4]);
 void address_from_ipv6(struct address *a, const uint8_t ip[16]);
 
+/* 0 to 65535, in up to five digits. False: that is none, and *port may be anything. */
+bool address_parse_port(const char *p, size_t n, uint16_t *port);
+
 /* "192.0.2.1", "2001:db8::1"; with_port: also "192.0.2.1:80", "[2001:db8::1]", "[2001:db8::1]:80". No
  * zone, no leading zeros, no blanks. */
 bool address_parse(struct address *a, const char *p, size_t n, bool with_port);

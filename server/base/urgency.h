@@ -23,8 +23,8 @@ void urgency_yield(void);
 bool urgency_has_yielded(void);
 
 /* Another process that has yielded, all its threads and its children do not any more; if it was made while
- * we were modest it still is. n_others: of
- * its threads so many have a policy of their own. Only when there are more of them are they looked up.
+ * we were modest, it is as modest as we are now. n_others: of its threads so many have a policy of their own.
+ * Only when there are more of them are they looked up.
  * What a newcomer would get wrong: that is not free. The kernel keeps what was looked up below
  * /proc/PID/task until the thread, and then the process, has ended, and throws it away each time: whoever
  * collects the process spins until the thread is done, milliseconds where both want the same CPU. */

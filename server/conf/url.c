@@ -37,16 +37,9 @@ bool host_is_sound(const char *host, size_t n)
 
 bool port_is_sound(const char *port, size_t n)
 {
-    unsigned v = 0;
+    uint16_t v;
 
-    if (n == 0 || n > 5)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (port[i] < '0' || port[i] > '9')
-            return false;
-        v = v * 10 + (unsigned)(port[i] - '0');
-    }
-    return v >= 1 && v <= 65535;
+    return address_parse_port(port, n, &v) && v > 0;
 }
 
 bool url_is_sound(const char *url, const char **why)

@@ -456,10 +456,12 @@ void reap_children(struct master *m);
 /* It was forked MASTER_READY_MS ago and is not ready: kills it. */
 void reap_late_worker(struct master *m, struct child *c);
 
-/* ---- follow.c ---- */
+/* ---- give_way.c ---- */
 
-/* Each turn of the loop: give_way.c. */
+/* Each turn of the loop: has the master less of the CPU just now than those that serve? */
 void give_way(const struct master *m, int64_t now_ms);
+
+/* ---- follow.c ---- */
 
 /* A reload has been committed; m->reload.changes are what it changed. */
 void follow_commit(struct master *m);

@@ -85,6 +85,7 @@ static void do_what_is_due(struct master *m)
 {
     int64_t now = clock_mono_ms();
 
+    give_way(m, now);
     recorder_tick(m, now);
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
@@ -172,7 +173,6 @@ static void loop(struct master *m)
         if (getpid() !=
             self) /* a worker: a plugin's longjmp() threw it back to where it was forked */
             _exit(MASTER_FAILED);
-        give_way(m, clock_mono_ms());
         do_what_is_due(m);
         followers_push(m);
         admin_tell_news(m);

@@ -153,10 +153,16 @@ static void the_policy_that_somebody_chose_stays(void **state)
     assert_true(in_process(keeps_policy));
 }
 
+/* Of this process: it has none to a better policy or nice value any more. */
+static bool drop_rights(void)
+{
+    return setrlimit(RLIMIT_NICE, &(struct rlimit){0, 0}) == 0 &&
+           (geteuid() != 0 || setresuid(65534, 65534, 65534) == 0);
+}
+
 static bool is_batch_without_rights(void)
 {
-    if (setrlimit(RLIMIT_NICE, &(struct rlimit){0, 0}) < 0 ||
-        (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+    if (!drop_rights())
         return false;
     urgency_allow_return(); /* does not help */
     urgency_yield();
@@ -271,8 +277,7 @@ static void who_was_made_by_a_modest_one_comes_back_with_its_threads(void **stat
 
 static bool is_not_modest_without_rights(void)
 {
-    if (setrlimit(RLIMIT_NICE, &(struct rlimit){0, 0}) < 0 ||
-        (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+    if (!drop_rights())
         return false;
     urgency_be_modest();
     return nice_of(0) == 0;
