@@ -92,8 +92,11 @@ void wire_open(struct conn *c)
     c->shared = shm_conn(f->shm, f->slot, c->fd);
     if (c->shared != NULL)
         c->shared->replay_at = c->shared->replay_len = 0;
+    /* A request that is to be run again is on its way from the first moment: who takes the connection over
+     * before it was read must not take it for idle, and wait for a request that nobody sends any more. */
     wire_set_flags(c,
                    SHM_CONN_OPEN | (c->listener->is_tls ? SHM_CONN_TLS : 0) |
+                       (c->pending != NULL ? SHM_CONN_BUSY : 0) |
                        (uint32_t)(c->listener - f->listener) << SHM_CONN_LISTENER_SHIFT,
                    0);
     admission_take(c);

@@ -622,6 +622,18 @@ static void a_pending_request_needs_no_event_of_the_socket(void **state)
     close(client);
 }
 
+static void a_pending_request_is_no_idle_connection_before_it_is_read(void **state)
+{
+    int client, fd = orphan(&client);
+
+    (void)state;
+    assert_int_equal(front_adopt(front[B], TCP, fd, NULL, ask_p, strlen(ask_p), false), 0);
+    assert_int_equal(only_flags(B), SHM_CONN_OPEN | SHM_CONN_BUSY);
+    assert_answer(client, "b /p");
+    STEP_UNTIL(only_flags(B) == SHM_CONN_OPEN);
+    close(client);
+}
+
 static void a_large_pending_head_is_read_whole(void **state)
 {
     int client, fd = orphan(&client);
@@ -1079,6 +1091,7 @@ int main(void)
         TEST(a_given_connection_is_in_no_table),
         TEST(a_pending_request_comes_before_the_sockets_bytes),
         TEST(a_pending_request_needs_no_event_of_the_socket),
+        TEST(a_pending_request_is_no_idle_connection_before_it_is_read),
         TEST(a_large_pending_head_is_read_whole),
         TEST(close_after_ends_the_connection_with_the_answer),
         TEST(at_the_limit_the_caller_keeps_the_descriptor),
