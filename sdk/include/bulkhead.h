@@ -339,7 +339,9 @@ typedef struct bh_host {
     int32_t (*cancelled)(bh_ticket *t);
     /* Run work(arg) on the worker's offload pool and resume with the verdict it returns; return
      * BH_PAUSE after this. work must not touch the request. Its crash is caught, charged to the
-     * plugin and fails the request. BH_EAGAIN: 1,024 jobs are waiting. */
+     * plugin and fails the request. It may outlive its request, whose client has left; a worker that
+     * ends waits for it, up to limits.timeouts.drain, before close(), and if it takes longer does
+     * without close(). BH_EAGAIN: 1,024 jobs are waiting. */
     bh_rc (*offload)(bh_req *req, int32_t (*work)(void *), void *arg);
     /* Run fn(self, arg) on the event loop, soon. BH_EAGAIN: 4,096 are waiting. [any thread] */
     bh_rc (*post)(bh_inst *inst, void (*fn)(void *self, void *arg), void *arg);

@@ -97,6 +97,9 @@ struct bh_inst {
     uint32_t alarm_hold_ms; /* alarm.c: after crashes in timers they stand still for a while */
     int64_t alarm_crashed_ns, alarm_held_ns;
     uint32_t n_outbound; /* requests to others that go on: worker/outbound.c */
+    /* Offloaded calls that wait or run: a job may outlive its request, but not the instance, which pays
+     * if it crashes (worker/offload.c). */
+    _Atomic uint32_t n_jobs;
     struct event_ration events;
     struct store_ns ns; /* host_store.c */
     _Atomic uint32_t is_ns_open;

@@ -86,6 +86,7 @@ static void *serve(void *arg)
         if (recover_is_armed())
             recover_out_of_order(NULL);
         atomic_store(&call->fd, -1);
+        atomic_fetch_sub(&job->inst->n_jobs, 1); /* from here on it may be gone */
         free(job);
     }
 }
@@ -141,6 +142,7 @@ static bh_rc host_offload(bh_req *req, int32_t (*work)(void *), void *arg)
                 *pool.last = job;
                 pool.last = &job->next;
                 pool.n_jobs++;
+                atomic_fetch_add(&job->inst->n_jobs, 1);
                 pthread_cond_signal(&pool.more);
             }
         }

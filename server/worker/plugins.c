@@ -1,11 +1,13 @@
 #include "worker/plugins.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/config.h"
 #include "ipc/shm.h"
+#include "obs/log.h"
 #include "plugin/arm.h"
 #include "plugin/heap.h"
 #include "plugin/hook.h"
@@ -75,11 +77,29 @@ int plugins_load(const struct config *cfg, const struct setup *setup, struct shm
     return r;
 }
 
+uint32_t plugins_jobs(const struct plugins *p)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < p->n; i++)
+        if (p->inst[i] != NULL)
+            n += atomic_load(&p->inst[i]->n_jobs);
+    return n;
+}
+
 /* close() ought to have ended its threads, but is not called when the plugin was ejected. */
 static void unload(struct plugins *p, int i)
 {
     struct object *object = p->loaded[i]; /* the instance may have a fresh copy of it */
+    uint32_t n_jobs = p->inst[i] != NULL ? atomic_load(&p->inst[i]->n_jobs) : 0;
 
+    if (n_jobs > 0) {
+        log_warn("plugin '%s' is not closed: %u offloaded call%s of it had not ended within "
+                 "limits.timeouts.drain",
+                 p->inst[i]->cfg->name, n_jobs, n_jobs == 1 ? "" : "s");
+        object->is_held = true;
+        return;
+    }
     instance_destroy(&p->inst[i]);
     if (object != NULL && thread_count((uint32_t)i + 1) > 0)
         object->is_held = true;

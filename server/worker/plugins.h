@@ -25,7 +25,10 @@ typedef void plugins_progress(void *arg, const char *plugin, const char *stage, 
 /* Loads every object once, makes every instance. Constructors run. 0, or -errno and diag. */
 int plugins_load(const struct config *cfg, const struct setup *setup, struct shm *shm, int worker,
                  plugins_progress *progress, void *arg, struct diag *diag, struct plugins *out);
-/* Closes the instances, unloads the objects. */
+/* Offloaded calls that wait or run, of all instances. */
+uint32_t plugins_jobs(const struct plugins *p);
+/* Closes the instances, unloads the objects; but for those whose offloaded calls go on: their threads end
+ * with the process. */
 void plugins_unload(struct plugins *p);
 
 #endif

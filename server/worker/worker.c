@@ -325,6 +325,12 @@ static void read_clocks(void)
     host_loop_real_ns = clock_real_ns();
 }
 
+/* Plugins are closed after the last of their calls, as after their last request. */
+static bool is_drained(void)
+{
+    return front_is_drained(worker.front) && plugins_jobs(&worker.plugins) == 0;
+}
+
 /* A drain goes on. When its time is over what is left is cut, and gets a moment to end in order. */
 static bool may_linger(void)
 {
@@ -407,7 +413,7 @@ static int serve(void)
         if (worker.is_leaving && !worker.is_draining)
             succession_give();
         if ((worker.is_draining || worker.is_leaving) && worker.front != NULL &&
-            (front_is_drained(worker.front) || !may_linger()))
+            (is_drained() || !may_linger()))
             break;
     }
     return 0;

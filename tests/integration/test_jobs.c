@@ -1,6 +1,6 @@
 /*
  * test_jobs.c - offloaded jobs that do not end, or end the worker: the pool goes on, and whose request
- * it was pays.
+ * it was pays. A worker that ends waits for them.
  */
 #include "harness.h"
 
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MORE_THAN_THREADS = 9 };
 
@@ -153,6 +154,92 @@ static void a_job_that_ends_the_worker_is_not_run_again(void **state)
     assert_int_equal(server_stop(&srv), 0);
 }
 
+/* ---- a worker that ends ---- */
+
+static bool is_there(const struct server *srv, const char *name)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/%s", srv->dir, name);
+    return access(path, F_OK) == 0;
+}
+
+static bool has_closed(const struct server *srv, pid_t worker)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "closed-%d", (int)worker);
+    return is_there(srv, name);
+}
+
+static struct server *start_with_outlive(const char *drain)
+{
+    return server_start(
+        "version: 1\n"
+        "server: {workers: 1}\n"
+        "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
+        "limits: {timeouts: {request: 30s, drain: %s}}\n"
+        "modules: {path: [@PLUGINS@, @MODULES@]}\n"
+        "plugins: {outlive: {module: outlive, deadline: {offload: 0}, config: {dir: @DIR@}}}\n"
+        "routes: [{match: {path: /**}, chain: [outlive]}]\n"
+        "breaker: {crashes: 0}\n"
+        "crash: {dir: @DIR@/crashes}\n",
+        drain);
+}
+
+/* Until its job runs; then the client leaves, and the server is told to stop. The worker's process id. */
+static pid_t leave_a_job_behind(struct server *srv)
+{
+    struct conn *conn = conn_open(srv->port[0]);
+    pid_t worker = worker_of(srv);
+
+    conn_sendf(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(is_there(srv, "running"));
+    conn_close(&conn);
+    kill(srv->pid, SIGTERM);
+    return worker;
+}
+
+static void a_plugin_is_closed_after_the_last_of_its_jobs(void **state)
+{
+    struct server *srv = start_with_outlive("60s");
+    char *record, *log, go[4096];
+    pid_t worker;
+
+    (void)state;
+    worker = leave_a_job_behind(srv);
+    server_wait_log(srv, "SIGTERM: stopping");
+    assert_false(has_closed(srv, worker));
+    snprintf(go, sizeof go, "%s/go", srv->dir);
+    file_write(go, "%s", "");
+    assert_int_equal(server_wait_exit(srv), 0);
+    assert_true(has_closed(srv, worker));
+    assert_int_equal(server_crash_count(srv), 1);
+    record = server_crash_record(srv, 0);
+    assert_non_null(strstr(record, "\"hook\": \"offload\""));
+    assert_non_null(strstr(record, "\"verdict\": \"R\""));
+    free(record);
+    log = server_log(srv);
+    assert_null(strstr(log, "is not closed"));
+    free(log);
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+static void a_job_that_goes_on_past_the_drain_keeps_its_plugin_open(void **state)
+{
+    struct server *srv = start_with_outlive("100ms");
+    pid_t worker;
+
+    (void)state;
+    worker = leave_a_job_behind(srv);
+    assert_int_equal(server_wait_exit(srv), 0);
+    assert_false(has_closed(srv, worker));
+    assert_int_equal(server_crash_count(srv), 0);
+    server_wait_log(srv, "plugin 'outlive' is not closed: 1 offloaded call of it had not ended "
+                         "within limits.timeouts.drain");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +247,8 @@ int main(void)
         cmocka_unit_test(a_job_without_a_deadline_may_take_its_time),
         cmocka_unit_test(a_job_that_waits_for_a_lock_ejects_its_plugin),
         cmocka_unit_test(a_job_that_ends_the_worker_is_not_run_again),
+        cmocka_unit_test(a_plugin_is_closed_after_the_last_of_its_jobs),
+        cmocka_unit_test(a_job_that_goes_on_past_the_drain_keeps_its_plugin_open),
     };
 
     return cmocka_run_group_tests_name("jobs", tests, NULL, NULL);
