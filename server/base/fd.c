@@ -40,12 +40,15 @@ int fd_write_all(int fd, const void *p, size_t n)
 int fd_read_file(const char *path, size_t max, char **out, size_t *n)
 {
     size_t len = 0, cap = 8192;
+    struct stat st;
     char *buf = NULL;
     int fd, r;
 
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
+    if (fstat(fd, &st) == 0 && st.st_size >= (off_t)cap && (size_t)st.st_size <= max)
+        cap = (size_t)st.st_size + 1; /* all in one go; what is read decides, all the same */
     buf = malloc(cap + 1);
     for (;;) {
         ssize_t got;

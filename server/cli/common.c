@@ -64,7 +64,7 @@ int cli_load_kept(const char *path, struct diag *diag, struct overlay *overlay, 
             return r;
         }
     }
-    r = setup_create(*cfg, diag, setup);
+    r = setup_create(*cfg, NULL, diag, setup);
     if (r < 0)
         config_destroy(cfg);
     return r;

@@ -184,7 +184,7 @@ static int inspect(const char *word, bool is_first, json_t *list)
 
     find_object(word, path, sizeof path);
     diag_init(&diag);
-    r = manifest_read(path, &diag, &m);
+    r = manifest_read(path, NULL, &diag, &m);
     if (r < 0 && list != NULL)
         json_array_append_new(
             list, json_pack("{s:s, s:o}", "file", path, "errors", cli_diag_json(&diag)));

@@ -112,7 +112,8 @@ static int make_config(struct replay_server *s, const struct replay_wish *wish, 
     if (fclose(f) != 0 || config_load(path, diag, &s->cfg) < 0)
         return -EINVAL;
     adopt(s, wish, i);
-    if (setup_create(s->cfg, diag, &s->setup) < 0 || setup_copy(s->cfg, s->setup, NULL, diag) < 0)
+    if (setup_create(s->cfg, NULL, diag, &s->setup) < 0 ||
+        setup_copy(s->cfg, s->setup, NULL, diag) < 0)
         return -EINVAL;
     return 0;
 }

@@ -165,7 +165,7 @@ static int load(const struct config *before, const struct setup *before_setup, c
                                 "configs still work"
                               : "out of memory");
     if (r == 0)
-        r = setup_create(cfg, diag, &setup);
+        r = setup_create(cfg, before_setup, diag, &setup);
     if (r == 0)
         r = setup_copy(cfg, setup, before_setup, diag);
     if (r < 0) {

@@ -133,7 +133,7 @@ static json_t *module_conditions(const char *const *dirs, int n)
         struct manifest *m;
 
         if (manifest_find(*name, dirs, n, path, sizeof path) < 0 ||
-            manifest_read(path, NULL, &m) < 0)
+            manifest_read(path, NULL, NULL, &m) < 0)
             continue;
         json_array_append_new(list, json_pack("{s:{s:{s:{s:s}}}, s:{s:{s:o}}}", "if", "properties",
                                               "module", "const", *name, "then", "properties",

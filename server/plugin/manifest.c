@@ -354,8 +354,8 @@ bool manifest_trait(const struct manifest *m, int i, char *buf, size_t size)
     return false;
 }
 
-int manifest_parse(const void *file, size_t n, const char *path, struct diag *diag,
-                   struct manifest **out)
+int manifest_parse(const void *file, size_t n, const char *path, const char *known,
+                   struct diag *diag, struct manifest **out)
 {
     struct reader rd = {.diag = diag};
     char why[128];
@@ -378,7 +378,9 @@ int manifest_parse(const void *file, size_t n, const char *path, struct diag *di
         r = read_descriptor(&rd);
     if (r == 0)
         r = read_needed(&rd);
-    if (r == 0)
+    if (r == 0 && digest_bytes(file, n, rd.m->sha256) < 0)
+        r = no_memory(&rd);
+    if (r == 0 && (known == NULL || strcmp(known, rd.m->sha256) != 0))
         r = check_symbols(&rd);
     if (r == 0)
         read_build_id(&rd);
@@ -392,7 +394,7 @@ int manifest_parse(const void *file, size_t n, const char *path, struct diag *di
     return r;
 }
 
-int manifest_read(const char *path, struct diag *diag, struct manifest **out)
+int manifest_read(const char *path, const char *known, struct diag *diag, struct manifest **out)
 {
     char *file;
     size_t n;
@@ -410,7 +412,7 @@ int manifest_read(const char *path, struct diag *diag, struct manifest **out)
         diag_add(diag, path, 0, 0, NULL, "is empty, and so is not an ELF file");
         r = -ENOEXEC;
     } else {
-        r = manifest_parse(file, n, path, diag, out);
+        r = manifest_parse(file, n, path, known, diag, out);
     }
     free(file);
     return r;

@@ -105,7 +105,17 @@ static void report_object(const struct config *cfg, const struct config_plugin *
                  "plugins.%s.module: %s cannot be read", p->name, object);
 }
 
-static int read_object(const struct config *cfg, struct setup *s, int i, struct diag *diag)
+/* The digest of that object's copy; NULL: it has none. */
+static const char *digest_of(const struct setup *s, const char *object)
+{
+    for (int i = 0; s != NULL && i < s->n; i++)
+        if (s->plugin[i].copy != NULL && strcmp(s->plugin[i].object, object) == 0)
+            return s->plugin[i].sha256;
+    return NULL;
+}
+
+static int read_object(const struct config *cfg, struct setup *s, int i, const struct setup *before,
+                       struct diag *diag)
 {
     const struct config_plugin *p = &cfg->plugin[i];
     struct setup_plugin *sp = &s->plugin[i];
@@ -132,7 +142,7 @@ static int read_object(const struct config *cfg, struct setup *s, int i, struct 
         return sp->manifest != NULL ? 0 : -ENOEXEC;
     }
     diag_init(&found);
-    r = manifest_read(sp->source, &found, &sp->manifest);
+    r = manifest_read(sp->source, digest_of(before, sp->object), &found, &sp->manifest);
     if (r < 0)
         report_object(cfg, p, path, &found, diag);
     diag_fini(&found);
@@ -159,7 +169,8 @@ static int check_plugin(const struct config *cfg, const struct config_plugin *p,
     return r;
 }
 
-int setup_create(const struct config *cfg, struct diag *diag, struct setup **out)
+int setup_create(const struct config *cfg, const struct setup *before, struct diag *diag,
+                 struct setup **out)
 {
     struct setup *s;
     int result = 0;
@@ -174,7 +185,7 @@ int setup_create(const struct config *cfg, struct diag *diag, struct setup **out
 
         if (cfg->plugin[i].is_removed)
             continue;
-        r = read_object(cfg, s, i, diag);
+        r = read_object(cfg, s, i, before, diag);
         if (r == 0)
             r = check_plugin(cfg, &cfg->plugin[i], s->plugin[i].manifest, diag);
         if (r < 0 && result == 0)
@@ -215,11 +226,11 @@ static int take_copy(struct setup_plugin *sp, const struct setup_plugin *from)
     return sp->copy != NULL ? 0 : -ENOMEM;
 }
 
-/* What the copy says of itself: the file may have been replaced since it was looked at. */
+/* What the copy says of itself: the file was replaced after it had been looked at. */
 static int read_copy(struct setup *s, struct setup_plugin *sp, struct diag *diag)
 {
     struct manifest *old = sp->manifest, *now;
-    int r = manifest_read(sp->copy, diag, &now);
+    int r = manifest_read(sp->copy, NULL, diag, &now);
 
     if (r < 0)
         return r;
@@ -238,7 +249,7 @@ static int copy_object(struct setup *s, struct setup_plugin *sp, const struct se
 
     if (r == 0)
         r = digest_file(sp->copy, sp->sha256);
-    if (r == 0)
+    if (r == 0 && strcmp(sp->sha256, sp->manifest->sha256) != 0)
         r = read_copy(s, sp, diag);
     k = r == 0 && before != NULL ? find_copy(before, before->n, sp->object, sp->sha256) : -1;
     if (k < 0)

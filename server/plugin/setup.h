@@ -26,8 +26,10 @@ struct setup {
 };
 
 /* Finds each object, reads its manifest, checks the options. All mistakes in diag, at the places in
- * the config file that name the module or the option. 0 or -errno. */
-int setup_create(const struct config *cfg, struct diag *diag, struct setup **out);
+ * the config file that name the module or the option. What `before` (NULL: none) has already, byte for
+ * byte, is looked at less closely. 0 or -errno. */
+int setup_create(const struct config *cfg, const struct setup *before, struct diag *diag,
+                 struct setup **out);
 /* Makes the private copies that are loaded, before anything is forked. What `before` (NULL: none) has
  * already, byte for byte, is taken from there. object_dir_remove() when all is over. */
 int setup_copy(const struct config *cfg, struct setup *s, const struct setup *before,

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct diag diag;
 
     diag_init(&diag);
-    if ((manifest_parse(data, n, "fuzz", &diag, &m) < 0) != (diag.n_errors > 0))
+    if ((manifest_parse(data, n, "fuzz", NULL, &diag, &m) < 0) != (diag.n_errors > 0))
         abort(); /* refused without a word, or taken with one */
     manifest_destroy(&m);
     diag_fini(&diag);

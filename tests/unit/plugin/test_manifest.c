@@ -94,7 +94,7 @@ static void assert_refused(const char *source, const char *args, const char *wha
     const char *path = build(source, args);
 
     assert_non_null(path);
-    assert_true(manifest_read(path, &diag, &manifest) < 0);
+    assert_true(manifest_read(path, NULL, &diag, &manifest) < 0);
     assert_null(manifest);
     assert_int_equal(diag.n_errors, 1);
     assert_string_equal(diag.item[0].file, path);
@@ -148,7 +148,7 @@ static void every_way_to_link_is_read(void **state)
         if (path == NULL) /* a linker that is not installed */
             continue;
         n++;
-        if (manifest_read(path, &diag, &manifest) < 0)
+        if (manifest_read(path, NULL, &diag, &manifest) < 0)
             fail_msg("%s: %s", ways[i], diag.item[0].what);
         check_good(manifest);
         if (strstr(ways[i], "build-id") != NULL)
@@ -161,8 +161,8 @@ static void every_way_to_link_is_read(void **state)
 static void libraries_are_listed(void **state)
 {
     (void)state;
-    assert_int_equal(manifest_read(build(good, "-shared -Wl,--no-as-needed -lm"), &diag, &manifest),
-                     0);
+    assert_int_equal(
+        manifest_read(build(good, "-shared -Wl,--no-as-needed -lm"), NULL, &diag, &manifest), 0);
     assert_string_equal(manifest->needed[0], "libm.so.6");
     assert_string_equal(manifest->needed[1], "libc.so.6");
     assert_null(manifest->needed[2]);
@@ -261,7 +261,7 @@ static void symbols_of_needed_libraries_are_found(void **state)
     (void)state;
     if (path == NULL)
         skip();
-    assert_int_equal(manifest_read(path, &diag, &manifest), 0);
+    assert_int_equal(manifest_read(path, NULL, &diag, &manifest), 0);
     manifest_destroy(&manifest);
     assert_refused(source, "-shared", "undefined symbol: elf_version");
 }
@@ -282,17 +282,37 @@ static void unknown_libraries_keep_it_quiet(void **state)
                             "not_there(); }\n"
                             "BH_PLUGIN(\"x\", \"1\", .on_request = f)\n",
                             args),
-                      &diag, &manifest),
+                      NULL, &diag, &manifest),
         0);
+}
+
+/* A reload would read megabytes of libraries for it each time. */
+static void what_is_known_to_be_good_is_not_looked_for_again(void **state)
+{
+    static const char source[] =
+        "#include <bulkhead.h>\n"
+        "int not_there(void);\n"
+        "static bh_rc f(void *s, bh_req *r, void *x) { return not_there(); }\n"
+        "BH_PLUGIN(\"x\", \"1\", .on_request = f)\n";
+    const char *path = build(source, "-shared");
+    char known[DIGEST_TEXT];
+
+    (void)state;
+    assert_int_equal(digest_file(path, known), 0);
+    assert_int_equal(manifest_read(path, known, &diag, &manifest), 0);
+    assert_string_equal(manifest->sha256, known);
+    manifest_destroy(&manifest);
+    known[0] = known[0] == '0' ? '1' : '0'; /* of other bytes */
+    assert_true(manifest_read(path, known, &diag, &manifest) < 0);
 }
 
 static void unreadable_files_say_why(void **state)
 {
     (void)state;
-    assert_int_equal(manifest_read("/nonexistent.so", &diag, &manifest), -ENOENT);
+    assert_int_equal(manifest_read("/nonexistent.so", NULL, &diag, &manifest), -ENOENT);
     assert_string_equal(diag.item[0].what, "cannot be read: No such file or directory");
-    assert_int_equal(manifest_read("/", &diag, &manifest), -EISDIR);
-    assert_true(manifest_read("/etc/passwd", &diag, &manifest) < 0);
+    assert_int_equal(manifest_read("/", NULL, &diag, &manifest), -EISDIR);
+    assert_true(manifest_read("/etc/passwd", NULL, &diag, &manifest) < 0);
     assert_string_equal(diag.item[2].what, "is not an ELF file");
 }
 
@@ -312,10 +332,10 @@ static void other_machines_are_refused(void **state)
     (void)state;
     read_good(&file, &n);
     file[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_AARCH64;
-    assert_true(manifest_parse(file, n, "t", &diag, &manifest) < 0);
+    assert_true(manifest_parse(file, n, "t", NULL, &diag, &manifest) < 0);
     assert_non_null(strstr(diag.item[0].what, "another machine"));
     file[EI_CLASS] = ELFCLASS32;
-    assert_true(manifest_parse(file, n, "t", &diag, &manifest) < 0);
+    assert_true(manifest_parse(file, n, "t", NULL, &diag, &manifest) < 0);
     assert_non_null(strstr(diag.item[1].what, "32-bit"));
     free(file);
 }
@@ -332,7 +352,7 @@ static void every_truncation_is_called_that(void **state)
         /* An allocation of exactly this size: a byte too far is found. */
         part = malloc(len + (len == 0));
         memcpy(part, file, len);
-        assert_true(manifest_parse(part, len, "t", &diag, &manifest) < 0);
+        assert_true(manifest_parse(part, len, "t", NULL, &diag, &manifest) < 0);
         assert_null(manifest);
         if (strstr(diag.item[0].what, len < 4 ? "is not an ELF file" : "is truncated") == NULL)
             fail_msg("%zu of %zu bytes: %s", len, n, diag.item[0].what);
@@ -372,7 +392,7 @@ static void flipped_bytes_never_harm(void **state)
             /* Half of them where the structure is: headers and the dynamic sections. */
             copy[where % (where >> 63 ? n : 4096)] = (char)next_random(&x);
         }
-        if (manifest_parse(copy, n, "t", &diag, &manifest) == 0) {
+        if (manifest_parse(copy, n, "t", NULL, &diag, &manifest) == 0) {
             n_good++;
             assert_non_null(manifest->desc->name);
         }
@@ -417,6 +437,7 @@ int main(void)
         TEST(undefined_symbols_are_named),
         TEST(symbols_of_needed_libraries_are_found),
         TEST(unknown_libraries_keep_it_quiet),
+        TEST(what_is_known_to_be_good_is_not_looked_for_again),
         TEST(unreadable_files_say_why),
         TEST(other_machines_are_refused),
         TEST(every_truncation_is_called_that),
