@@ -38,7 +38,7 @@
 
 /* ---- Deadlines ------------------------------------------------------------------------------- */
 
-enum { HARNESS_WAIT_MS = 10000 }; /* for everything, times BULKHEAD_TEST_SCALE */
+enum { HARNESS_WAIT_MS = 30000 }; /* for everything, times BULKHEAD_TEST_SCALE */
 
 /* A sanitizer keeps freed memory for a while: what a process has says nothing then. */
 bool harness_is_sanitized(void);

@@ -133,12 +133,17 @@ int soak_group_open(const struct soak_group *g);
 /* After soak_is_over: its end. Every request but those that were RIGHT and innocent, in order. */
 void soak_group_join(struct soak_group *g, struct soak_totals *totals, struct soak_event **events,
                      size_t *n);
+/* So many of these milliseconds its thread got no CPU, and probably nobody else did. */
+int64_t soak_group_lull(const struct soak_group *g, int64_t from_ms, int64_t to_ms);
+/* When that worker answered last, as far as those clients know that take answers at once; 0: never. */
+int64_t soak_group_heard(const struct soak_group *g, pid_t worker);
 void soak_group_free(struct soak_group **gp);
 
 /* ---- story.c ---- */
 
 struct soak_death { /* of a worker, or the time in which a plugin was out */
     int64_t from_ms, to_ms;
+    int64_t told_ms; /* when the log has it; from_ms is that or earlier */
     pid_t pid;
     enum {
         STORY_PARKED,
@@ -154,10 +159,15 @@ struct soak_death { /* of a worker, or the time in which a plugin was out */
 struct soak_story {
     struct soak_death *v;
     size_t n;
+    struct soak_group *const *groups; /* whose clocks stood still now and then; NULL: nobody's */
+    int n_groups;
     int n_parked, n_killed, n_left, n_ejected;
 };
 
 void soak_story_read(const char *log, struct soak_story *out);
+/* The log has a death when the master came to write it, which can be late; the worker has answered nobody
+ * since it was heard of last. The groups are kept. */
+void soak_story_date(struct soak_story *s, struct soak_group *const *groups, int n);
 void soak_story_free(struct soak_story *s);
 
 /* ---- verdict.c ---- */

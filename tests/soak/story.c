@@ -24,7 +24,8 @@ static struct soak_death *add(struct reader *r, int kind, pid_t pid)
     s->v = realloc(s->v, (s->n + 1) * sizeof *s->v);
     if (s->v == NULL)
         abort();
-    s->v[s->n] = (struct soak_death){.from_ms = r->now_ms, .to_ms = INT64_MAX, .pid = pid};
+    s->v[s->n] = (struct soak_death){
+        .from_ms = r->now_ms, .to_ms = INT64_MAX, .told_ms = r->now_ms, .pid = pid};
     s->v[s->n].kind = kind;
     return &s->v[s->n++];
 }
@@ -173,6 +174,24 @@ void soak_story_read(const char *log, struct soak_story *out)
             read_ejection(&r, line);
         else
             read_breaker(&r, line);
+    }
+}
+
+void soak_story_date(struct soak_story *s, struct soak_group *const *groups, int n)
+{
+    s->groups = groups;
+    s->n_groups = n;
+    for (size_t i = 0; i < s->n; i++) {
+        struct soak_death *d = &s->v[i];
+        int64_t heard_ms = 0;
+
+        if (d->kind != STORY_PARKED && d->kind != STORY_KILLED)
+            continue;
+        for (int k = 0; k < n; k++)
+            if (soak_group_heard(groups[k], d->pid) > heard_ms)
+                heard_ms = soak_group_heard(groups[k], d->pid);
+        if (heard_ms != 0 && heard_ms < d->from_ms)
+            d->from_ms = heard_ms;
     }
 }
 

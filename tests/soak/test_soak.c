@@ -570,17 +570,18 @@ static void no_fault_costs_more_than_the_matrix_says(void **state)
     if (n_left > 0)
         printf("  LEFT: %d zombies\n", n_left);
     atomic_store(&soak_is_over, true);
-    for (int i = 0; i < N_GROUPS; i++) {
+    for (int i = 0; i < N_GROUPS; i++)
         soak_group_join(soak.group[i], &totals, &events, &n_events);
-        soak_group_free(&soak.group[i]);
-    }
     kill(soak.srv->pid, SIGTERM);
     assert_int_equal(server_wait_exit(soak.srv), 0);
 
     log = server_log(soak.srv);
     soak_story_read(log, &story);
+    soak_story_date(&story, soak.group, N_GROUPS);
     print_story(&story, &totals);
     n_wrong = soak_judge(events, n_events, &story, bill);
+    for (int i = 0; i < N_GROUPS; i++)
+        soak_group_free(&soak.group[i]);
     n_off = check_charges(bill);
     if (n_wrong + n_off > 0)
         keep_log(log);

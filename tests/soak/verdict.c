@@ -20,10 +20,32 @@
 #define LATE_MS  1000
 #define NEAR_MS  300 /* of a death: what was charged may not have been */
 
+#define LULL_MS 5000 /* the machine may have stood still so long, before or after */
+
+static int64_t lull(const struct soak_story *s, int64_t from_ms, int64_t to_ms)
+{
+    int64_t most = 0;
+
+    for (int i = 0; i < s->n_groups; i++) {
+        int64_t ms = soak_group_lull(s->groups[i], from_ms, to_ms);
+
+        most = ms > most ? ms : most;
+    }
+    return most;
+}
+
+/* Can it have happened between these two, give or take? Time in which nobody got on does not count. */
+static bool is_between(const struct soak_story *s, const struct soak_death *d, int64_t from_ms,
+                       int64_t early_ms, int64_t to_ms, int64_t late_ms)
+{
+    return d->told_ms >= from_ms - early_ms - lull(s, from_ms - LULL_MS, from_ms) &&
+           d->from_ms <= to_ms + late_ms + lull(s, to_ms, to_ms + LULL_MS);
+}
+
 static bool is_known_dead(const struct soak_story *s, pid_t pid, int64_t by_ms)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->v[i].pid == pid && s->v[i].from_ms <= by_ms + LATE_MS)
+        if (s->v[i].pid == pid && is_between(s, &s->v[i], INT64_MIN / 2, 0, by_ms, LATE_MS))
             return true;
     return false;
 }
@@ -39,8 +61,8 @@ static bool has_died(const struct soak_story *s, const struct soak_event *e, uns
     for (size_t i = 0; i < s->n; i++) {
         const struct soak_death *d = &s->v[i];
 
-        if ((kinds & 1u << d->kind) == 0 || d->from_ms < from_ms - EARLY_MS ||
-            d->from_ms > e->end_ms + LATE_MS)
+        if ((kinds & 1u << d->kind) == 0 ||
+            !is_between(s, d, from_ms, EARLY_MS, e->end_ms, LATE_MS))
             continue;
         if (e->worker == 0 || e->worker == d->pid || is_known_dead(s, e->worker, e->end_ms))
             return true;
@@ -53,8 +75,8 @@ static bool has_died(const struct soak_story *s, const struct soak_event *e, uns
 static bool ended_with_its_answer(const struct soak_story *s, const struct soak_event *e)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->v[i].kind == STORY_PARKED && s->v[i].from_ms >= e->before_ms - EARLY_MS &&
-            s->v[i].from_ms <= e->before_end_ms + EARLY_MS)
+        if (s->v[i].kind == STORY_PARKED && /* which worker an error page does not tell */
+            is_between(s, &s->v[i], e->before_ms, EARLY_MS, e->before_end_ms, EARLY_MS))
             return true;
     return false;
 }
@@ -65,7 +87,7 @@ static bool was_out(const struct soak_story *s, const struct soak_event *e)
         const struct soak_death *d = &s->v[i];
 
         if ((d->kind == STORY_EJECTED || d->kind == STORY_BREAKER) && d->victim == e->ask.victim &&
-            d->from_ms <= e->end_ms + EARLY_MS &&
+            is_between(s, d, INT64_MIN / 2, 0, e->end_ms, EARLY_MS) &&
             (d->to_ms == INT64_MAX || d->to_ms >= e->sent_ms - EARLY_MS))
             return true;
     }
@@ -78,7 +100,7 @@ static bool was_parked_at_once(const struct soak_story *s, const struct soak_eve
 {
     for (size_t i = 0; i < s->n; i++)
         if (s->v[i].kind == STORY_PARKED && s->v[i].pid == e->worker &&
-            s->v[i].from_ms >= e->end_ms - EARLY_MS && s->v[i].from_ms <= e->end_ms + EARLY_MS)
+            is_between(s, &s->v[i], e->end_ms, EARLY_MS, e->end_ms, EARLY_MS))
             return true;
     return false;
 }
@@ -89,7 +111,7 @@ static bool is_near_death(const struct soak_story *s, const struct soak_event *e
         const struct soak_death *d = &s->v[i];
 
         if ((d->kind == STORY_PARKED || d->kind == STORY_KILLED) &&
-            d->from_ms >= e->sent_ms - NEAR_MS && d->from_ms <= e->end_ms + LATE_MS)
+            is_between(s, d, e->sent_ms, NEAR_MS, e->end_ms, LATE_MS))
             return true;
         if (d->kind == STORY_UPGRADE && d->from_ms <= e->end_ms + NEAR_MS &&
             (d->to_ms == INT64_MAX || d->to_ms >= e->sent_ms - NEAR_MS))
