@@ -66,17 +66,6 @@ struct conn {
     struct answer answer;
 };
 
-struct heard {
-    pid_t worker;
-    int64_t at_ms;
-};
-
-#define LULL_LEAST_MS 60 /* between two turns, which are 5 ms apart when there is nothing to do */
-
-struct lull {
-    int64_t from_ms, to_ms;
-};
-
 struct soak_group {
     pthread_t thread;
     int port, n;
@@ -84,10 +73,7 @@ struct soak_group {
     struct soak_event *event;
     size_t n_event, cap_event;
     struct soak_totals totals;
-    struct heard *heard; /* the youngest worker last */
-    size_t n_heard;
-    struct lull *lull;
-    size_t n_lull;
+    struct soak_witness witness;
     _Atomic bool is_quiet, is_faultless;
     _Atomic int n_open;
 };
@@ -111,34 +97,6 @@ static void note(struct soak_group *g, const struct soak_event *e)
             abort();
     }
     g->event[g->n_event++] = *e;
-}
-
-static void note_turn(struct soak_group *g, int64_t *last_ms)
-{
-    int64_t now_ms = clock_ms(CLOCK_REALTIME);
-
-    if (now_ms - *last_ms >= LULL_LEAST_MS) {
-        g->lull = realloc(g->lull, (g->n_lull + 1) * sizeof *g->lull);
-        if (g->lull == NULL)
-            abort();
-        g->lull[g->n_lull++] = (struct lull){*last_ms, now_ms};
-    }
-    *last_ms = now_ms;
-}
-
-static void note_heard(struct soak_group *g, const struct conn *c, int64_t now_ms)
-{
-    if (c->kind == SLOW || c->worker == 0) /* what it reads now may have been sent long ago */
-        return;
-    for (size_t i = g->n_heard; i > 0; i--)
-        if (g->heard[i - 1].worker == c->worker) {
-            g->heard[i - 1].at_ms = now_ms;
-            return;
-        }
-    g->heard = realloc(g->heard, (g->n_heard + 1) * sizeof *g->heard);
-    if (g->heard == NULL)
-        abort();
-    g->heard[g->n_heard++] = (struct heard){c->worker, now_ms};
 }
 
 static void take_first(struct conn *c, struct soak_event *out)
@@ -390,7 +348,8 @@ static void finish(struct soak_group *g, struct conn *c)
     e.end_ms = clock_ms(CLOCK_REALTIME);
     c->last_ms = e.sent_ms;
     c->last_end_ms = e.end_ms;
-    note_heard(g, c, e.end_ms);
+    if (c->kind != SLOW) /* what it reads now may have been sent long ago */
+        soak_witness_heard(&g->witness, c->worker, e.end_ms);
     e.status = a->status;
     snprintf(c->last, sizeof c->last, "after /%s/%s n %u%s: %d", soak_victim_names[e.ask.victim],
              soak_what_names[e.ask.what], e.ask.n, e.ask.is_chunked ? " chunked" : "", a->status);
@@ -612,7 +571,6 @@ static void *serve(void *arg)
 {
     struct soak_group *g = arg;
     struct pollfd *p = calloc((size_t)g->n, sizeof *p);
-    int64_t last_ms = clock_ms(CLOCK_REALTIME);
 
     if (p == NULL)
         abort();
@@ -620,7 +578,7 @@ static void *serve(void *arg)
         bool is_quiet = true, is_faultless = true;
         int64_t now;
 
-        note_turn(g, &last_ms);
+        soak_witness_turn(&g->witness, clock_ms(CLOCK_REALTIME));
         for (int i = 0; i < g->n; i++) {
             const struct conn *c = &g->conn[i];
 
@@ -701,26 +659,9 @@ void soak_group_join(struct soak_group *g, struct soak_totals *totals, struct so
     *n += g->n_event;
 }
 
-int64_t soak_group_lull(const struct soak_group *g, int64_t from_ms, int64_t to_ms)
+const struct soak_witness *soak_group_witness(const struct soak_group *g)
 {
-    int64_t ms = 0;
-
-    for (size_t i = 0; i < g->n_lull; i++) {
-        const struct lull *l = &g->lull[i];
-        int64_t from = l->from_ms > from_ms ? l->from_ms : from_ms;
-        int64_t to = l->to_ms < to_ms ? l->to_ms : to_ms;
-
-        ms += to > from ? to - from : 0;
-    }
-    return ms;
-}
-
-int64_t soak_group_heard(const struct soak_group *g, pid_t worker)
-{
-    for (size_t i = 0; i < g->n_heard; i++)
-        if (g->heard[i].worker == worker)
-            return g->heard[i].at_ms;
-    return 0;
+    return &g->witness;
 }
 
 void soak_group_free(struct soak_group **gp)
@@ -729,8 +670,7 @@ void soak_group_free(struct soak_group **gp)
         return;
     free((*gp)->conn);
     free((*gp)->event);
-    free((*gp)->heard);
-    free((*gp)->lull);
+    soak_witness_free(&(*gp)->witness);
     free(*gp);
     *gp = NULL;
 }

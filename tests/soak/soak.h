@@ -3,6 +3,7 @@
  *
  *     mixture.c   what is asked, which faults strike where, and what each of them must come to
  *     client.c    connections of several kinds, one thread for each group of them
+ *     witness.c   what such a thread can say of time
  *     story.c     what the server's log says happened: deaths, ejections, open breakers
  *     verdict.c   holds the two against each other: each failure needs an outcome that explains it
  *     vitals.c    memory, threads and descriptors of the server's processes
@@ -89,6 +90,30 @@ char *soak_write(const struct soak_ask *ask, size_t *n);
 /* The whole config, but for the first lines; malloc'd. */
 char *soak_config(void);
 
+/* ---- witness.c ---- */
+
+struct soak_witness { /* zero: nothing seen so far */
+    struct soak_heard {
+        pid_t worker;
+        int64_t at_ms;
+    } * heard; /* the youngest worker last */
+    struct soak_lull {
+        int64_t from_ms, to_ms;
+    } * lull;
+    size_t n_heard, n_lull;
+    int64_t turn_ms;
+};
+
+/* Once a turn of the thread's loop. */
+void soak_witness_turn(struct soak_witness *w, int64_t now_ms);
+/* That worker has answered just now; 0: it did not say which. */
+void soak_witness_heard(struct soak_witness *w, pid_t worker, int64_t now_ms);
+/* So many of these milliseconds the thread got no CPU. */
+int64_t soak_witness_lull(const struct soak_witness *w, int64_t from_ms, int64_t to_ms);
+/* When that worker answered last; 0: never. */
+int64_t soak_witness_last(const struct soak_witness *w, pid_t worker);
+void soak_witness_free(struct soak_witness *w);
+
 /* ---- client.c ---- */
 
 enum soak_result {
@@ -133,10 +158,7 @@ int soak_group_open(const struct soak_group *g);
 /* After soak_is_over: its end. Every request but those that were RIGHT and innocent, in order. */
 void soak_group_join(struct soak_group *g, struct soak_totals *totals, struct soak_event **events,
                      size_t *n);
-/* So many of these milliseconds its thread got no CPU, and probably nobody else did. */
-int64_t soak_group_lull(const struct soak_group *g, int64_t from_ms, int64_t to_ms);
-/* When that worker answered last, as far as those clients know that take answers at once; 0: never. */
-int64_t soak_group_heard(const struct soak_group *g, pid_t worker);
+const struct soak_witness *soak_group_witness(const struct soak_group *g);
 void soak_group_free(struct soak_group **gp);
 
 /* ---- story.c ---- */

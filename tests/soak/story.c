@@ -187,9 +187,11 @@ void soak_story_date(struct soak_story *s, struct soak_group *const *groups, int
 
         if (d->kind != STORY_PARKED && d->kind != STORY_KILLED)
             continue;
-        for (int k = 0; k < n; k++)
-            if (soak_group_heard(groups[k], d->pid) > heard_ms)
-                heard_ms = soak_group_heard(groups[k], d->pid);
+        for (int k = 0; k < n; k++) {
+            int64_t at_ms = soak_witness_last(soak_group_witness(groups[k]), d->pid);
+
+            heard_ms = at_ms > heard_ms ? at_ms : heard_ms;
+        }
         if (heard_ms != 0 && heard_ms < d->from_ms)
             d->from_ms = heard_ms;
     }

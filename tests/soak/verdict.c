@@ -27,7 +27,7 @@ static int64_t lull(const struct soak_story *s, int64_t from_ms, int64_t to_ms)
     int64_t most = 0;
 
     for (int i = 0; i < s->n_groups; i++) {
-        int64_t ms = soak_group_lull(s->groups[i], from_ms, to_ms);
+        int64_t ms = soak_witness_lull(soak_group_witness(s->groups[i]), from_ms, to_ms);
 
         most = ms > most ? ms : most;
     }
