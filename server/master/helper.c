@@ -38,6 +38,13 @@ bool helper_ended(const struct master *m, struct child *c, int status)
 
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && c->gen != m->generation)
         return true; /* it was told to make room */
+    if (m->phase >= MASTER_DRAINING && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        /* Whoever stops the server may signal all of its processes. It has its use until the last worker
+         * has ended. */
+        log_debug("the %s was told to stop as well", name_of(c));
+        helper_start_later(c, NULL);
+        return false;
+    }
     death_describe(status, how, sizeof how);
     log_error("the %s %s", name_of(c), how);
     helper_start_later(c, NULL);

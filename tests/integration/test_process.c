@@ -26,7 +26,7 @@ static struct server *start_draining(int workers, int drain_ms)
         "version: 1\n"
         "server: {workers: %d}\n"
         "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
-        "limits: {timeouts: {drain: %dms}}\n"
+        "limits: {timeouts: {request: 10m, drain: %dms}}\n"
         "modules: {path: [@PLUGINS@, @MODULES@]}\n"
         "plugins:\n"
         "  log: {module: access_log, config: {path: @DIR@/access.log, format: json}}\n"
@@ -379,11 +379,38 @@ static void a_drain_has_an_end(void **state)
     struct response *res;
 
     (void)state;
-    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n"); /* for 30 s */
+    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n"); /* for 10 min */
     res = server_get(srv, "/");
     response_free(&res);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
-    assert_int_equal(server_wait_exit(srv), 0); /* within 10 s, or the harness says no */
+    assert_int_equal(server_wait_exit(srv), 0); /* long before, or the harness says no */
+    conn_close(&conn);
+    server_stop(&srv);
+}
+
+/* As `timeout`, or an init that signals all of a service's processes, ends it. */
+static void a_sigterm_for_all_of_its_processes_is_no_error(void **state)
+{
+    struct server *srv = start_draining(1, A_LONG_TIME_MS);
+    struct conn *conn = conn_open(srv->port[0]);
+    struct response *res;
+    pid_t recorder;
+    char *log;
+
+    (void)state;
+    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
+    res = server_get(srv, "/");
+    response_free(&res);
+    eventually(server_children(srv, "bh-recorder", &recorder, 1) == 1);
+    assert_int_equal(kill(srv->pid, SIGTERM), 0);
+    server_wait_log(srv, "SIGTERM: stopping");
+    assert_int_equal(kill(recorder, SIGTERM), 0);
+    server_wait_log(srv, "the recorder is started again");
+    log = server_log(srv);
+    assert_null(strstr(log, " error "));
+    free(log);
+    assert_int_equal(kill(srv->pid, SIGTERM), 0);
+    assert_int_equal(server_wait_exit(srv), 0);
     conn_close(&conn);
     server_stop(&srv);
 }
@@ -490,6 +517,7 @@ int main(void)
         cmocka_unit_test(sigquit_does_not_wait),
         cmocka_unit_test(a_second_sigterm_does_not_wait),
         cmocka_unit_test(a_drain_has_an_end),
+        cmocka_unit_test(a_sigterm_for_all_of_its_processes_is_no_error),
         cmocka_unit_test(nothing_is_left_behind),
         cmocka_unit_test(workers_do_not_outlive_a_killed_master),
         cmocka_unit_test(the_next_start_removes_what_a_killed_master_left),
