@@ -95,11 +95,11 @@ san-env = $(if $(SANITIZE),$(SAN_ENV)$(1) $(UBSAN_ENV) $(TSAN_ENV) BULKHEAD_TEST
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 suite-unit: $(UNIT_TESTS)
-	@$(call san-env,1) $(RUN_TESTS) --suite unit --jobs $(JOBS) --timeout 120 $(UNIT_TESTS)
+	@$(call san-env,1) $(RUN_TESTS) --suite unit --jobs $(JOBS) --timeout 300 $(UNIT_TESTS)
 suite-plugins: $(PLUGIN_TESTS) $(PLUGINS)
-	@$(call san-env,1) $(RUN_TESTS) --suite plugins --jobs $(JOBS) --timeout 120 $(PLUGIN_TESTS)
+	@$(call san-env,1) $(RUN_TESTS) --suite plugins --jobs $(JOBS) --timeout 300 $(PLUGIN_TESTS)
 suite-integration: all deb-if-possible $(INTEGRATION_TESTS) $(MODULES)
-	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 300 --jobs 2 --alone tests/alone.list \
+	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 600 --jobs 2 --alone tests/alone.list \
 	    $(INTEGRATION_TESTS)
 suite-crash: all $(CRASH_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite crash --timeout 900 $(CRASH_TESTS)
@@ -107,7 +107,7 @@ suite-soak: all $(SOAK_TESTS) $(MODULES)
 	@$(call san-env,0) BULKHEAD_SOAK_SECONDS=$(SECONDS) BULKHEAD_SOAK_SEED=$(SEED) \
 	    $(RUN_TESTS) --suite soak --timeout $$(( $(SECONDS) * 2 + 180 )) $(SOAK_TESTS)
 suite-valgrind: $(UNIT_TESTS)
-	@BULKHEAD_TEST_SCALE=20 $(RUN_TESTS) --suite valgrind --jobs $(JOBS) --timeout 300 --skip tests/valgrind.skip \
+	@BULKHEAD_TEST_SCALE=20 $(RUN_TESTS) --suite valgrind --jobs $(JOBS) --timeout 900 --skip tests/valgrind.skip \
 	    --wrapper "valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --num-callers=30 --child-silent-after-fork=yes $(if $(wildcard tests/valgrind.supp),--suppressions=tests/valgrind.supp)" $(UNIT_TESTS)
 
 # One build for the lot, then the three suites from it.

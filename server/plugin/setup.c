@@ -105,11 +105,12 @@ static void report_object(const struct config *cfg, const struct config_plugin *
                  "plugins.%s.module: %s cannot be read", p->name, object);
 }
 
-/* The digest of that object's copy; NULL: it has none. */
-static const char *digest_of(const struct setup *s, const char *object)
+/* The digest of the copy that comes from there; NULL: it has none. */
+static const char *digest_of(const struct setup *s, const struct setup_plugin *like)
 {
     for (int i = 0; s != NULL && i < s->n; i++)
-        if (s->plugin[i].copy != NULL && strcmp(s->plugin[i].object, object) == 0)
+        if (s->plugin[i].copy != NULL && strcmp(s->plugin[i].object, like->object) == 0 &&
+            strcmp(s->plugin[i].source, like->source) == 0)
             return s->plugin[i].sha256;
     return NULL;
 }
@@ -142,7 +143,7 @@ static int read_object(const struct config *cfg, struct setup *s, int i, const s
         return sp->manifest != NULL ? 0 : -ENOEXEC;
     }
     diag_init(&found);
-    r = manifest_read(sp->source, digest_of(before, sp->object), &found, &sp->manifest);
+    r = manifest_read(sp->source, digest_of(before, sp), &found, &sp->manifest);
     if (r < 0)
         report_object(cfg, p, path, &found, diag);
     diag_fini(&found);

@@ -40,6 +40,8 @@ struct bh_ticket {
     struct bh_ticket *next;   /* in the fired stack, or among the free ones */
     struct list node;         /* among the armed ones, by deadline */
     struct exchange *x;       /* loop thread only */
+    struct shm_call
+        *_Atomic runs_in; /* the call of the pool's thread that works for it; NULL: none does */
     int64_t deadline_ns;
     int32_t verdict;
     /* resume_reply() */
@@ -135,6 +137,35 @@ static void insert_by_deadline(bh_ticket *t)
     at->next = &t->node;
 }
 
+/* Nobody waits for it any more. A job that goes on is no client's: whoever has the descriptor next is not
+ * to blame should it end the worker. */
+static void disown(bh_ticket *t)
+{
+    struct shm_call *call = atomic_load(&t->runs_in);
+
+    if (call != NULL)
+        atomic_store(&call->fd, -1);
+    give_ticket(t);
+}
+
+void async_runs_in(bh_ticket *t, uint64_t use, struct shm_call *call, int fd)
+{
+    atomic_store(&call->fd, fd);
+    atomic_store(&t->runs_in, call);
+    /* Disowned before: by somebody who did not see the call. */
+    if (atomic_load(&t->state) != use)
+        atomic_store(&call->fd, -1);
+}
+
+void async_ran(bh_ticket *t, struct shm_call *call)
+{
+    struct shm_call *own = call;
+
+    atomic_compare_exchange_strong(&t->runs_in, &own,
+                                   NULL); /* it may serve another request by now */
+    atomic_store(&call->fd, -1);
+}
+
 void async_forget(struct exchange *x)
 {
     bh_ticket *t = exchange_ticket(x);
@@ -146,7 +177,7 @@ void async_forget(struct exchange *x)
     t->x = NULL;
     list_remove(&t->node); /* its time is of no interest any more */
     if (claim(t, atomic_load(&t->state)))
-        give_ticket(t);
+        disown(t);
     /* Else it is on its way here: async_run() takes it from the stack. */
 }
 
@@ -339,7 +370,7 @@ void async_expire(void)
         if (!claim(t, atomic_load(&t->state)))
             continue; /* resumed at the last moment: async_run() will find it */
         exchange_set_ticket(x, NULL);
-        give_ticket(t);
+        disown(t);
         atomic_store(&t->is_gone, 1);
         if (!exchange_request(x)->is_paused)
             continue; /* the plugin did not pause for it */

@@ -14,6 +14,7 @@
 #include "plugin/recover.h"
 
 struct exchange;
+struct shm_call;
 
 /* Fills the host table's members. wake_fd: an eventfd that the loop waits for. request_ms: the time
  * of a ticket without one of its own. */
@@ -32,6 +33,10 @@ void async_forget(struct exchange *x);
 bh_ticket *async_ticket(bh_req *req, uint32_t timeout_ms);
 /* Which use of the ticket this is, for async_fire(): it may serve another request by then. */
 uint64_t async_use(const bh_ticket *t);
+/* The job for that use runs in `call`, whose fd names the client as long as one waits for it; and it has
+ * ended. Any thread. */
+void async_runs_in(bh_ticket *t, uint64_t use, struct shm_call *call, int fd);
+void async_ran(bh_ticket *t, struct shm_call *call);
 /* crashed: whose job it was, if it crashed, and of what; NULL: it came back. Any thread. */
 void async_fire(bh_ticket *t, uint64_t use, int32_t verdict, bh_inst *crashed,
                 const struct recover_fault *crash);

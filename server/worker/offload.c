@@ -52,8 +52,12 @@ static void *serve(void *arg)
     struct shm_thread *shown = thread_show(0);
     struct shm_call *call = shown != NULL ? &shown->call : arg;
 
-    if (recover_thread_init(call) < 0)
+    if (recover_thread_init(call) < 0) {
+        pthread_mutex_lock(&pool.lock);
+        pool.n_threads--; /* the next job tries to have one again */
+        pthread_mutex_unlock(&pool.lock);
         return NULL;
+    }
     pthread_setspecific(pool.key, call);
     watchdog_add(call);
     for (;;) {
@@ -73,7 +77,7 @@ static void *serve(void *arg)
         pool.n_jobs--;
         pthread_mutex_unlock(&pool.lock);
 
-        atomic_store(&call->fd, job->fd); /* should this be the end of the worker: whose it is */
+        async_runs_in(job->ticket, job->use, call, job->fd);
         recover_use_heap(job->heap);
         metrics_add_shared(&job->inst->meter->calls[HOOK_OFFLOAD], 1);
         came_back = boundary_work(job->inst->id, job->work, job->arg, &verdict);
@@ -85,7 +89,7 @@ static void *serve(void *arg)
             async_fire(job->ticket, job->use, BH_FAIL, job->inst, &recover_self.fault);
         if (recover_is_armed())
             recover_out_of_order(NULL);
-        atomic_store(&call->fd, -1);
+        async_ran(job->ticket, call);
         atomic_fetch_sub(&job->inst->n_jobs, 1); /* from here on it may be gone */
         free(job);
     }

@@ -94,9 +94,8 @@ static void unload(struct plugins *p, int i)
     uint32_t n_jobs = p->inst[i] != NULL ? atomic_load(&p->inst[i]->n_jobs) : 0;
 
     if (n_jobs > 0) {
-        log_warn("plugin '%s' is not closed: %u offloaded call%s of it had not ended within "
-                 "limits.timeouts.drain",
-                 p->inst[i]->cfg->name, n_jobs, n_jobs == 1 ? "" : "s");
+        log_warn("plugin '%s' is not closed: %u offloaded call%s of it go%s on",
+                 p->inst[i]->cfg->name, n_jobs, n_jobs == 1 ? "" : "s", n_jobs == 1 ? "es" : "");
         object->is_held = true;
         return;
     }

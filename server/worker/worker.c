@@ -338,8 +338,8 @@ static bool may_linger(void)
 
     if (clock_mono_ms() < worker.leave_until_ms)
         return true;
-    if (worker.has_cut)
-        return false;
+    if (worker.has_cut || front_is_drained(worker.front))
+        return false; /* jobs that go on are left behind: to close the others takes time, too */
     worker.has_cut = true;
     worker.leave_until_ms = clock_mono_ms() + CUT_MS;
     n = front_cut(worker.front);

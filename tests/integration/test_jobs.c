@@ -4,10 +4,12 @@
  */
 #include "harness.h"
 
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { MORE_THAN_THREADS = 9 };
@@ -172,7 +174,7 @@ static bool has_closed(const struct server *srv, pid_t worker)
     return is_there(srv, name);
 }
 
-static struct server *start_with_outlive(const char *drain)
+static struct server *start_with_outlive(const char *drain, bool lock)
 {
     return server_start(
         "version: 1\n"
@@ -180,36 +182,69 @@ static struct server *start_with_outlive(const char *drain)
         "listeners: [{name: public, address: \"127.0.0.1:@PORT@\"}]\n"
         "limits: {timeouts: {request: 30s, drain: %s}}\n"
         "modules: {path: [@PLUGINS@, @MODULES@]}\n"
-        "plugins: {outlive: {module: outlive, deadline: {offload: 0}, config: {dir: @DIR@}}}\n"
-        "routes: [{match: {path: /**}, chain: [outlive]}]\n"
+        "plugins:\n"
+        "  outlive: {module: outlive, deadline: {offload: 0}, config: {dir: @DIR@, lock: %s}}\n"
+        "  checked: {module: checked}\n"
+        "routes:\n"
+        "  - {match: {path: /checked/**}, chain: [checked]}\n"
+        "  - {match: {path: /**}, chain: [outlive]}\n"
         "breaker: {crashes: 0}\n"
         "crash: {dir: @DIR@/crashes}\n",
-        drain);
+        drain, lock ? "yes" : "no");
 }
 
-/* Until its job runs; then the client leaves, and the server is told to stop. The worker's process id. */
-static pid_t leave_a_job_behind(struct server *srv)
+static int count_connections(const struct server *srv)
+{
+    const json_t *worker;
+    json_t *json;
+    size_t i;
+    char *out;
+    int n = 0;
+
+    run_command(&out, "RUNTIME_DIRECTORY=%s %s status -c %s --json 2>/dev/null", srv->dir,
+                getenv("BULKHEAD"), srv->config);
+    json = json_loads(out, 0, NULL);
+    json_array_foreach(json_object_get(json, "workers"), i, worker)
+        n += (int)json_integer_value(json_object_get(worker, "connections"));
+    json_decref(json);
+    free(out);
+    return n;
+}
+
+/* Its job runs when the client leaves. */
+static void ask_and_leave(struct server *srv)
 {
     struct conn *conn = conn_open(srv->port[0]);
-    pid_t worker = worker_of(srv);
+    struct linger none = {.l_onoff = 1}; /* a reset: with no doubt it has gone */
 
     conn_sendf(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually(is_there(srv, "running"));
+    setsockopt(conn_fd(conn), SOL_SOCKET, SO_LINGER, &none, sizeof none);
     conn_close(&conn);
+    eventually(count_connections(srv) == 0);
+}
+
+/* Then the server is told to stop. The worker's process id. */
+static pid_t leave_a_job_behind(struct server *srv)
+{
+    pid_t worker = worker_of(srv);
+
+    ask_and_leave(srv);
     kill(srv->pid, SIGTERM);
     return worker;
 }
 
 static void a_plugin_is_closed_after_the_last_of_its_jobs(void **state)
 {
-    struct server *srv = start_with_outlive("60s");
+    struct server *srv = start_with_outlive("60s", false);
     char *record, *log, go[4096];
     pid_t worker;
 
     (void)state;
     worker = leave_a_job_behind(srv);
     server_wait_log(srv, "SIGTERM: stopping");
-    assert_false(has_closed(srv, worker));
+    for (int64_t end = harness_now_ms() + 300; harness_pause(end);) /* it has no request any more */
+        assert_false(has_closed(srv, worker));
     snprintf(go, sizeof go, "%s/go", srv->dir);
     file_write(go, "%s", "");
     assert_int_equal(server_wait_exit(srv), 0);
@@ -227,7 +262,7 @@ static void a_plugin_is_closed_after_the_last_of_its_jobs(void **state)
 
 static void a_job_that_goes_on_past_the_drain_keeps_its_plugin_open(void **state)
 {
-    struct server *srv = start_with_outlive("100ms");
+    struct server *srv = start_with_outlive("100ms", false);
     pid_t worker;
 
     (void)state;
@@ -235,8 +270,36 @@ static void a_job_that_goes_on_past_the_drain_keeps_its_plugin_open(void **state
     assert_int_equal(server_wait_exit(srv), 0);
     assert_false(has_closed(srv, worker));
     assert_int_equal(server_crash_count(srv), 0);
-    server_wait_log(srv, "plugin 'outlive' is not closed: 1 offloaded call of it had not ended "
-                         "within limits.timeouts.drain");
+    server_wait_log(srv, "plugin 'outlive' is not closed: 1 offloaded call of it goes on");
+    assert_int_equal(server_stop(&srv), 0);
+}
+
+/* The next client has the descriptor of the one that left. */
+static void a_job_without_a_client_is_blamed_on_no_other_client(void **state)
+{
+    struct server *srv = start_with_outlive("1s", true);
+    struct conn *conn;
+    struct response *res;
+    pid_t worker = worker_of(srv);
+    char go[4096];
+
+    (void)state;
+    server_wait_standby(srv);
+    ask_and_leave(srv);
+    conn = conn_open(srv->port[0]);
+    for (int i = 0; i < 2; i++) {
+        conn_sendf(conn, "GET /checked/text?key=1&n=10 HTTP/1.1\r\nHost: a\r\n\r\n");
+        res = conn_response(conn, "GET");
+        assert_int_equal(res->status, 200);
+        response_free(&res);
+        if (i > 0)
+            break;
+        snprintf(go, sizeof go, "%s/go", srv->dir);
+        file_write(go, "%s", "");
+        eventually(worker_of(srv) != worker);
+        server_wait_log(srv, "1 idle connections move");
+    }
+    conn_close(&conn);
     assert_int_equal(server_stop(&srv), 0);
 }
 
@@ -249,6 +312,7 @@ int main(void)
         cmocka_unit_test(a_job_that_ends_the_worker_is_not_run_again),
         cmocka_unit_test(a_plugin_is_closed_after_the_last_of_its_jobs),
         cmocka_unit_test(a_job_that_goes_on_past_the_drain_keeps_its_plugin_open),
+        cmocka_unit_test(a_job_without_a_client_is_blamed_on_no_other_client),
     };
 
     return cmocka_run_group_tests_name("jobs", tests, NULL, NULL);

@@ -1,12 +1,13 @@
 /*
  * outlive.c - offloads a job that goes on until the test lets it go, whoever has left in between, and then
- * crashes.
+ * crashes; with `lock: true` where it holds a lock of libc's, which is the end of the worker.
  *
  * All of it is told by files in the folder of the option `dir`: "running" when the job has begun, in which
  * process is its content; "closed-PID" when the plugin was closed in that process. The job waits for "go".
  */
 #include <bulkhead.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,11 +15,13 @@
 
 struct config {
     const char *dir;
+    bool lock;
 };
 
 static const bh_opt options[] = {
     BH_STR_REQUIRED(struct config, dir,
                     "Folder of the files by which the test and the job tell each other"),
+    BH_BOOL(struct config, lock, "no", "Crash where it holds the lock of stderr"),
     BH_OPT_END,
 };
 
@@ -44,12 +47,15 @@ static void say(const char *dir, const char *what, int pid)
 static int32_t job(void *arg)
 {
     char name[4096];
-    const char *dir = arg;
+    const struct config *o = arg;
+    const char *dir = o->dir;
 
     say(dir, "running", (int)getpid());
     path(dir, "go", name);
     while (access(name, F_OK) != 0)
         nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+    if (o->lock)
+        flockfile(stderr);
     abort();
 }
 
@@ -71,10 +77,8 @@ static void close_it(void *self)
 
 static bh_rc on_request(void *self, bh_req *req, void *ctx)
 {
-    const struct config *o = self;
-
     (void)ctx;
-    return bh_offload(req, job, (void *)(uintptr_t)o->dir) == BH_OK ? BH_PAUSE : BH_FAIL;
+    return bh_offload(req, job, self);
 }
 
 BH_PLUGIN("outlive", "1.0.0", .summary = "Offloads a job that outlives its client",

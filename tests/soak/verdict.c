@@ -38,6 +38,8 @@ static int64_t lull(const struct soak_story *s, int64_t from_ms, int64_t to_ms)
 static bool is_between(const struct soak_story *s, const struct soak_death *d, int64_t from_ms,
                        int64_t early_ms, int64_t to_ms, int64_t late_ms)
 {
+    if (d->told_ms < from_ms - early_ms - LULL_MS || d->from_ms > to_ms + late_ms + LULL_MS)
+        return false; /* as most: to look for lulls takes time */
     return d->told_ms >= from_ms - early_ms - lull(s, from_ms - LULL_MS, from_ms) &&
            d->from_ms <= to_ms + late_ms + lull(s, to_ms, to_ms + LULL_MS);
 }
