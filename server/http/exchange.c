@@ -490,6 +490,27 @@ static void count_request(const struct exchange *x)
         histogram_ns_add(&m->first_byte, (uint64_t)(x->first_ns - x->began_ns));
 }
 
+/* RFC 9112 9.3: does the client want the connection to end? */
+static bool has_asked_to_close(const struct bh_req *req)
+{
+    const struct field *f = fields_find(&req->hdr[BH_REQ], "connection", 10, 0);
+    bool is_old = req->protocol.p != NULL && strcmp(req->protocol.p, "HTTP/1.0") == 0;
+    const char *wanted = is_old ? "keep-alive" : "close";
+    size_t n = strlen(wanted);
+
+    for (size_t at = 0; f != NULL && at + n <= f->value.n; at++)
+        if (strncasecmp(f->value.p + at, wanted, n) == 0)
+            return !is_old;
+    return is_old;
+}
+
+/* What the library does with the connection after this answer, it does not tell. */
+static bool ends_connection(const struct exchange *x)
+{
+    return x->is_last || x->conn->is_last || x->conn->lingers ||
+           wire_refusal(x->conn) != REFUSAL_NONE || has_asked_to_close(&x->req);
+}
+
 void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **con,
                            enum MHD_RequestTerminationCode code)
 {
@@ -504,7 +525,7 @@ void exchange_on_completed(void *listener, struct MHD_Connection *mhd, void **co
     req = &x->req;
     /* Before on_log: whatever becomes of it there, the client has its answer. */
     if (x->conn != NULL && code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-        wire_end(x->conn);
+        wire_end(x->conn, ends_connection(x));
     else if (x->conn != NULL)
         x->conn->x = NULL; /* about to be closed */
     if (x->has_begun) {

@@ -203,7 +203,7 @@ void wire_close(struct conn *c);
 /* The first line of a request was read, its head, all of it: method as the library gives it. */
 void wire_begin(struct conn *c, struct exchange *x);
 void wire_head(struct conn *c, const char *method, uint64_t body_len);
-void wire_end(struct conn *c);
+void wire_end(struct conn *c, bool is_last);
 /* Makes the library ask for more bytes where it is not known whether it holds some. */
 void wire_settle(struct front *f);
 void wire_poke(struct conn *c); /* the library looks at it in its next turn, event or not */

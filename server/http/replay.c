@@ -63,7 +63,7 @@ static enum MHD_Result put_field(void *arg, enum MHD_ValueKind kind, const char 
 static bool is_replayable(const struct conn *c, int crashed_fd)
 {
     const uint32_t mask = SHM_CONN_OPEN | SHM_CONN_BUSY | SHM_CONN_SENT | SHM_CONN_AGAIN |
-                          SHM_CONN_TLS;
+                          SHM_CONN_TLS | SHM_CONN_READING;
 
     return (c->flags & mask) == (SHM_CONN_OPEN | SHM_CONN_BUSY | SHM_CONN_AGAIN) &&
            c->fd != crashed_fd && c->x != NULL && c->x->conn == c &&

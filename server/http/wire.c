@@ -126,7 +126,8 @@ void wire_begin(struct conn *c, struct exchange *x)
     c->n_begun++;
     c->consumed = WIRE_UNKNOWN;
     c->drops_last_chunk = c->cuts_length = false;
-    wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN);
+    wire_set_flags(c, SHM_CONN_BUSY,
+                   SHM_CONN_EXTRA | SHM_CONN_SENT | SHM_CONN_AGAIN | SHM_CONN_LAST);
 }
 
 static void note_extra(struct conn *c)
@@ -150,7 +151,7 @@ void wire_head(struct conn *c, const char *method, uint64_t body_len)
     note_extra(c);
 }
 
-void wire_end(struct conn *c)
+void wire_end(struct conn *c, bool is_last)
 {
     bool is_idle = c->received == c->consumed;
 
@@ -158,6 +159,8 @@ void wire_end(struct conn *c)
     c->is_whole = true;
     c->is_replay = false;
     c->consumed = WIRE_UNKNOWN;
+    if (is_last) /* the library closes it soon, after all that it has to do for others just now */
+        wire_set_flags(c, SHM_CONN_LAST, 0);
     deadline_set(c, is_idle ? DEADLINE_QUIET : DEADLINE_HEAD);
     if (is_idle) {
         c->received = 0;
@@ -227,11 +230,13 @@ static void note_received(struct conn *c, size_t n)
     if (c->x == NULL && c->received == 0 && guard_is_idle(&c->guard)) {
         if ((c->flags & SHM_CONN_BUSY) != 0) /* it had been taken for a request */
             deadline_set(c, DEADLINE_IDLE);
-        wire_set_flags(c, 0, SHM_CONN_BUSY);
+        wire_set_flags(c, 0, SHM_CONN_BUSY | SHM_CONN_READING);
     } else if ((c->flags & SHM_CONN_BUSY) == 0) {
-        wire_set_flags(c, SHM_CONN_BUSY, 0);
+        wire_set_flags(c, SHM_CONN_BUSY, SHM_CONN_READING);
         if (c->due.kind == DEADLINE_IDLE || c->due.kind == DEADLINE_QUIET)
             deadline_set(c, DEADLINE_HEAD);
+    } else {
+        wire_set_flags(c, 0, SHM_CONN_READING);
     }
     note_extra(c);
 }
@@ -318,6 +323,8 @@ ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_s
 
     if (c->x == NULL)
         locate(c, buf);
+    /* Another thread may end the worker while the bytes are nowhere but on this one's stack. */
+    wire_set_flags(c, SHM_CONN_READING, 0);
     if (__builtin_expect(c->guard.refusal != REFUSAL_NONE, 0)) {
         if (c->is_given)
             return 0;
@@ -333,6 +340,8 @@ ssize_t wire_receive(struct conn *c, void *buf, size_t size, const struct wire_s
         n = (ssize_t)kept;
     } else if (n == source->again) {
         note_received(c, 0);
+    } else {
+        wire_set_flags(c, 0, SHM_CONN_READING);
     }
     return n;
 }
@@ -408,13 +417,25 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
 /* ---- out ---- */
 
-static inline void note_sent(struct conn *c, ssize_t n)
+/* Before the system call: another thread may end the worker between it and whatever comes next, and an
+ * answer of which bytes are out must not be given again. True: these are its first bytes. */
+static inline bool note_sending(struct conn *c)
 {
-    if (n <= 0)
+    if ((c->flags & SHM_CONN_SENT) != 0)
+        return false;
+    wire_set_flags(c, SHM_CONN_SENT, 0);
+    return true;
+}
+
+static inline void note_sent(struct conn *c, ssize_t n, bool is_first)
+{
+    if (n <= 0) {
+        if (is_first)
+            wire_set_flags(c, 0, SHM_CONN_SENT);
         return;
+    }
     c->moved += (uint64_t)n;
     metrics_add(&c->listener->meter->sent, (uint64_t)n);
-    wire_set_flags(c, SHM_CONN_SENT, 0);
     if (c->x != NULL && c->x->n_sends++ == 0)
         /* The one reading of the clock for most requests, whose answer goes out at once and is over by
          * that: the loop's clock stands still while they are worked on. */
@@ -457,6 +478,7 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
 {
     static const char interim[] = "HTTP/1.1 100 Continue"; /* not yet the answer */
     struct conn *c = wire_find(fd);
+    bool is_answer, is_first;
     ssize_t n;
 
     if (c == NULL)
@@ -464,37 +486,43 @@ ssize_t __wrap_send(int fd, const void *buf, size_t size, int flags)
     check_order();
     if (__builtin_expect(is_to_be_dropped(c, buf, size), 0))
         return (ssize_t)size;
+    is_answer = size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0;
+    is_first = is_answer && note_sending(c);
     if (__builtin_expect(c->cuts_length, 0))
         n = send_without_length(c, (char *)(uintptr_t)buf, size, flags);
     else
         n = send_some(c, buf, size, flags);
-    if (size < sizeof interim - 1 || memcmp(buf, interim, sizeof interim - 1) != 0)
-        note_sent(c, n);
+    if (is_answer)
+        note_sent(c, n, is_first);
     return n;
 }
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     struct conn *c = wire_find(fd);
+    bool is_first;
     ssize_t n;
 
     if (c == NULL)
         return __real_sendmsg(fd, msg, flags);
     check_order();
+    is_first = note_sending(c);
     n = c->tls != NULL ? tls_sendmsg(c, msg) : socket_sendmsg(fd, msg, flags);
-    note_sent(c, n);
+    note_sent(c, n, is_first);
     return n;
 }
 
 ssize_t __wrap_sendfile64(int fd, int from, off64_t *at, size_t size)
 {
     struct conn *c = wire_find(fd);
+    bool is_first;
     ssize_t n;
 
     if (c == NULL)
         return __real_sendfile64(fd, from, at, size);
     check_order();
+    is_first = note_sending(c);
     n = c->tls != NULL ? tls_sendfile(c, from, at, size) : __real_sendfile64(fd, from, at, size);
-    note_sent(c, n);
+    note_sent(c, n, is_first);
     return n;
 }

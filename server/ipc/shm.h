@@ -65,10 +65,12 @@ struct shm_call {
 enum shm_conn_flag {
     SHM_CONN_OPEN = 1,
     SHM_CONN_BUSY = 2,   /* bytes of a request were read that is not completely answered */
-    SHM_CONN_SENT = 4,   /* bytes of that answer have gone out */
+    SHM_CONN_SENT = 4,   /* bytes of that answer have gone out, or are about to */
     SHM_CONN_AGAIN = 8,  /* that request may be run again (escrow.replay) as long as none has */
     SHM_CONN_EXTRA = 16, /* more was read than that request: pipelining */
-    SHM_CONN_TLS = 32,   /* reserved */
+    SHM_CONN_TLS = 32,
+    SHM_CONN_READING = 64, /* bytes may have been read that nothing else tells of so far */
+    SHM_CONN_LAST = 128,   /* all is answered, and the connection is about to be closed */
 };
 
 #define SHM_CONN_LISTENER_SHIFT 8 /* bits 8 to 15: the listener's index */

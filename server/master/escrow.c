@@ -99,7 +99,9 @@ static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay
 {
     if ((flags & SHM_CONN_TLS) != 0)
         return ADOPT_END; /* its session died with the worker */
-    if (!is_culprit && (flags & SHM_CONN_BUSY) == 0)
+    if ((flags & SHM_CONN_LAST) != 0)
+        return ADOPT_END;
+    if (!is_culprit && (flags & (SHM_CONN_BUSY | SHM_CONN_READING)) == 0)
         return ADOPT_IDLE;
     if ((flags & SHM_CONN_SENT) != 0)
         return ADOPT_CUT;
@@ -108,6 +110,25 @@ static enum channel_adopt judge(uint32_t flags, bool is_culprit, uint32_t replay
     if ((flags & SHM_CONN_AGAIN) != 0 && replay_len > 0 && replay_len <= CHANNEL_TEXT)
         return ADOPT_REPLAY;
     return ADOPT_REFUSE;
+}
+
+/* -1: a reload has closed it. */
+static void set_listener(struct channel_entry *entry, int listener)
+{
+    entry->listener = (uint16_t)(listener >= 0 ? listener : 0);
+    if (listener < 0 && entry->what == ADOPT_IDLE)
+        entry->what = ADOPT_CUT;
+    if (listener < 0 && entry->what == ADOPT_REPLAY)
+        entry->what = ADOPT_REFUSE;
+}
+
+void escrow_change_config(struct master *m, const struct config *before)
+{
+    struct escrow *e = &m->escrow;
+
+    for (int i = 0; i < e->n; i++)
+        set_listener(&e->item[i].entry,
+                     generation_map_listener(before, m->cfg, e->item[i].entry.listener));
 }
 
 static void count(struct haul *haul, enum channel_adopt what)
@@ -128,12 +149,10 @@ static void take_one(struct master *m, struct child *c, int fd, int taken,
     struct channel_entry entry = {.is_last = (flags & SHM_CONN_EXTRA) != 0, .client = conn->client};
     int listener = reload_map_listener(m, c, (int)(flags >> SHM_CONN_LISTENER_SHIFT & 0xff));
 
-    if (listener < 0 || at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
+    if (at > SHM_REPLAY_SIZE || len > SHM_REPLAY_SIZE - at)
         len = 0;
-    entry.listener = (uint16_t)(listener >= 0 ? listener : 0);
     entry.what = judge(flags, is_culprit, len);
-    if (listener < 0 && entry.what == ADOPT_IDLE)
-        entry.what = ADOPT_CUT; /* a reload has closed that listener */
+    set_listener(&entry, listener);
     count(&c->haul, entry.what);
     if (entry.what == ADOPT_REPLAY)
         hold(m, taken, c->post, entry, shm_replay(m->shm, (uint32_t)c->index) + at, len);
@@ -263,7 +282,7 @@ void escrow_put(struct master *m, int post, int listener, const struct channel_e
 {
     struct channel_entry e = *entry;
 
-    e.listener = (uint16_t)listener;
+    set_listener(&e, listener);
     if (e.what != ADOPT_REPLAY && e.what != ADOPT_FAILED)
         text_len = 0;
     hold(m, fd, post, e, text, text_len);
@@ -283,8 +302,8 @@ void escrow_take_back(struct master *m, struct child *c)
             break;
         for (uint32_t i = 0; i < msg.n; i++) {
             if (msg.kind == CHANNEL_ADOPT)
-                escrow_put(m, c->post, msg.entry[i].listener, &msg.entry[i], fds[i], text,
-                           msg.text_len);
+                escrow_put(m, c->post, reload_map_listener(m, c, msg.entry[i].listener),
+                           &msg.entry[i], fds[i], text, msg.text_len);
             else
                 fd_close(&fds[i]);
         }
@@ -303,7 +322,8 @@ static int *find_taker(struct master *m, int post)
     for (int i = 0; i < m->n_slots; i++) {
         struct child *c = &m->worker[i];
 
-        if (c->duty != DUTY_SERVING || c->state != CHILD_RUNNING || c->channel_fd < 0)
+        if (c->duty != DUTY_SERVING || c->state != CHILD_RUNNING || c->channel_fd < 0 ||
+            c->is_stopped)
             continue;
         if (c->post == post)
             return &c->channel_fd;

@@ -54,16 +54,20 @@ void reload_sweep(struct master *m)
     }
 }
 
-int reload_map_listener(const struct master *m, const struct child *c, int i)
+int generation_map_listener(const struct config *old, const struct config *now, int i)
 {
-    const struct config *old = c->gen->cfg, *now = m->cfg;
-
-    if (i >= old->n_listeners)
+    if (i < 0 || i >= old->n_listeners)
         return -1;
     if (old == now)
         return i;
     for (int k = 0; k < now->n_listeners; k++)
-        if (strcmp(now->listener[k].address, old->listener[i].address) == 0)
+        if (strcmp(now->listener[k].address, old->listener[i].address) == 0 &&
+            now->listener[k].tls.is_on == old->listener[i].tls.is_on)
             return k;
     return -1;
+}
+
+int reload_map_listener(const struct master *m, const struct child *c, int i)
+{
+    return generation_map_listener(c->gen->cfg, m->cfg, i);
 }

@@ -350,6 +350,8 @@ void escrow_taken(struct master *m, struct child *c);
 struct channel_entry;
 void escrow_put(struct master *m, int post, int listener, const struct channel_entry *entry, int fd,
                 const char *text, uint32_t text_len);
+/* What is held is about the listeners of another config than before. */
+void escrow_change_config(struct master *m, const struct config *before);
 /* Hands out what is held to workers that serve; closes what nobody took in time. */
 void escrow_deliver(struct master *m, int64_t now_ms);
 /* Is something held that could not be handed out yet? */
@@ -448,6 +450,8 @@ void generation_discard(struct master *m, struct generation *g);
 void reload_sweep(struct master *m);
 /* The listener of the current config that was number i in c's; -1: it is gone. */
 int reload_map_listener(const struct master *m, const struct child *c, int i);
+/* The one of `now` with the address of number i of `old`, and that speaks the same there; -1: none. */
+int generation_map_listener(const struct config *old, const struct config *now, int i);
 
 /* ---- reap.c ---- */
 

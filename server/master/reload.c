@@ -282,6 +282,7 @@ static void commit(struct master *m)
     struct reload *r = &m->reload;
     struct generation *next = r->next;
     struct listen_set old = m->listeners;
+    const struct config *before = m->cfg;
     int n = r->changes.n;
 
     reload_mark(m, RELOAD_COMMITTED);
@@ -289,6 +290,7 @@ static void commit(struct master *m)
     m->generation = next;
     m->cfg = next->cfg;
     m->setup = next->setup;
+    escrow_change_config(m, before);
     overlay_fini(&m->overlay);
     m->overlay = r->overlay;
     r->overlay = (struct overlay){.n = 0};

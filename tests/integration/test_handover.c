@@ -40,7 +40,9 @@ static struct server *start_in(const char *dir, int workers, const char *more, c
         "plugins:\n"
         "  fatal: {module: inside}\n"
         "  hold: {module: hold}\n"
+        "  fault: {module: fault, config: {from_request: true}}\n"
         "routes:\n"
+        "  - {match: {path: /fault}, chain: [fault]}\n"
         "  - {match: {path: /fatal}, chain: [fatal]}\n"
         "  - {match: {path: /**}, chain: [hold]}\n"
         "breaker: {crashes: 0}\n"
@@ -168,8 +170,8 @@ static void they_do_so_in_the_server_of_an_ordinary_user(void **state)
         skip();
         return; /* skip() does not come back, which a linter does not know */
     }
-    assert_int_equal(run_command(NULL, "cp '%s' '%s/inside.so' '%s/hold.so' '%s'", binary, modules,
-                                 modules, dir),
+    assert_int_equal(run_command(NULL, "cp '%s' '%s/inside.so' '%s/hold.so' '%s/fault.so' '%s'",
+                                 binary, modules, modules, getenv("BULKHEAD_PLUGINS"), dir),
                      0);
     snprintf(wrapper, sizeof wrapper, "%s/as-nobody", dir);
     file_write(wrapper,
@@ -306,6 +308,26 @@ static unsigned long ticks_of(pid_t pid)
         user = 0;
     free(stat);
     return user;
+}
+
+/* It has said that the connection ends; nobody else may take it for idle. */
+static void a_connection_that_was_to_end_ends_with_its_worker(void **state)
+{
+    struct server *srv = start(1, "");
+    struct conn *conn = conn_open(srv->port[0]);
+    char *text;
+    size_t n;
+
+    (void)state;
+    conn_sendf(conn, "GET /fault?fault=stdio_lock&at=on_log HTTP/1.1\r\nHost: a\r\n"
+                     "Connection: close\r\n\r\n");
+    text = conn_read_all(conn, &n);
+    assert_memory_equal(text, "HTTP/1.1 200 ", 13);
+    assert_null(strstr(text + 1, "HTTP/1.1"));
+    free(text);
+    conn_close(&conn);
+    server_wait_log(srv, "on_log");
+    assert_int_equal(server_stop(&srv), 0);
 }
 
 static void a_worker_that_hangs_does_not_outlive_its_master(void **state)
@@ -451,6 +473,7 @@ int main(void)
         cmocka_unit_test(they_do_so_again_and_again),
         cmocka_unit_test(requests_in_flight_are_run_again_or_told_to_come_again),
         cmocka_unit_test(a_request_sent_meanwhile_is_answered_by_the_successor),
+        cmocka_unit_test(a_connection_that_was_to_end_ends_with_its_worker),
         cmocka_unit_test(a_worker_that_hangs_does_not_outlive_its_master),
         cmocka_unit_test(an_upgrade_loses_no_connection),
         cmocka_unit_test(an_upgrade_that_fails_changes_nothing),

@@ -84,6 +84,8 @@ const struct soak_trick soak_tricks[] = {
     {"fpe", "stdio", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     {"x", "gone", VICTIM_INSIDE, OUTCOME_X, true, 4, false},
     AT_ONCE("longjmp_unseen", OUTCOME_X, true, 4),
+    /* Beside the loop, wherever that is just then. */
+    {"stdio_lock", "offload", VICTIM_PLAIN, OUTCOME_X, true, 6, false},
     AT_ONCE("smash_stack", OUTCOME_X, true, 4),
     AT_ONCE("exit_group", OUTCOME_KILLED, true, 2),
     AT_ONCE("sigkill", OUTCOME_KILLED, true, 2),

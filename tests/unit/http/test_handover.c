@@ -705,6 +705,27 @@ static void flags_follow_a_request(void **state)
     assert_int_equal(flags_of(A, seen_fd), 0);
 }
 
+/* While on_log runs, and until the library closes, nobody may take it for idle. */
+static void flags_tell_that_an_answer_was_the_last(void **state)
+{
+    static const char *const heads[] = {"HTTP/1.1\r\nHost: x\r\nConnection: foo, Close", "HTTP/1.0"};
+    static const char *const kept[] = {"HTTP/1.1\r\nHost: x",
+                                       "HTTP/1.0\r\nConnection: Keep-Alive"};
+    char text[200];
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        int client = client_tcp(A);
+
+        snprintf(text, sizeof text, "GET /1 %s\r\n\r\n", i < 2 ? heads[i] : kept[i - 2]);
+        say(client, text);
+        assert_answer(client, "a /1");
+        assert_int_equal(logged_flags, SHM_CONN_OPEN | (i < 2 ? SHM_CONN_LAST : 0));
+        close(client);
+        STEP_UNTIL(n_conns(A) == 0);
+    }
+}
+
 static void flags_name_the_listener(void **state)
 {
     int client = client_unix(A);
@@ -1097,6 +1118,7 @@ int main(void)
         TEST(at_the_limit_the_caller_keeps_the_descriptor),
         TEST(a_client_that_has_gone_is_refused),
         TEST(flags_follow_a_request),
+        TEST(flags_tell_that_an_answer_was_the_last),
         TEST(flags_name_the_listener),
         TEST(an_answer_that_has_begun_is_marked),
         TEST(only_bodiless_requests_of_the_methods_may_run_again),
