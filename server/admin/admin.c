@@ -23,8 +23,9 @@
 #include "tls/apart.h"
 #include "tls/set.h"
 
-#define TICK_MS 500
-#define LAST_MS 1000 /* for what is about to be answered when we end */
+#define TICK_MS  500
+#define LAST_MS  3000 /* for what is about to be answered when we end */
+#define FRESH_MS 500  /* for who has connected, and may be about to ask */
 
 enum { EVENT_LISTEN, EVENT_HTTP, EVENT_VISITORS, EVENT_MASTER, EVENT_SIGNAL };
 
@@ -124,6 +125,14 @@ static void read_signals(struct admin *a)
     }
 }
 
+/* What the library has answered lies in its socket pair still, on the way to the client. */
+static bool is_over(const struct admin *a, int64_t now_ms, int64_t end_ms)
+{
+    if (now_ms >= end_ms)
+        return true;
+    return a->n_open == 0 && !visitors_are_waited_for(a, now_ms < end_ms - LAST_MS + FRESH_MS);
+}
+
 static void loop(struct admin *a)
 {
     int64_t end_ms = 0, next_tick_ms = 0;
@@ -152,8 +161,10 @@ static void loop(struct admin *a)
         events_tick(a, now_ms);
         if (a->is_ending && end_ms == 0)
             end_ms = now_ms + LAST_MS;
-        if (a->asker.fd < 0 || (end_ms != 0 && (a->n_open == 0 || now_ms >= end_ms)))
-            return; /* without a master there is nobody to serve for */
+        if (a->asker.fd < 0) /* without a master there is nobody to serve for */
+            return;
+        if (end_ms != 0 && is_over(a, now_ms, end_ms))
+            return;
         if (a->asker.n_waiting > 0 && a->asker.current == NULL)
             wait_ms = 0;
         if (wait_ms < 0 || wait_ms > next_tick_ms - now_ms)

@@ -112,6 +112,8 @@ struct visitor {
 
 int visitors_open(struct admin *a, int listen_fd);
 void visitors_accept(struct admin *a);
+/* Is anybody to be answered, or has not all of an answer? counts_fresh: who has not asked yet counts. */
+bool visitors_are_waited_for(const struct admin *a, bool counts_fresh);
 /* Moves what can be moved. */
 void visitors_run(struct admin *a);
 void visitors_tick(struct admin *a, int64_t now_ms);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -322,6 +323,31 @@ int visitors_open(struct admin *a, int listen_fd)
     list_init(&a->visitors);
     a->relay_fd = epoll_create1(EPOLL_CLOEXEC);
     return a->relay_fd < 0 ? -errno : 0;
+}
+
+/* Is it to be answered, or is its answer on the way to it? May its first request be? */
+static bool is_waited_for(const struct visitor *v, bool counts_fresh)
+{
+    int unread = 0;
+
+    switch (v->phase) {
+    case VISITOR_HANDSHAKE:
+    case VISITOR_LINGERS: return counts_fresh; /* with a moment to read, and to close first */
+    case VISITOR_GONE: return false;
+    case VISITOR_OPEN: break;
+    }
+    if (v->guard.n_requests == 0 && guard_is_idle(&v->guard))
+        return counts_fresh;
+    return v->n_begun < v->guard.n_requests || !guard_is_idle(&v->guard) || v->out_at < v->out_n ||
+           (ioctl(v->inner_fd, FIONREAD, &unread) == 0 && unread > 0);
+}
+
+bool visitors_are_waited_for(const struct admin *a, bool counts_fresh)
+{
+    for (struct list *at = a->visitors.next; at != &a->visitors; at = at->next)
+        if (is_waited_for(list_entry(at, struct visitor, node), counts_fresh))
+            return true;
+    return false;
 }
 
 void visitors_accept(struct admin *a)

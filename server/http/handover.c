@@ -109,7 +109,7 @@ fail:
 void conn_let_go(struct conn *c)
 {
     c->is_given = c->is_diverted = true;
-    deadline_clear(&c->due); /* its end would be a shutdown() of what others have by now */
+    deadline_clear(&c->due);        /* its end would be a shutdown() of what others have by now */
     MHD_suspend_connection(c->mhd); /* out of its epoll set */
     MHD_resume_connection(c->mhd);
     c->listener->needs_run = c->listener->front->has_given = true;

@@ -708,9 +708,9 @@ static void flags_follow_a_request(void **state)
 /* While on_log runs, and until the library closes, nobody may take it for idle. */
 static void flags_tell_that_an_answer_was_the_last(void **state)
 {
-    static const char *const heads[] = {"HTTP/1.1\r\nHost: x\r\nConnection: foo, Close", "HTTP/1.0"};
-    static const char *const kept[] = {"HTTP/1.1\r\nHost: x",
-                                       "HTTP/1.0\r\nConnection: Keep-Alive"};
+    static const char *const heads[] = {"HTTP/1.1\r\nHost: x\r\nConnection: foo, Close",
+                                        "HTTP/1.0"};
+    static const char *const kept[] = {"HTTP/1.1\r\nHost: x", "HTTP/1.0\r\nConnection: Keep-Alive"};
     char text[200];
 
     (void)state;
