@@ -95,17 +95,17 @@ san-env = $(if $(SANITIZE),$(SAN_ENV)$(1) $(UBSAN_ENV) $(TSAN_ENV) BULKHEAD_TEST
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 suite-unit: $(UNIT_TESTS)
-	@$(call san-env,1) $(RUN_TESTS) --suite unit --jobs $(JOBS) --timeout 300 $(UNIT_TESTS)
+	@$(call san-env,1) $(RUN_TESTS) --suite unit --again --jobs $(JOBS) --timeout 300 $(UNIT_TESTS)
 suite-plugins: $(PLUGIN_TESTS) $(PLUGINS)
 	@$(call san-env,1) $(RUN_TESTS) --suite plugins --jobs $(JOBS) --timeout 300 $(PLUGIN_TESTS)
 suite-integration: all deb-if-possible $(INTEGRATION_TESTS) $(MODULES)
-	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 600 --jobs 2 --alone tests/alone.list \
+	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 600 --again --jobs 2 --alone tests/alone.list \
 	    $(INTEGRATION_TESTS)
 suite-crash: all $(CRASH_TESTS) $(MODULES)
-	@$(call san-env,0) $(RUN_TESTS) --suite crash --timeout 900 $(CRASH_TESTS)
+	@$(call san-env,0) $(RUN_TESTS) --suite crash --timeout 900 --again $(CRASH_TESTS)
 suite-soak: all $(SOAK_TESTS) $(MODULES)
 	@$(call san-env,0) BULKHEAD_SOAK_SECONDS=$(SECONDS) BULKHEAD_SOAK_SEED=$(SEED) \
-	    $(RUN_TESTS) --suite soak --timeout $$(( $(SECONDS) * 2 + 180 )) $(SOAK_TESTS)
+	    $(RUN_TESTS) --suite soak --again --timeout $$(( $(SECONDS) * 2 + 180 )) $(SOAK_TESTS)
 suite-valgrind: $(UNIT_TESTS)
 	@BULKHEAD_TEST_SCALE=20 $(RUN_TESTS) --suite valgrind --jobs $(JOBS) --timeout 900 --skip tests/valgrind.skip \
 	    --wrapper "valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --num-callers=30 --child-silent-after-fork=yes $(if $(wildcard tests/valgrind.supp),--suppressions=tests/valgrind.supp)" $(UNIT_TESTS)
@@ -124,7 +124,7 @@ define run-suites
 	@scripts/setup.sh --optional backends
 	$(if $(filter integration,$(1)),@scripts/setup.sh --optional clients packaging)
 	$(if $(filter integration,$(1)),@scripts/setup.sh --unpack build/unpacked unpacked)
-	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally && : > $(B)/tests/tally
+	@mkdir -p $(B)/tests && rm -f $(B)/tests/tally $(B)/tests/tally.flaky && : > $(B)/tests/tally
 	+@$(if $(filter-out sanitize,$(1)),$(MAKE) -k all tests || :)
 	+@for suite in $(1); do \
 	    echo; echo "== $$suite$(if $(SANITIZE), ($(SANITIZE)))"; \
