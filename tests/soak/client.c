@@ -124,7 +124,7 @@ static void close_conn(struct soak_group *g, struct conn *c)
 /* Silence: in whose hands is the connection, and has it read what was asked? For whoever looks into it. */
 static void print_owner(const struct conn *c)
 {
-    struct sockaddr_in addr;
+    struct sockaddr_in addr = {0};
     socklen_t len = sizeof addr;
 
     char command[160];
