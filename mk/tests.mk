@@ -97,7 +97,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 suite-unit: $(UNIT_TESTS)
 	@$(call san-env,1) $(RUN_TESTS) --suite unit --again --jobs $(JOBS) --timeout 300 $(UNIT_TESTS)
 suite-plugins: $(PLUGIN_TESTS) $(PLUGINS)
-	@$(call san-env,1) $(RUN_TESTS) --suite plugins --jobs $(JOBS) --timeout 300 $(PLUGIN_TESTS)
+	@$(call san-env,1) $(RUN_TESTS) --suite plugins --again --jobs $(JOBS) --timeout 300 $(PLUGIN_TESTS)
 suite-integration: all deb-if-possible $(INTEGRATION_TESTS) $(MODULES)
 	@$(call san-env,0) $(RUN_TESTS) --suite integration --timeout 600 --again --jobs 2 --alone tests/alone.list \
 	    $(INTEGRATION_TESTS)
