@@ -702,13 +702,13 @@ static long resident_kib(void)
     return pages * 4;
 }
 
-/* No memory, no mapping (an alternate stack, say), no thread, no place among those that are shown. */
 #ifdef BULKHEAD_SANITIZE
 #define MAPPINGS_MORE 64
 #else
 #define MAPPINGS_MORE 8
 #endif
 
+/* No memory, no mapping (an alternate stack, say), no thread, no place among those that are shown. */
 static void ten_thousand_threads_that_crash_leave_nothing_behind(void **state)
 {
     long mappings = 0, resident = 0, threads = 0;
