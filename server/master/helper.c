@@ -34,11 +34,12 @@ void helper_start_later(struct child *c, const char *reason)
 
 bool helper_ended(const struct master *m, struct child *c, int status)
 {
+    bool is_in_order = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     char how[64];
 
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && c->gen != m->generation)
+    if (is_in_order && c->gen != m->generation)
         return true; /* it was told to make room */
-    if (m->phase >= MASTER_DRAINING && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    if (is_in_order && m->phase >= MASTER_DRAINING) {
         /* Whoever stops the server may signal all of its processes. It has its use until the last worker
          * has ended. */
         log_debug("the %s was told to stop as well", name_of(c));

@@ -338,16 +338,24 @@ static void after_sigterm_new_connections_are_refused_and_old_ones_served(void *
     server_stop(&srv);
 }
 
-static void sigquit_does_not_wait(void **state)
+/* A request that takes ten minutes, and has begun: one that came after it is answered. */
+static struct conn *ask_what_does_not_end(struct server *srv)
 {
-    struct server *srv = start_draining(2, A_LONG_TIME_MS);
     struct conn *conn = conn_open(srv->port[0]);
     struct response *res;
 
-    (void)state;
     conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
     res = server_get(srv, "/");
     response_free(&res);
+    return conn;
+}
+
+static void sigquit_does_not_wait(void **state)
+{
+    struct server *srv = start_draining(2, A_LONG_TIME_MS);
+    struct conn *conn = ask_what_does_not_end(srv);
+
+    (void)state;
     assert_int_equal(kill(srv->pid, SIGQUIT), 0);
     assert_int_equal(server_wait_exit(srv), 0);
     conn_close(&conn);
@@ -357,13 +365,9 @@ static void sigquit_does_not_wait(void **state)
 static void a_second_sigterm_does_not_wait(void **state)
 {
     struct server *srv = start_draining(2, A_LONG_TIME_MS);
-    struct conn *conn = conn_open(srv->port[0]);
-    struct response *res;
+    struct conn *conn = ask_what_does_not_end(srv);
 
     (void)state;
-    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
-    res = server_get(srv, "/");
-    response_free(&res);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     server_wait_log(srv, "SIGTERM: stopping");
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
@@ -375,13 +379,9 @@ static void a_second_sigterm_does_not_wait(void **state)
 static void a_drain_has_an_end(void **state)
 {
     struct server *srv = start_draining(1, 500);
-    struct conn *conn = conn_open(srv->port[0]);
-    struct response *res;
+    struct conn *conn = ask_what_does_not_end(srv);
 
     (void)state;
-    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n"); /* for 10 min */
-    res = server_get(srv, "/");
-    response_free(&res);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     assert_int_equal(server_wait_exit(srv), 0); /* long before, or the harness says no */
     conn_close(&conn);
@@ -392,15 +392,11 @@ static void a_drain_has_an_end(void **state)
 static void a_sigterm_for_all_of_its_processes_is_no_error(void **state)
 {
     struct server *srv = start_draining(1, A_LONG_TIME_MS);
-    struct conn *conn = conn_open(srv->port[0]);
-    struct response *res;
+    struct conn *conn = ask_what_does_not_end(srv);
     pid_t recorder;
     char *log;
 
     (void)state;
-    conn_sendf(conn, "GET /?do=never HTTP/1.1\r\nHost: a\r\n\r\n");
-    res = server_get(srv, "/");
-    response_free(&res);
     eventually(server_children(srv, "bh-recorder", &recorder, 1) == 1);
     assert_int_equal(kill(srv->pid, SIGTERM), 0);
     server_wait_log(srv, "SIGTERM: stopping");
